@@ -1,0 +1,1 @@
+"""The parameter server: what coordinator and workers share, and the pool that keeps them alive."""

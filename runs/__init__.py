@@ -1,0 +1,1 @@
+"""Runs: their states, directories, metrics, the store that lists them and the supervisor."""

@@ -1,0 +1,1 @@
+"""Solvers: how the optimum of an objective is sought."""

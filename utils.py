@@ -1,0 +1,203 @@
+"""Errors, atomic files, clocks, logging and the places where things are kept.
+
+Imports the standard library only (platformdirs lazily): workers, the command and
+the page all start from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HOME_VARIABLE = "REGATTA_HOME"
+
+# One BLAS thread a process: workers are the parallelism, and the weights of a run are
+# byte-identical only while every process sums in the same order (docs/decisions/0004).
+BLAS_THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+class RegattaError(Exception):
+    """Something went wrong that a sentence can explain.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and where.
+    hint : str
+        What to do about it.
+    row : int, optional
+        1-based line of the file the error is in.
+    column : str, optional
+        Name of the column the error is in.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, message: str, hint: str = "", *, row: int | None = None, column: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.row = row
+        self.column = column
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_error, (type(self), self.message, self.hint, self.row, self.column)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``error`` object that ``--json`` prints."""
+        return {
+            "message": self.message,
+            "hint": self.hint,
+            "row": self.row,
+            "column": self.column,
+        }
+
+
+class UserError(RegattaError):
+    """A user's mistake: a wrong option, a file that cannot be read as it is. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A file, row, column or cell that cannot be used."""
+
+
+class DivergenceError(RegattaError):
+    """The loss became non-finite or grew a millionfold."""
+
+
+def _rebuild_error(
+    kind: type[RegattaError], message: str, hint: str, row: int | None, column: str | None
+) -> RegattaError:
+    return kind(message, hint, row=row, column=column)
+
+
+def home() -> Path:
+    """The folder that holds runs, prepared data and uploads: ``REGATTA_HOME`` or the user's data
+    folder. Made, readable by its owner alone, if it is not there."""
+    configured = os.environ.get(HOME_VARIABLE)
+    if configured:
+        path = Path(configured).expanduser().resolve()
+    else:
+        import platformdirs
+
+        path = Path(platformdirs.user_data_dir("regatta", appauthor=False))
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def limit_blas_threads() -> None:
+    """Ask for one BLAS thread. Has an effect only before NumPy is imported."""
+    for name in BLAS_THREAD_VARIABLES:
+        os.environ[name] = "1"
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename in ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well it takes the place of ``target``.
+
+    The file is written aside, synced, renamed, and the directory synced, so that a reader or a
+    crash sees the old content or the new one, never a part. With ``durable=False`` it is not
+    synced: whole for readers, but a power cut may lose it.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    aside = Path(name)
+    try:
+        yield aside
+        if durable:
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+        os.replace(aside, target)
+        if durable:
+            fsync_directory(target.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(target: Path, value: Any, *, durable: bool = True) -> None:
+    """Write ``value`` to ``target`` atomically, as UTF-8 JSON that holds no NaN."""
+    with atomic_path(target, durable=durable) as aside:
+        aside.write_text(
+            json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every NaN and infinity replaced by ``None``: JSON has neither."""
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """A short stable name for a JSON value: 32 hexadecimal digits of its SHA-256."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Stopwatch:
+    """Seconds since it was made, on a clock that no one can set."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+
+def configure_logging(level: int = logging.INFO, *, file: Path | None = None) -> None:
+    """Send Regatta's log to stderr, and to ``file`` where one is given."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    root = logging.getLogger("regatta")
+    root.handlers.clear()
+    root.setLevel(level)
+    root.propagate = False
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
