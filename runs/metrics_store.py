@@ -1,0 +1,189 @@
+"""The figures of one run: ``metrics.db`` in its directory.
+
+    coordinator ── MetricsWriter ──▶ metrics.db (SQLite, WAL) ◀── MetricsReader ── page, command
+
+One process writes, in batches two to four times a second; any number read what is new since they
+last looked. Readers never hold the writer up, and a reader that comes late sees everything.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+# Column names of each table, the first of which orders it. `seconds` is time in training so far
+# (pauses and earlier attempts' lost work excluded), `rows` and bytes are cumulative.
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "points": (
+        "step INTEGER PRIMARY KEY",
+        "epoch REAL",
+        "seconds REAL",
+        "rows INTEGER",
+        "loss REAL",  # half the mean squared residual of the batch, target's units squared
+        "objective REAL",  # loss and penalty
+        "learning_rate REAL",
+        "gradient_norm REAL",
+        "rows_per_second REAL",
+        "bytes_published INTEGER",
+        "bytes_gathered INTEGER",
+    ),
+    "evaluations": (
+        "step INTEGER PRIMARY KEY",
+        "epoch REAL",
+        "seconds REAL",
+        "train_loss REAL",
+        "train_objective REAL",
+        "train_r2 REAL",
+        "train_rmse REAL",
+        "train_mae REAL",
+        "validation_loss REAL",
+        "validation_r2 REAL",
+        "validation_rmse REAL",
+        "validation_mae REAL",
+    ),
+    "workers": (
+        "id INTEGER PRIMARY KEY",
+        "seconds REAL",
+        "rank INTEGER",
+        "pid INTEGER",
+        "incarnation INTEGER",
+        "state TEXT",  # starting, compute, wait, paused, dead
+        "rows INTEGER",
+        "compute REAL",  # cumulative seconds; the three add up to the worker's time
+        "wait REAL",
+        "communicate REAL",
+        "cpu_percent REAL",
+        "memory_bytes INTEGER",
+        "shards INTEGER",
+    ),
+    "machine": (
+        "id INTEGER PRIMARY KEY",
+        "seconds REAL",
+        "cpu_percent REAL",
+        "memory_used INTEGER",
+        "memory_total INTEGER",
+        "net_sent INTEGER",
+        "net_received INTEGER",
+        "gpu_percent REAL",
+        "gpu_memory INTEGER",
+    ),
+    "events": (
+        "id INTEGER PRIMARY KEY",
+        "seconds REAL",
+        "step INTEGER",
+        "kind TEXT",
+        "rank INTEGER",
+        "message TEXT",
+    ),
+}
+
+
+def column_names(table: str) -> list[str]:
+    """The names of a table's columns, in order."""
+    return [declaration.split()[0] for declaration in TABLES[table]]
+
+
+class MetricsWriter:
+    """Writes a run's figures; for the run's coordinator alone.
+
+    Rows are gathered in memory by `add` and written by `flush` in one transaction.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        for table, declarations in TABLES.items():
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(declarations)})")
+        self._insert = {
+            table: f"INSERT OR REPLACE INTO {table} ({', '.join(column_names(table))}) "
+            f"VALUES ({', '.join('?' * len(declarations))})"
+            for table, declarations in TABLES.items()
+        }
+        self._pending: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
+
+    def add(self, table: str, **values: Any) -> None:
+        """Gather one row. Columns that are not given are NULL."""
+        self._pending[table].append(tuple(values.get(name) for name in column_names(table)))
+
+    def add_rows(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Gather rows whose values stand in the order of `column_names`."""
+        self._pending[table].extend(tuple(row) for row in rows)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if not any(self._pending.values()):
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            for table, rows in self._pending.items():
+                if rows:
+                    self._connection.executemany(self._insert[table], rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._connection.execute("ROLLBACK")
+            raise
+        for rows in self._pending.values():
+            rows.clear()
+
+    def forget_after(self, step: int) -> None:
+        """Delete points and evaluations beyond ``step``: a resumed run makes them again."""
+        for table in ("points", "evaluations"):
+            self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
+
+    def close(self) -> None:
+        """Write what is left and close. The file is then whole without its write-ahead log."""
+        self.flush()
+        self._connection.close()
+
+
+class MetricsReader:
+    """Reads a run's figures, incrementally, while they are written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, table: str, since: int = -1, limit: int = 100_000) -> list[dict[str, Any]]:
+        """Rows of ``table`` whose first column (step or id) is above ``since``, in order.
+
+        An empty list where the run has not begun to write.
+        """
+        names = column_names(table)
+        query = (
+            f"SELECT {', '.join(names)} FROM {table} WHERE {names[0]} > ? "
+            f"ORDER BY {names[0]} LIMIT ?"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, (since, limit))]
+
+    def latest(self, table: str) -> dict[str, Any] | None:
+        """The last row of ``table``, or ``None``."""
+        names = column_names(table)
+        query = f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} DESC LIMIT 1"
+        rows = self._rows(query, ())
+        return dict(zip(names, rows[0], strict=True)) if rows else None
+
+    def latest_workers(self) -> list[dict[str, Any]]:
+        """The last row of each rank, by rank."""
+        names = column_names("workers")
+        query = (
+            f"SELECT {', '.join(names)} FROM workers WHERE id IN "
+            "(SELECT max(id) FROM workers GROUP BY rank) ORDER BY rank"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self._rows(query, ())]
+
+    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        if not self._path.exists():
+            return []
+        # A WAL database cannot be opened read-only before its -shm file is there: query_only is
+        # as safe and always works.
+        with closing(sqlite3.connect(self._path, timeout=5)) as connection:
+            connection.execute("PRAGMA query_only=ON")
+            try:
+                return connection.execute(query, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    return []
+                raise
