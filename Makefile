@@ -1,0 +1,103 @@
+# One command for each habit. `make` alone lists them.
+#
+# Everything is installed into .venv, by stamp files: the second `make serve` installs nothing, and
+# a changed pyproject.toml or constraints.txt installs again.
+
+# The first Python here that Regatta runs on; `make PYTHON=/path/to/python serve` overrides it.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -P -m pytest
+PORT ?= 5000
+# Options for pytest: `make test PYTEST_OPTIONS='-k export -x'`.
+PYTEST_OPTIONS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two pip at once in one environment damage it.
+.NOTPARALLEL:
+.PHONY: help venv serve test test-slow lint format bench docs audit lock clean distclean
+
+help:  ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+serve: $(VENV)/.installed  ## install if needed and open the dashboard on http://127.0.0.1:5000
+	$(BIN)/regatta serve --port $(PORT)
+
+test: $(VENV)/.installed-test  ## every test but the slow ones
+	$(PYTEST) -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow: $(VENV)/.installed-test  ## the slow tests
+	$(PYTEST) -m slow $(PYTEST_OPTIONS)
+
+# mypy does not follow the import hook of an editable install, and the root is the package: a link
+# called `regatta` shows it the tree (mypy_path in pyproject.toml). It lies in .venv because mypy
+# walks into no folder whose name starts with a dot, so the link never leads it in a circle.
+lint: $(VENV)/.installed-test $(VENV)/.installed-dev $(VENV)/typing/regatta  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p regatta
+
+format: $(VENV)/.installed-dev  ## format and sort imports
+	$(BIN)/ruff check --fix-only --select I .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-bench  ## benchmarks against scikit-learn and PyTorch: docs/benchmarks.md
+	$(BIN)/regatta bench
+
+docs: $(VENV)/.installed  ## write docs/options.md from configuration.py
+	$(BIN)/python -P docs/generate_options.py
+
+audit: $(VENV)/.installed-dev  ## known vulnerabilities in the locked versions
+	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt
+
+# Torch is for the benchmarks alone and is locked by number, not by freezing an environment: its
+# own dependencies are several GB and differ from machine to machine.
+lock:  ## write constraints.txt anew from a clean environment
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,dev,gpu]' polars
+	{ echo '# Exact versions of everything, for Python 3.11 to 3.13. Made by `make lock`.'; \
+	  build/lock/bin/python -m pip --disable-pip-version-check freeze --all \
+	    | grep -vE '^(regatta|pip|setuptools|wheel)[ =]'; \
+	  echo '# Used by the benchmarks alone.'; \
+	  sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:  ## remove what was built and every cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove .venv
+	rm -rf $(VENV)
+
+# The environment itself. Made again if it cannot run pip: half made, moved, or its Python is gone.
+venv:
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(SUPPORTED)'; then \
+	    echo "Regatta needs Python 3.11, 3.12 or 3.13, and python3 here is $$(python3 --version 2>&1)." \
+	      "Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; fi; \
+	  if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "$(PYTHON) cannot make virtual environments: its venv module is missing." \
+	      "On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; fi; \
+	  echo "Making $(VENV) with $$($(PYTHON) --version)"; \
+	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || exit 1; fi
+
+$(VENV)/.installed: pyproject.toml constraints.txt | venv
+	@echo "Installing Regatta and what it needs into $(VENV) (once; a minute or two)"
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt | venv
+	@echo "Installing Regatta and what its extra '$*' needs into $(VENV) (once; a minute or two)"
+	$(PIP) install --quiet -c constraints.txt -e '.[$*]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/typing/regatta: | venv
+	mkdir -p $(@D)
+	ln -sfn ../.. $@
