@@ -55,13 +55,15 @@ docs: $(VENV)/.installed  ## write docs/options.md from configuration.py
 audit: $(VENV)/.installed-dev  ## known vulnerabilities in the locked versions
 	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt
 
-# Torch is for the benchmarks alone and is locked by number, not by freezing an environment: its
-# own dependencies are several GB and differ from machine to machine.
+# Torch is for the benchmarks alone and not installed here: its number stands in pyproject.toml, and
+# of what it needs the plain Python part is named (the rest, CUDA, is several GB where there is any).
+TORCH_NEEDS := filelock fsspec networkx sympy
 lock:  ## write constraints.txt anew from a clean environment
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
-	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,dev,gpu]' polars
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,dev,gpu]' \
+	  polars $(TORCH_NEEDS)
 	{ echo '# Exact versions of everything, for Python 3.11 to 3.13. Made by `make lock`.'; \
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --all \
 	    | grep -vE '^(regatta|pip|setuptools|wheel)[ =]'; \

@@ -124,7 +124,9 @@ class TrainingConfig:
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(value) - known)
         if unknown:
-            raise UserError(f"Unknown setting {unknown[0]!r}.", f"Known: {', '.join(sorted(known))}.")
+            raise UserError(
+                f"Unknown setting {unknown[0]!r}.", f"Known: {', '.join(sorted(known))}."
+            )
         return cls(**{**value, "drop": tuple(value.get("drop", ()))})
 
 
@@ -201,9 +203,9 @@ def allowed(each: Field[Any]) -> str:
     kind, rule = number_type(each), each.metadata
     if kind is not None:
         bounds = [
-            f"{text} {rule[key]:g}"
+            f"{text} {rule[key]:.10g}"
             for key, text in (
-                ("minimum", "at least"),
+                ("minimum", "of at least"),
                 ("above", "above"),
                 ("maximum", "at most"),
                 ("below", "below"),
@@ -211,7 +213,7 @@ def allowed(each: Field[Any]) -> str:
             if rule[key] is not None
         ]
         number = "a whole number" if kind is int else "a number"
-        words.insert(0, f"{number} of {' and '.join(bounds)}" if bounds else number)
+        words.insert(0, f"{number} {' and '.join(bounds)}" if bounds else number)
     if each.default is None:
         words.append("auto")
     if not words:
@@ -226,7 +228,9 @@ def resolve(given: Mapping[str, Any], *, config_file: Path | None = None) -> Tra
         try:
             from_file = tomllib.loads(config_file.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{config_file} is not valid TOML: {error}.", "Mend or remove it.") from None
+            raise UserError(
+                f"{config_file} is not valid TOML: {error}.", "Mend or remove it."
+            ) from None
     values: dict[str, Any] = {}
     for each in fields(TrainingConfig):
         variable = "REGATTA_" + each.name.upper()
