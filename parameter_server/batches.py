@@ -1,0 +1,99 @@
+"""Which rows a mini-batch is made of: a function of rows, shards, batch size, seed and epoch.
+
+Nothing here knows how many workers there are. A batch is cut into parts of at least 256 rows,
+each from another shard; shards take turns. Blocks of a shard come in a new order every epoch.
+
+    16 shards, batch 1,024 →  4 parts of 256 rows:  round 0: shards 0–3, block p(0)
+                                                    round 1: shards 4–7, block p(0)  …
+                                                    round 4: shards 0–3, block p(1)  …
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_PART_ROWS = 256
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The rounds of every epoch.
+
+    Parameters
+    ----------
+    offsets : tuple of int
+        First row of each shard, and the end: (n_shards + 1) values.
+    batch_size : int
+        Rows a batch, as asked for. Batches differ from it, since blocks of a shard are made
+        equally long.
+    seed : int
+    """
+
+    offsets: tuple[int, ...]
+    batch_size: int
+    seed: int
+
+    @property
+    def n_shards(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_rows(self) -> int:
+        return self.offsets[-1]
+
+    @cached_property
+    def _longest_shard(self) -> int:
+        return max(1, int(np.diff(self.offsets).max()))
+
+    @cached_property
+    def parts(self) -> int:
+        """Shards that a batch takes rows from; divides their number."""
+        divisors = [p for p in range(1, self.n_shards + 1) if self.n_shards % p == 0]
+        wanted = max(1, self.batch_size // MIN_PART_ROWS)
+        parts = max(p for p in divisors if p <= wanted)
+        if parts * self._longest_shard < self.batch_size:  # whole shards are not enough
+            parts = next(
+                (p for p in divisors if p * self._longest_shard >= self.batch_size), self.n_shards
+            )
+        return parts
+
+    @cached_property
+    def turns(self) -> int:
+        """Blocks that each shard is cut into."""
+        return -(-self._longest_shard // -(-self.batch_size // self.parts))
+
+    @property
+    def groups(self) -> int:
+        """Sets of shards that take turns."""
+        return self.n_shards // self.parts
+
+    @property
+    def rounds(self) -> int:
+        """Batches in an epoch."""
+        return self.turns * self.groups
+
+    def first_shards(self) -> NDArray[np.int64]:
+        """The first shard of each round of an epoch, (rounds,)."""
+        return np.tile(np.arange(self.groups) * self.parts, self.turns)
+
+    def ranges(self, epoch: int) -> NDArray[np.int64]:
+        """Rows [start, stop) of each round and part, (rounds, parts, 2)."""
+        offsets = np.asarray(self.offsets, dtype=np.int64)
+        lengths = np.diff(offsets)
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.turns)
+        cuts = offsets[:-1, None] + lengths[:, None] * np.arange(self.turns + 1) // self.turns
+        blocks = np.stack([cuts[:, order], cuts[:, order + 1]], axis=-1)  # (shards, turns, 2)
+        grouped = blocks.reshape(self.groups, self.parts, self.turns, 2)
+        return np.ascontiguousarray(grouped.transpose(2, 0, 1, 3)).reshape(
+            self.rounds, self.parts, 2
+        )
+
+
+def whole_shards(offsets: tuple[int, ...] | list[int]) -> NDArray[np.int64]:
+    """Ranges of a round over all rows of all shards, (n_shards, 2)."""
+    ends = np.asarray(offsets, dtype=np.int64)
+    return np.stack([ends[:-1], ends[1:]], axis=-1)

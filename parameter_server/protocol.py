@@ -1,0 +1,160 @@
+"""What coordinator and workers agree on: operations, the layout of the shared block, who writes.
+
+    ┌ control ────────┐  written by the coordinator alone
+    │ version         │  a round is published by raising it after everything else
+    │ order × 2       │  op, first shard, number of shards; round v reads order v % 2
+    ├ ranges × 2 ─────┤  rows [start, stop) of each shard that the round is about
+    ├ parameters × 2 ─┤  (n_features + 1) float64
+    ├ owners ─────────┤  the rank that computes each shard
+    ├ worker table ───┤  a row a rank, written by that worker alone: progress, times, rows
+    └ slots ──────────┘  a row a shard, written by the shard's owner alone: its partial sums
+
+A worker writes its slots, *then* raises its `done` to the round's version; the coordinator reads
+slots only after it. Nobody takes a lock, so nobody can die holding one. Both ends spin briefly,
+yielding the processor, and then sleep on their pipe; who finds the other asleep sends one byte.
+Spinning relies on stores being seen in order, which x86 promises; elsewhere both ends use the
+pipe alone, whose system calls order memory.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regatta.parameter_server.shared_memory import CACHE_LINE, SharedMemory
+
+SPINNING_IS_SAFE = platform.machine() in {"x86_64", "AMD64", "i686"}
+
+
+class Op(IntEnum):
+    """What a round computes for each of its shards."""
+
+    GRADIENT = 1  # gradient of the data term and its value, training rows
+    EVALUATE_TRAIN = 2  # value, squared and absolute residuals, training rows
+    EVALUATE_VALIDATION = 3  # the same, validation rows
+    CURVATURE = 4  # XᵀX v over training rows: for the largest eigenvalue
+    EXIT = 9
+
+
+class WorkerState(IntEnum):
+    """What a worker is doing, as it says itself."""
+
+    STARTING = 0
+    WAIT = 1
+    COMPUTE = 2
+    ASLEEP = 3
+    LEFT = 4
+
+
+# Control words (int64). The order of round v starts at ORDER[v % 2]; its words are OP, FIRST and
+# COUNT. Two buffers, since a worker without shards in a round may read it late.
+VERSION, COORDINATOR_ASLEEP = range(2)
+ORDER = (4, 8)
+OP, FIRST, COUNT = range(3)
+CONTROL_WORDS = 12
+
+# Words of a worker's row: int64 in the first eight, float64 in the next.
+# MARK is when (time.perf_counter) the three sums of seconds were last brought up to date.
+DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION = range(6)
+COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK = range(8, 12)
+WORKER_WORDS = 16
+
+# A slot holds n_features + 1 sums of the operation, then these.
+LOSS, SQUARED, ABSOLUTE, COUNTED = range(4)
+SLOT_EXTRAS = 4
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in the shared block."""
+
+    n_features: int
+    n_shards: int
+    n_workers: int
+
+    @property
+    def slot_width(self) -> int:
+        """Float64 numbers in a slot, a whole number of cache lines."""
+        used = self.n_features + 1 + SLOT_EXTRAS
+        return -(-used // 8) * 8
+
+    @property
+    def parameter_width(self) -> int:
+        return -(-(self.n_features + 1) // 8) * 8
+
+    def offsets(self) -> tuple[int, int, int, int, int, int, int]:
+        """Byte offsets of control, ranges, owners, parameters, workers, slots, and the end."""
+        sizes = (
+            CONTROL_WORDS * 8,
+            2 * self.n_shards * 2 * 8,
+            self.n_shards * 8,
+            2 * self.parameter_width * 8,
+            self.n_workers * WORKER_WORDS * 8,
+            self.n_shards * self.slot_width * 8,
+        )
+        ends = np.cumsum([0, *(-(-size // CACHE_LINE) * CACHE_LINE for size in sizes)])
+        return tuple(int(end) for end in ends)  # type: ignore[return-value]
+
+    @property
+    def size(self) -> int:
+        return self.offsets()[-1]
+
+
+class Board:
+    """The shared block as arrays and views, the same in every process."""
+
+    def __init__(self, memory: SharedMemory, layout: Layout) -> None:
+        control, ranges, owners, parameters, workers, slots, _ = layout.offsets()
+        self.memory = memory
+        self.layout = layout
+        self.control = memory.view(control, CONTROL_WORDS, "q")
+        self.ranges: NDArray[np.int64] = memory.array(ranges, (2, layout.n_shards, 2), np.int64)
+        self.range_words = memory.view(ranges, 4 * layout.n_shards, "q")
+        self.owners = memory.view(owners, layout.n_shards, "q")
+        self.parameters: NDArray[np.float64] = memory.array(
+            parameters, (2, layout.parameter_width), np.float64
+        )[:, : layout.n_features + 1]
+        self.slots: NDArray[np.float64] = memory.array(
+            slots, (layout.n_shards, layout.slot_width), np.float64
+        )
+        words = layout.n_workers * WORKER_WORDS
+        self._counts = memory.view(workers, words, "q") if words else None
+        self._times = memory.view(workers, words, "d") if words else None
+
+    def counts(self, rank: int) -> memoryview:
+        """A worker's row as integers: DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION."""
+        assert self._counts is not None
+        return self._counts[rank * WORKER_WORDS : (rank + 1) * WORKER_WORDS]
+
+    def times(self, rank: int) -> memoryview:
+        """A worker's row as floats: COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK."""
+        assert self._times is not None
+        return self._times[rank * WORKER_WORDS : (rank + 1) * WORKER_WORDS]
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker is told when it is spawned."""
+
+    rank: int
+    incarnation: int
+    layout: Layout
+    directory: str
+    dtype: str
+    rows_train: int
+    rows_validation: int
+    model: str
+    arithmetic: str
+    log: str
+    version: int  # rounds up to this one are over
+
+
+# Messages of a worker: one byte that says what, then text. Nothing is pickled.
+READY = b"R"  # data mapped, buffers made
+FAILED = b"F"  # an error; the traceback follows
+FINISHED = b"d"  # a round is done: only to wake the coordinator
+WAKE = b"w"  # from the coordinator: look at the version

@@ -1,0 +1,468 @@
+"""Where rounds are computed: in worker processes that live for the whole run, or in this process.
+
+    run(op, parameters, first, ranges)
+        write parameters, ranges and order ─▶ raise the version ─▶ wake who sleeps
+        wait for `done` of every rank that owns a shard of the round ─▶ slots, in shard order
+
+While it waits the pool watches: a worker that died (its sentinel fires) or whose heart stopped for
+five seconds (it is killed) is replaced, and the new one computes the round's shards again. A rank
+is given three replacements; then the run fails and names the rank and the signal.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regatta import models
+from regatta.parameter_server.kernel import Kernel, MappedRows
+from regatta.parameter_server.protocol import (
+    ASLEEP,
+    COMMUNICATE_SECONDS,
+    COMPUTE_SECONDS,
+    COORDINATOR_ASLEEP,
+    COUNT,
+    DONE,
+    FAILED,
+    FIRST,
+    HEARTBEAT,
+    INCARNATION,
+    MARK,
+    OP,
+    ORDER,
+    READY,
+    ROWS,
+    SPINNING_IS_SAFE,
+    STATE,
+    VERSION,
+    WAIT_SECONDS,
+    WAKE,
+    Board,
+    Layout,
+    Op,
+    WorkerSetup,
+    WorkerState,
+)
+from regatta.parameter_server.shared_memory import SharedMemory, aligned_empty
+from regatta.utils import RegattaError
+from regatta.worker import run_worker
+
+SPIN_SECONDS = 500e-6 if SPINNING_IS_SAFE else 0.0
+# How often the caller's `idle` is called while a round lasts, and a lost wake-up's price.
+SLEEP_SECONDS = 0.05
+LEASE_SECONDS = 5.0
+MAX_RESPAWNS = 3
+START_SECONDS = 60.0
+EXIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The prepared rows that a pool computes on."""
+
+    directory: Path
+    dtype: str
+    rows_train: int
+    rows_validation: int
+    n_features: int
+    n_shards: int
+
+
+@dataclass(frozen=True)
+class WorkerSample:
+    """What one worker has done so far. Seconds add up to its time since it was ready."""
+
+    rank: int
+    pid: int
+    incarnation: int
+    state: str
+    rows: int
+    compute: float
+    wait: float
+    communicate: float
+    shards: int
+
+
+@dataclass(frozen=True)
+class PoolEvent:
+    """Something that happened to a worker: ``kind`` is worker_started or worker_died."""
+
+    kind: str
+    rank: int
+    message: str
+
+
+class Pool(Protocol):
+    """Computes rounds. The slots that `run` returns are valid until the next round."""
+
+    n_workers: int
+
+    def run(
+        self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Compute ``op`` at ``parameters`` on shards ``first``, ``first + 1``, … over ``ranges``
+        (n, 2). Returns their slots, (n, slot width)."""
+
+    def samples(self) -> list[WorkerSample]:
+        """What each worker has done so far."""
+
+    def close(self) -> None:
+        """End every worker and give the memory back."""
+
+
+class InProcessPool:
+    """The same arithmetic without processes: for small data, tests and ``--workers 0``."""
+
+    n_workers = 0
+
+    def __init__(self, source: DataSource, model: str, arithmetic: str) -> None:
+        layout = Layout(source.n_features, source.n_shards, 0)
+        self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
+        self._kernel = _kernel(source, model, arithmetic)
+
+    def run(
+        self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        self._kernel.set_parameters(parameters)
+        for shard, (start, stop) in enumerate(ranges.tolist(), first):
+            self._kernel.run(op, start, stop, self._slots[shard])
+        return self._slots[first : first + len(ranges)]
+
+    def samples(self) -> list[WorkerSample]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class WorkerPool:
+    """N worker processes and the shared block between them and this one.
+
+    Must be made in the main thread: workers die with the thread that started them.
+
+    Parameters
+    ----------
+    source : DataSource
+    model : str
+        Name of the objective.
+    arithmetic : {"float32", "float64"}
+    n_workers : int
+    logs : Path
+        Folder for ``worker-<rank>.log``.
+    on_event : callable
+        Told of every worker that starts or dies.
+    idle : callable
+        Called about twenty times a second while a round lasts longer than that.
+    """
+
+    def __init__(
+        self,
+        source: DataSource,
+        model: str,
+        arithmetic: str,
+        n_workers: int,
+        *,
+        logs: Path,
+        on_event: Callable[[PoolEvent], None] = lambda event: None,
+        idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.n_workers = n_workers
+        self._source = source
+        self._model = model
+        self._arithmetic = arithmetic
+        self._logs = logs
+        self._on_event = on_event
+        self._idle = idle
+        self._layout = Layout(source.n_features, source.n_shards, n_workers)
+        self._memory = SharedMemory(self._layout.size)
+        self._board = Board(self._memory, self._layout)
+        self._counts = [self._board.counts(rank) for rank in range(n_workers)]
+        self._version = 0
+        self._waiting_for: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._owned = [0] * n_workers
+        for shard in range(source.n_shards):
+            self._board.owners[shard] = shard % n_workers
+            self._owned[shard % n_workers] += 1
+        self._context = get_context("spawn")
+        self._members: list[_Member] = []
+        try:
+            self._members = [self._spawn(rank, 0) for rank in range(n_workers)]
+            for member in self._members:
+                self._await_ready(member)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        board, version, count = self._board, self._version + 1, len(ranges)
+        buffer = version & 1
+        np.copyto(board.parameters[buffer], parameters)
+        board.ranges[buffer, first : first + count] = ranges
+        control, order = board.control, ORDER[buffer]
+        control[order + OP], control[order + FIRST], control[order + COUNT] = op, first, count
+        self._version = version
+        control[VERSION] = version
+        ranks = self._ranks(first, count)
+        for rank in ranks:
+            if self._counts[rank][ASLEEP]:
+                self._wake(rank)
+        self._wait(ranks, version)
+        return board.slots[first : first + count]
+
+    def samples(self) -> list[WorkerSample]:
+        return [self._sample(member) for member in self._members]
+
+    def close(self) -> None:
+        """Ask every worker to leave, kill those that do not, and give the memory back."""
+        self._version += 1
+        control, order = self._board.control, ORDER[self._version & 1]
+        control[order + OP], control[order + COUNT] = Op.EXIT, 0
+        control[VERSION] = self._version
+        for member in self._members:
+            self._wake(member.rank)
+        deadline = time.monotonic() + EXIT_SECONDS
+        for member in self._members:
+            member.process.join(max(0.0, deadline - time.monotonic()))
+            if member.process.is_alive():
+                member.process.kill()
+                member.process.join()
+            member.pipe.close()
+            member.process.close()
+        self._members = []
+        self._memory.close()
+
+    # Waiting
+
+    def _ranks(self, first: int, count: int) -> tuple[int, ...]:
+        key = (first, count)
+        if key not in self._waiting_for:
+            owners = self._board.owners
+            self._waiting_for[key] = tuple(sorted({owners[s] for s in range(first, first + count)}))
+        return self._waiting_for[key]
+
+    def _wait(self, ranks: Sequence[int], version: int) -> None:
+        counts, give_way = self._counts, _yield
+        deadline = time.perf_counter() + SPIN_SECONDS
+        for rank in ranks:
+            mine = counts[rank]
+            while mine[DONE] < version:
+                if time.perf_counter() >= deadline:
+                    self._wait_asleep(ranks, version)
+                    return
+                give_way()
+
+    def _wait_asleep(self, ranks: Sequence[int], version: int) -> None:
+        control, counts = self._board.control, self._counts
+        hearts = {rank: (counts[rank][HEARTBEAT], time.monotonic()) for rank in ranks}
+        control[COORDINATOR_ASLEEP] = 1
+        try:
+            while any(counts[rank][DONE] < version for rank in ranks):
+                late = [rank for rank in ranks if counts[rank][DONE] < version]
+                self._sleep(late)
+                self._idle()
+                for rank in late:
+                    if counts[rank][DONE] < version:
+                        self._feel_pulse(rank, hearts)
+        finally:
+            control[COORDINATOR_ASLEEP] = 0
+
+    def _sleep(self, ranks: Sequence[int]) -> None:
+        """Until a worker says something, one of ``ranks`` dies, or a twentieth of a second."""
+        members = [self._members[rank] for rank in ranks]
+        waitable = [m.process.sentinel for m in members] + [m.pipe for m in members]
+        ready = connection.wait(waitable, SLEEP_SECONDS)
+        for member in members:
+            if member.pipe in ready:
+                self._drain(member)
+            if member.process.sentinel in ready:
+                self._replace(member)
+
+    def _drain(self, member: _Member) -> None:
+        """Read what a worker sent: bytes that only woke us, or why it failed."""
+        try:
+            while member.pipe.poll():
+                message = member.pipe.recv_bytes()
+                if message[:1] == FAILED:
+                    member.failure = message[1:].decode()
+        except (EOFError, OSError):
+            pass  # its sentinel tells the rest
+
+    def _feel_pulse(self, rank: int, hearts: dict[int, tuple[int, float]]) -> None:
+        beat, now = self._counts[rank][HEARTBEAT], time.monotonic()
+        last, since = hearts[rank]
+        if beat != last:
+            hearts[rank] = (beat, now)
+        elif now - since > LEASE_SECONDS:
+            member = self._members[rank]
+            member.note = f"its heart stopped for {LEASE_SECONDS:.0f} s, so it was killed"
+            member.process.kill()
+            member.process.join()
+            self._replace(member)
+            hearts[rank] = (self._counts[rank][HEARTBEAT], time.monotonic())
+
+    def _wake(self, rank: int) -> None:
+        try:
+            self._members[rank].pipe.send_bytes(WAKE)
+        except (BrokenPipeError, ConnectionResetError, OSError):
+            pass  # it died; waiting for it will notice
+
+    # Births and deaths
+
+    def _spawn(self, rank: int, incarnation: int) -> _Member:
+        ours, theirs = self._context.Pipe()
+        source = self._source
+        setup = WorkerSetup(
+            rank=rank,
+            incarnation=incarnation,
+            layout=self._layout,
+            directory=str(source.directory),
+            dtype=source.dtype,
+            rows_train=source.rows_train,
+            rows_validation=source.rows_validation,
+            model=self._model,
+            arithmetic=self._arithmetic,
+            log=str(self._logs / f"worker-{rank}.log"),
+            version=max(0, self._version - 1) if incarnation else self._version,
+        )
+        process = self._context.Process(
+            target=run_worker,
+            args=(setup, self._memory, theirs, os.getpid()),
+            name=f"regatta-worker-{rank}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Member(rank, incarnation, process, ours)
+
+    def _await_ready(self, member: _Member) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            ready = connection.wait([member.pipe, member.process.sentinel], SLEEP_SECONDS)
+            self._idle()
+            if member.pipe in ready:
+                try:
+                    message = member.pipe.recv_bytes()
+                except (EOFError, OSError):
+                    message = b""  # it died: its sentinel tells
+                if message == READY:
+                    text = f"Worker {member.rank} started (pid {member.process.pid})."
+                    self._on_event(PoolEvent("worker_started", member.rank, text))
+                    return
+                if message[:1] == FAILED:
+                    member.failure = message[1:].decode()
+            if member.process.sentinel in ready:
+                self._replace(member)
+                return
+        raise RegattaError(
+            f"Worker {member.rank} was not ready after {START_SECONDS:.0f} s.",
+            "Is the machine overloaded?",
+        )
+
+    def _replace(self, member: _Member) -> None:
+        member.process.join()
+        self._drain(member)
+        message = f"Worker {member.rank} (pid {member.process.pid}) died: {_cause(member)}"
+        member.pipe.close()
+        self._on_event(PoolEvent("worker_died", member.rank, message))
+        if member.incarnation >= MAX_RESPAWNS or member.failure:
+            raise RegattaError(
+                f"{message}.",
+                f"It was replaced {member.incarnation} times. See worker-{member.rank}.log.",
+            )
+        self._counts[member.rank][ASLEEP] = 0
+        successor = self._spawn(member.rank, member.incarnation + 1)
+        self._members[member.rank] = successor
+        self._await_ready(successor)
+
+    def _sample(self, member: _Member) -> WorkerSample:
+        counts, times = self._counts[member.rank], self._board.times(member.rank)
+        state = WorkerState(counts[STATE])
+        compute, wait = times[COMPUTE_SECONDS], times[WAIT_SECONDS]
+        since = max(0.0, time.perf_counter() - times[MARK]) if times[MARK] else 0.0
+        if state == WorkerState.COMPUTE:
+            compute += since
+        else:
+            wait += since
+        return WorkerSample(
+            rank=member.rank,
+            pid=member.process.pid or 0,
+            incarnation=counts[INCARNATION],
+            state=state.name.lower(),
+            rows=counts[ROWS],
+            compute=compute,
+            wait=wait,
+            communicate=times[COMMUNICATE_SECONDS],
+            shards=self._owned[member.rank],
+        )
+
+
+class _Member:
+    """One worker process as its pool sees it."""
+
+    def __init__(
+        self, rank: int, incarnation: int, process: SpawnProcess, pipe: connection.Connection
+    ) -> None:
+        self.rank = rank
+        self.incarnation = incarnation
+        self.process = process
+        self.pipe = pipe
+        self.failure = ""
+        self.note = ""
+
+
+def open_pool(
+    source: DataSource,
+    model: str,
+    arithmetic: str,
+    n_workers: int,
+    *,
+    logs: Path,
+    on_event: Callable[[PoolEvent], None] = lambda event: None,
+    idle: Callable[[], None] = lambda: None,
+) -> Pool:
+    """A pool of ``n_workers`` processes, or this process where that is 0."""
+    if n_workers == 0:
+        return InProcessPool(source, model, arithmetic)
+    gc.collect()
+    return WorkerPool(
+        source, model, arithmetic, n_workers, logs=logs, on_event=on_event, idle=idle
+    )
+
+
+def _kernel(source: DataSource, model: str, arithmetic: str) -> Kernel:
+    return Kernel(
+        MappedRows(source.directory, "train", source.rows_train, source.n_features, source.dtype),
+        MappedRows(
+            source.directory, "validation", source.rows_validation, source.n_features, source.dtype
+        ),
+        models.get(model),
+        arithmetic,
+    )
+
+
+def _cause(member: _Member) -> str:
+    if member.note:
+        return member.note
+    if member.failure:
+        return member.failure.strip().splitlines()[-1]
+    code = member.process.exitcode
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name} (killed, perhaps for want of memory)" if name == "SIGKILL" else name
+    return f"it left with exit code {code}"
+
+
+_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)

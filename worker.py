@@ -1,0 +1,193 @@
+"""One worker process: waits for work, computes on its shards, answers.
+
+    coordinator ── version, op, ranges, parameters ──▶ worker      (shared block)
+    coordinator ◀── slots of its shards, then `done` ── worker     (shared block)
+                 ◀═ pipe: ready, failed, wake-up bytes ═▶
+
+It imports NumPy and little else, maps the prepared rows, and after its first round allocates
+nothing. It dies with its coordinator: by the parent-death signal, or by the end of its pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import perf_counter
+
+from regatta import models
+from regatta.parameter_server.kernel import Kernel, MappedRows
+from regatta.parameter_server.protocol import (
+    ASLEEP,
+    COMMUNICATE_SECONDS,
+    COMPUTE_SECONDS,
+    COORDINATOR_ASLEEP,
+    COUNT,
+    DONE,
+    FAILED,
+    FINISHED,
+    FIRST,
+    HEARTBEAT,
+    INCARNATION,
+    MARK,
+    OP,
+    ORDER,
+    READY,
+    ROWS,
+    SPINNING_IS_SAFE,
+    STATE,
+    VERSION,
+    WAIT_SECONDS,
+    Board,
+    Op,
+    WorkerSetup,
+    WorkerState,
+)
+from regatta.parameter_server.shared_memory import SharedMemory
+
+# How long a worker looks for the next round before it sleeps: several times a round of the usual
+# batches, short enough that an idle worker costs nothing that anyone would notice.
+SPIN_SECONDS = 500e-6 if SPINNING_IS_SAFE else 0.0
+# A wake-up byte that got lost would cost this long, and the heart beats this often in sleep.
+SLEEP_SECONDS = 0.1
+
+PR_SET_PDEATHSIG = 1
+
+
+def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, parent: int) -> None:
+    """Entry point of the process. Returns when told to exit or when the coordinator is gone."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
+    log = os.open(setup.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    faulthandler.enable(sys.__stderr__)
+    try:
+        worker = Worker(setup, memory, pipe)
+        pipe.send_bytes(READY)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        worker.serve()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        print("The coordinator is gone; so am I.", file=sys.stderr)
+    except BaseException:
+        text = traceback.format_exc()
+        print(text, file=sys.stderr, flush=True)
+        pipe.send_bytes(FAILED + text.encode())
+        sys.exit(1)
+
+
+class Worker:
+    """The loop of a worker: spin, sleep, compute, answer."""
+
+    def __init__(self, setup: WorkerSetup, memory: SharedMemory, pipe: Connection) -> None:
+        self.rank = setup.rank
+        self._pipe = pipe
+        self._board = Board(memory, setup.layout)
+        self._counts = self._board.counts(setup.rank)
+        self._times = self._board.times(setup.rank)
+        self._seen = setup.version
+        directory, features = Path(setup.directory), setup.layout.n_features
+        self._kernel = Kernel(
+            MappedRows(directory, "train", setup.rows_train, features, setup.dtype),
+            MappedRows(directory, "validation", setup.rows_validation, features, setup.dtype),
+            models.get(setup.model),
+            setup.arithmetic,
+        )
+        self._slots = list(self._board.slots)
+        self._buffers = list(self._board.parameters)
+        self._counts[INCARNATION] = setup.incarnation
+        self._counts[DONE] = setup.version
+        self._counts[STATE] = WorkerState.WAIT
+
+    def serve(self) -> None:
+        """Answer rounds until one says exit."""
+        control, counts, times = self._board.control, self._counts, self._times
+        mark = times[MARK] = perf_counter()
+        while True:
+            version = self._next_version()
+            woken = perf_counter()
+            order = ORDER[version & 1]
+            op, first, count = control[order + OP], control[order + FIRST], control[order + COUNT]
+            if control[VERSION] != version:
+                continue  # what was read may be of two rounds; this worker had no shard in it
+            self._seen = version
+            if op == Op.EXIT:
+                counts[STATE] = WorkerState.LEFT
+                return
+            shards = self._mine(first, count)
+            if shards:
+                counts[STATE] = WorkerState.COMPUTE
+                self._kernel.set_parameters(self._buffers[version & 1])
+                read = perf_counter()
+                rows = self._compute(op, shards, version & 1)
+                computed = perf_counter()
+                if op == Op.GRADIENT:
+                    counts[ROWS] += rows
+                counts[STATE] = WorkerState.WAIT
+                counts[DONE] = version
+                if control[COORDINATOR_ASLEEP]:
+                    self._pipe.send_bytes(FINISHED)
+                told = perf_counter()
+                times[COMPUTE_SECONDS] += computed - read
+                times[COMMUNICATE_SECONDS] += (read - woken) + (told - computed)
+                times[WAIT_SECONDS] += woken - mark
+                mark = times[MARK] = told
+
+    def _mine(self, first: int, count: int) -> list[int]:
+        owners, rank = self._board.owners, self.rank
+        return [shard for shard in range(first, first + count) if owners[shard] == rank]
+
+    def _compute(self, op: int, shards: list[int], buffer: int) -> int:
+        ranges, kernel, rows = self._board.range_words, self._kernel, 0
+        base = buffer * self._board.layout.n_shards
+        for shard in shards:
+            word = 2 * (base + shard)
+            start, stop = ranges[word], ranges[word + 1]
+            kernel.run(op, start, stop, self._slots[shard], self._beat)
+            rows += stop - start
+        return rows
+
+    def _beat(self) -> None:
+        self._counts[HEARTBEAT] += 1
+
+    def _next_version(self) -> int:
+        """The version of a round that this worker has not seen; waits for one."""
+        control, counts, seen, give_way = self._board.control, self._counts, self._seen, _yield
+        while True:
+            deadline = perf_counter() + SPIN_SECONDS
+            while True:
+                version: int = control[VERSION]
+                if version != seen:
+                    counts[HEARTBEAT] += 1
+                    return version
+                if perf_counter() >= deadline:
+                    break
+                give_way()
+            counts[ASLEEP] = 1
+            counts[STATE] = WorkerState.ASLEEP
+            while control[VERSION] == seen:
+                counts[HEARTBEAT] += 1
+                if self._pipe.poll(SLEEP_SECONDS):
+                    self._pipe.recv_bytes()
+            counts[ASLEEP] = 0
+            counts[STATE] = WorkerState.WAIT
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its coordinator dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the kernel knew
+            os._exit(1)
+
+
+_yield = getattr(os, "sched_yield", lambda: None)
