@@ -1,0 +1,181 @@
+"""What the command and the page do to runs: queue, resume, command, delete, look one up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from regatta.configuration import TrainingConfig
+from regatta.runs.directory import RUN_ID, is_locked, read_holder
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.supervisor import lock_path
+from regatta.utils import HOME_VARIABLE, RegattaError, UserError, home
+
+SUPERVISOR_COMMAND = (sys.executable, "-P", "-m", "regatta.runs.supervisor", "--detach")
+
+# Starting takes 0.2 s; a machine under load may take its time.
+_START_TIMEOUT = 30.0
+_LOG_LIMIT = 1_000_000
+
+
+def submit(
+    config: TrainingConfig, *, store: RunStore | None = None, supervise: bool = True
+) -> RunRecord:
+    """Queue a new run and see to it that a supervisor takes it.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Its ``path`` is made absolute: the supervisor works in another folder.
+    store : RunStore, optional
+        The runs of Regatta's home by default.
+    supervise : bool
+        Whether to start a supervisor where there is none.
+
+    Raises
+    ------
+    UserError
+        The file is not there, or no target was named. Nothing is left behind.
+    """
+    store = store or RunStore(home())
+    record = store.create(check_config(config), RunState.QUEUED, detached=True)
+    if supervise:
+        ensure_supervisor(store)
+    return record
+
+
+def check_config(config: TrainingConfig) -> TrainingConfig:
+    """``config`` with an absolute path, or a `UserError` that can be told without reading."""
+    if not config.path:
+        raise UserError("No CSV file was named.", "Name the file to train on.")
+    path = Path(config.path).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"There is no file {config.path}.", "Check the path.")
+    if path.is_dir():
+        raise UserError(f"{config.path} is a folder, not a CSV file.", "Name a file in it.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{config.path} may not be read.", "Check its permissions.")
+    if not config.target.strip():
+        raise UserError("No target was named.", "Name the column to predict: --target NAME.")
+    return TrainingConfig.from_json({**config.to_json(), "path": str(path)})
+
+
+def resume(run_id: str, *, store: RunStore | None = None, supervise: bool = True) -> RunRecord:
+    """Let a run go on: a paused one at once, a stopped, failed or interrupted one by the queue.
+
+    A run that waits or works already is left alone, so that a double click does no harm.
+    """
+    store = store or RunStore(home())
+    record = store.get(run_id)
+    if record.state is RunState.PAUSED:
+        return store.send_command(run_id, "resume")
+    if record.state.is_resumable:
+        record = store.requeue(run_id, detached=True)
+    elif record.state.is_terminal:
+        raise not_resumable(record)
+    if supervise and record.detached:
+        ensure_supervisor(store)
+    return record
+
+
+def not_resumable(record: RunRecord) -> UserError:
+    """The refusal to resume a run that has come to its end."""
+    hint = "Train again"
+    if record.state is RunState.DIVERGED:
+        hint += " with a smaller --learning-rate"
+    return UserError(f"Run {record.run_id} is {record.state}: nothing is left to do.", f"{hint}.")
+
+
+def command(run_id: str, word: str, *, store: RunStore | None = None) -> RunRecord:
+    """Tell a run to ``pause``, ``resume`` or ``stop``."""
+    store = store or RunStore(home())
+    return resume(run_id, store=store) if word == "resume" else store.send_command(run_id, word)
+
+
+def delete(run_id: str, *, store: RunStore | None = None) -> None:
+    """Delete a run that no one works on."""
+    (store or RunStore(home())).delete(run_id)
+
+
+def find(word: str, *, store: RunStore | None = None) -> RunRecord:
+    """The run that ``word`` means: an id, the start of one id, a name, or ``last``.
+
+    Raises
+    ------
+    UserError
+        It means none, or several.
+    """
+    store = store or RunStore(home())
+    if RUN_ID.fullmatch(word):
+        return store.get(word)
+    runs = store.list()
+    if word == "last":
+        if not runs:
+            raise UserError("There is no run yet.", "`regatta train FILE --target NAME` makes one.")
+        return runs[0]
+    found = [run for run in runs if run.name == word]
+    found = found or [run for run in runs if word and run.run_id.startswith(word)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"There is no run {word!r}.", "`regatta runs` lists them.")
+    some = ", ".join(run.run_id for run in found[:5])
+    raise UserError(f"{word!r} means {len(found)} runs.", f"Name one of them: {some}.")
+
+
+def supervisor_pid(store: RunStore | None = None) -> int | None:
+    """The process id of the living supervisor, or ``None`` if there is none."""
+    path = lock_path((store or RunStore(home())).home)
+    return read_holder(path) if is_locked(path) else None
+
+
+def ensure_supervisor(
+    store: RunStore | None = None, *, command: Sequence[str] = SUPERVISOR_COMMAND
+) -> bool:
+    """Start a supervisor unless one lives. Cheap where one does: it may be called at every tick.
+
+    Returns
+    -------
+    bool
+        Whether one was started.
+
+    Raises
+    ------
+    RegattaError
+        It could not be started.
+    """
+    store = store or RunStore(home())
+    if is_locked(lock_path(store.home)):
+        return False
+    log = store.home / "supervisor.log"
+    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as output:
+        starter = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=store.home,
+            env={**os.environ, HOME_VARIABLE: str(store.home)},
+            start_new_session=True,
+        )
+    try:
+        status = starter.wait(_START_TIMEOUT)  # it hands over to a child of init and ends
+    except subprocess.TimeoutExpired:
+        status = None
+    if status != 0:
+        raise RegattaError("The supervisor did not start.", f"Its log is {log}.")
+    return True
+
+
+def nudge(store: RunStore | None = None) -> None:
+    """Start a supervisor if runs wait for one: for instance after it was killed."""
+    store = store or RunStore(home())
+    waiting = store.next_queued() is not None or bool(store.to_resume())
+    if waiting and supervisor_pid(store) is None:
+        ensure_supervisor(store)

@@ -1,0 +1,326 @@
+"""The supervisor: takes queued runs in order and starts one coordinator process for each.
+
+::
+
+    page or command ── submit ──→ regatta.db (queue)
+                                      │ takes the first, at most N at once
+                                  supervisor (one a home; flock on supervisor.lock)
+                                      │ takes the run's lock, writes STARTING, hands the lock down
+                                  coordinator (one a run, in a session of its own)
+
+It is nobody's child: it is started detached, in a session of its own, and its coordinators
+outlive it. A new supervisor counts the runs whose lock is held, whoever started them. A run that
+says it is live while its lock is free has crashed; it is resumed after some seconds, at most
+three times. After a minute without work the supervisor leaves. It looks for work one last time
+under the database's write lock and gives its own lock back there, so that a run queued at that
+moment is either seen by it or starts the next one.
+
+Started as ``python -P -m regatta.runs.supervisor`` by `regatta.runs.service.ensure_supervisor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from regatta.runs.directory import INHERITED_LOCK, LockHeld, take_lock, write_holder
+from regatta.runs.states import IllegalTransition, RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.utils import (
+    BLAS_THREAD_VARIABLES,
+    HOME_VARIABLE,
+    RegattaError,
+    UserError,
+    configure_logging,
+    home,
+)
+
+logger = logging.getLogger(__name__)
+
+AUTOMATIC_RESUMES = 3
+
+Command = Callable[[str], list[str]]
+
+
+def coordinator_command(run_id: str) -> list[str]:
+    """The command line of a run's coordinator."""
+    return [sys.executable, "-P", "-m", "regatta.runs.coordinate", run_id]
+
+
+def lock_path(root: Path) -> Path:
+    """The lock that the supervisor of the home ``root`` holds while it lives."""
+    return root / "supervisor.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How a supervisor behaves. Times in seconds.
+
+    ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
+    resumed, so that a person can see it and decide otherwise; after ``idle`` without work the
+    supervisor leaves; it looks at the queue every ``tick``.
+    """
+
+    at_once: int = 1
+    idle: float = 60.0
+    resume_delay: float = 10.0
+    tick: float = 0.25
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """``REGATTA_MAX_RUNS``, ``REGATTA_SUPERVISOR_IDLE`` and ``REGATTA_RESUME_DELAY``."""
+        return cls(
+            at_once=int(_positive("REGATTA_MAX_RUNS", cls.at_once, least=1)),
+            idle=_positive("REGATTA_SUPERVISOR_IDLE", cls.idle),
+            resume_delay=_positive("REGATTA_RESUME_DELAY", cls.resume_delay),
+        )
+
+
+class Supervisor:
+    """Starts queued runs until there has been nothing to do for a while.
+
+    Parameters
+    ----------
+    store : RunStore
+        The home's runs.
+    lock : int
+        Open descriptor of the supervisor's lock, held.
+    limits : Limits
+        How many runs at once, and how long to wait for what.
+    command : callable
+        Gives the command line of a run's coordinator.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        lock: int,
+        *,
+        limits: Limits | None = None,
+        command: Command = coordinator_command,
+    ) -> None:
+        self.store = store
+        self.limits = limits or Limits()
+        self._lock = lock
+        self._command = command
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._exits: dict[str, int] = {}
+        self._terminated = False
+
+    def serve(self) -> None:
+        """Work until idle for long enough, or until SIGTERM. Coordinators are left running."""
+        idle_since = time.monotonic()
+        with self._woken_by_signals() as wake:
+            while not self._terminated:
+                if self.step():
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since >= self.limits.idle:
+                    if self.store.if_idle(lambda: os.close(self._lock)):
+                        logger.info("Nothing to do: leaving.")
+                        return
+                    idle_since = time.monotonic()
+                _wait(wake, self.limits.tick)
+        logger.info("Told to leave; %d coordinators go on.", len(self._children))
+
+    def step(self) -> bool:
+        """Look once: reap, note crashes, resume, start. Returns whether there is work."""
+        self._reap()
+        live = [run for run in self.store.live() if run.detached]
+        running = [run for run in live if not self._note_if_crashed(run)]
+        self._requeue_due()
+        at_work = len(running)
+        while at_work < self.limits.at_once and (run := self.store.next_queued()) is not None:
+            if not self._start(run):
+                break
+            at_work += 1
+        return bool(at_work or self._children or self.store.to_resume())
+
+    def _reap(self) -> None:
+        for run_id, child in list(self._children.items()):
+            status = child.poll()
+            if status is not None:
+                del self._children[run_id]
+                self._exits[run_id] = status
+                logger.info("Coordinator %d of run %s ended with %d.", child.pid, run_id, status)
+
+    def _note_if_crashed(self, run: RunRecord) -> bool:
+        if self.store.directory(run.run_id).is_locked():
+            return False
+        try:
+            run = self.store.get(run.run_id)
+            if run.state is not RunState.INTERRUPTED:
+                return not run.state.is_live  # it ended well between the two looks
+            message, resume_at = self._verdict(run)
+            self.store.update_state(
+                run.run_id, RunState.INTERRUPTED, message=message, resume_at=resume_at
+            )
+        except RegattaError as error:  # deleted or taken up by someone else at this moment
+            logger.info("Run %s: %s", run.run_id, error)
+            return False
+        logger.warning("Run %s: %s", run.run_id, message)
+        return True
+
+    def _verdict(self, run: RunRecord) -> tuple[str, float | None]:
+        what = f"Its coordinator {_describe_exit(self._exits.pop(run.run_id, None))}."
+        if run.attempts >= AUTOMATIC_RESUMES:
+            return f"{what} It was resumed {run.attempts} times already and is not again.", None
+        number = f"{run.attempts + 1} of {AUTOMATIC_RESUMES}"
+        delay = self.limits.resume_delay
+        return f"{what} It is resumed by itself in {delay:g} s ({number}).", time.time() + delay
+
+    def _requeue_due(self) -> None:
+        now = time.time()
+        for run in self.store.to_resume():
+            # A clock that was set back must not postpone it for a day.
+            waiting = (run.resume_at or 0.0) - now
+            if 0.0 < waiting <= self.limits.resume_delay:
+                continue
+            try:
+                self.store.requeue(run.run_id, detached=True, attempts=run.attempts + 1)
+            except RegattaError as error:
+                logger.info("Run %s is not resumed: %s", run.run_id, error)
+
+    def _start(self, run: RunRecord) -> bool:
+        """Start the run's coordinator with the run's lock in its hands."""
+        directory = self.store.directory(run.run_id)
+        try:
+            lock = directory.acquire()
+        except LockHeld:
+            return False  # someone resumes or deletes it at this moment: look again later
+        except UserError:
+            return True  # deleted
+        try:
+            write_holder(lock, os.getpid())
+            self.store.update_state(run.run_id, RunState.STARTING)
+            child = self._spawn(run.run_id, lock, directory.output)
+        except IllegalTransition:
+            return True  # stopped while it waited
+        except OSError as error:
+            reason = f"Its coordinator could not be started: {error}."
+            self.store.update_state(run.run_id, RunState.FAILED, message=reason)
+            return True
+        else:
+            write_holder(lock, child.pid)
+            self._children[run.run_id] = child
+            self._exits.pop(run.run_id, None)
+            logger.info("Run %s: coordinator %d started.", run.run_id, child.pid)
+            return True
+        finally:
+            os.close(lock)  # the coordinator has its own copy
+
+    def _spawn(self, run_id: str, lock: int, output: Path) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            **dict.fromkeys(BLAS_THREAD_VARIABLES, "1"),
+            HOME_VARIABLE: str(self.store.home),
+            INHERITED_LOCK: str(lock),
+        }
+        with output.open("ab") as log:
+            return subprocess.Popen(
+                self._command(run_id),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.store.home,
+                env=environment,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+
+    @contextlib.contextmanager
+    def _woken_by_signals(self) -> Iterator[int]:
+        """Yield a descriptor that becomes readable when a child ends or SIGTERM arrives."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+
+        def leave(*_: object) -> None:
+            self._terminated = True
+
+        handlers = {signal.SIGCHLD: lambda *_: None, signal.SIGTERM: leave, signal.SIGINT: leave}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(old)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reader)
+            os.close(writer)
+
+
+def _wait(wake: int, seconds: float) -> None:
+    select.select([wake], [], [], seconds)
+    with contextlib.suppress(BlockingIOError):
+        while os.read(wake, 512):
+            pass
+
+
+def _describe_exit(status: int | None) -> str:
+    if status is None:
+        return "ended without a last word"
+    if status >= 0:
+        return f"ended with exit code {status} and without a last word"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+    cause = ", perhaps for want of memory" if -status == signal.SIGKILL else ""
+    return f"was killed by {name}{cause}"
+
+
+def _positive(variable: str, default: float, *, least: float = 0.0) -> float:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf"):
+        raise UserError(f"{variable} is {text!r}.", f"It must be a number of at least {least:g}.")
+    return value
+
+
+def detach(lock: int) -> None:
+    """Go on as a child of init. The process that started us sees its child end at once.
+
+    The lock belongs to the open file, so it goes over to the child.
+    """
+    if os.fork():
+        os._exit(0)
+    write_holder(lock, os.getpid())
+
+
+def main(*, command: Command = coordinator_command) -> int:
+    """Be the supervisor of Regatta's home, unless there is one."""
+    store = RunStore(home())
+    lock = take_lock(lock_path(store.home))
+    if lock is None:
+        return 0
+    if "--detach" in sys.argv[1:]:
+        detach(lock)
+    write_holder(lock, os.getpid())
+    os.chdir(store.home)
+    configure_logging()
+    try:
+        limits = Limits.from_environment()
+    except UserError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    logger.info("Supervisor %d of %s, %d at once.", os.getpid(), store.home, limits.at_once)
+    # A run that was written down, but not in the list, when someone died is found here.
+    store.list()
+    Supervisor(store, lock, limits=limits, command=command).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
