@@ -437,9 +437,7 @@ def open_pool(
     if n_workers == 0:
         return InProcessPool(source, model, arithmetic)
     gc.collect()
-    return WorkerPool(
-        source, model, arithmetic, n_workers, logs=logs, on_event=on_event, idle=idle
-    )
+    return WorkerPool(source, model, arithmetic, n_workers, logs=logs, on_event=on_event, idle=idle)
 
 
 def _kernel(source: DataSource, model: str, arithmetic: str) -> Kernel:

@@ -97,7 +97,9 @@ class MetricsWriter:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         for table, declarations in TABLES.items():
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(declarations)})")
+            self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(declarations)})"
+            )
         self._insert = {
             table: f"INSERT OR REPLACE INTO {table} ({', '.join(column_names(table))}) "
             f"VALUES ({', '.join('?' * len(declarations))})"

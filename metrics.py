@@ -1,0 +1,168 @@
+"""Figures: scores of a fit, throughput, and what psutil says of workers and machine."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+_log = logging.getLogger("regatta.metrics")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sums over rows of one part of the data, residuals in units of the target's deviation."""
+
+    rows: int
+    loss_sum: float
+    squared_sum: float
+    absolute_sum: float
+
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return self.loss_sum / self.rows
+
+    def in_units(self, target_scale: float, total_squares: float) -> dict[str, float | None]:
+        """R², RMSE and MAE in the target's own units.
+
+        Parameters
+        ----------
+        target_scale : float
+            What the target was divided by.
+        total_squares : float
+            Σ(y − ȳ)² over the same rows, in divided units. R² is None where it is 0.
+        """
+        return {
+            "r2": 1.0 - self.squared_sum / total_squares if total_squares > 0 else None,
+            "rmse": target_scale * (self.squared_sum / self.rows) ** 0.5,
+            "mae": target_scale * self.absolute_sum / self.rows,
+        }
+
+
+class Throughput:
+    """Rows a second over about the last second, from a cumulative count."""
+
+    WINDOW_SECONDS = 1.0
+
+    def __init__(self, rows: int = 0, seconds: float = 0.0) -> None:
+        self._marks = [(seconds, rows)]
+        self.rows_per_second = 0.0
+
+    def update(self, seconds: float, rows: int) -> float:
+        """Take in that ``rows`` were done after ``seconds``; the rate over the window."""
+        self._marks.append((seconds, rows))
+        while len(self._marks) > 2 and seconds - self._marks[1][0] >= self.WINDOW_SECONDS:
+            self._marks.pop(0)
+        start, before = self._marks[0]
+        if seconds > start:
+            self.rows_per_second = (rows - before) / (seconds - start)
+        return self.rows_per_second
+
+
+class ProcessSampler:
+    """CPU and memory of processes, between one look and the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def sample(self, pid: int) -> tuple[float, int]:
+        """CPU since the last look (percent of one core), and memory of its own (bytes).
+
+        The memory is anonymous and shared pages; mapped files do not count. (0, 0) once it is
+        gone.
+        """
+        try:
+            process = self._known.get(pid)
+            if process is None:
+                process = self._known[pid] = psutil.Process(pid)
+            return process.cpu_percent(), own_memory(pid)
+        except psutil.Error:
+            self._known.pop(pid, None)
+            return 0.0, 0
+
+
+class MachineSampler:
+    """CPU, memory, network and, where there is one, GPU of the machine."""
+
+    def __init__(self) -> None:
+        psutil.cpu_percent()
+        self._gpu = _Gpu.find()
+
+    def sample(self) -> dict[str, Any]:
+        """A row of the table ``machine``, without its time."""
+        memory, net = psutil.virtual_memory(), psutil.net_io_counters()
+        gpu_percent, gpu_memory = self._gpu.sample() if self._gpu else (None, None)
+        return {
+            "cpu_percent": psutil.cpu_percent(),
+            "memory_used": memory.total - memory.available,
+            "memory_total": memory.total,
+            "net_sent": net.bytes_sent if net else None,
+            "net_received": net.bytes_recv if net else None,
+            "gpu_percent": gpu_percent,
+            "gpu_memory": gpu_memory,
+        }
+
+
+class _Gpu:
+    """The first GPU, through the optional package nvidia-ml-py."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        library.nvmlInit()
+        self._handle = library.nvmlDeviceGetHandleByIndex(0)
+
+    @classmethod
+    def find(cls) -> _Gpu | None:
+        try:
+            return cls(importlib.import_module("pynvml"))
+        except ImportError:
+            return None
+        except Exception as error:  # the library's own errors: no driver, no device
+            _log.info("There is no GPU to watch: %s.", error)
+            return None
+
+    def sample(self) -> tuple[float, int]:
+        rates = self._library.nvmlDeviceGetUtilizationRates(self._handle)
+        memory = self._library.nvmlDeviceGetMemoryInfo(self._handle)
+        return float(rates.gpu), int(memory.used)
+
+
+def own_memory(pid: int) -> int:
+    """Bytes of anonymous and shared memory of a process: RssAnon + RssShmem on Linux, elsewhere
+    its resident set."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            kilobytes = [
+                int(line.split()[1]) for line in file if line.startswith(("RssAnon:", "RssShmem:"))
+            ]
+        return 1024 * sum(kilobytes)
+    except OSError:
+        return int(psutil.Process(pid).memory_info().rss)
+
+
+class Clock:
+    """Seconds of training so far: goes on from ``before``, stands still while paused."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Let it run."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Let it stand."""
+        self._before = self.seconds
+        self._since = None
+
+    @property
+    def seconds(self) -> float:
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._before + running

@@ -1,0 +1,38 @@
+"""Arrays laid out as a pool reads them: for benchmarks, tests and data that is in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from regatta.parameter_server.worker_pool import DataSource
+
+
+def shard_offsets(n_rows: int, n_shards: int) -> tuple[int, ...]:
+    """First row of each of ``n_shards`` nearly equal shards, and the end."""
+    return tuple(n_rows * shard // n_shards for shard in range(n_shards + 1))
+
+
+def write_rows(
+    directory: Path,
+    X_train: ArrayLike,  # (rows_train, n_features)
+    y_train: ArrayLike,  # (rows_train,)
+    X_validation: ArrayLike,  # (rows_validation, n_features)
+    y_validation: ArrayLike,  # (rows_validation,)
+    *,
+    n_shards: int = 16,
+    dtype: str = "float32",
+) -> DataSource:
+    """Write rows to ``directory`` as they are; they should be standardised and shuffled."""
+    parts = {
+        "X_train": X_train,
+        "y_train": y_train,
+        "X_validation": X_validation,
+        "y_validation": y_validation,
+    }
+    for name, values in parts.items():
+        np.ascontiguousarray(values, dtype=dtype).tofile(directory / f"{name}.bin")
+    rows, n_features = np.shape(X_train)
+    return DataSource(directory, dtype, rows, np.shape(X_validation)[0], n_features, n_shards)

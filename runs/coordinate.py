@@ -1,0 +1,27 @@
+"""Entry point of a coordinator process: ``python -P -m regatta.runs.coordinate RUN_ID``.
+
+Imports the standard library only: every worker process runs its parent's entry module again.
+"""
+
+import sys
+
+
+def main() -> int:
+    """Train the run; the exit code is 0 when it came to an end of its own, whichever."""
+    from regatta.utils import RegattaError, configure_logging, home, limit_blas_threads
+
+    limit_blas_threads()
+    configure_logging()
+    from regatta.coordinator import run_training
+    from regatta.runs.store import RunStore
+
+    try:
+        run_training(sys.argv[1], RunStore(home()))
+    except RegattaError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Decides which figures of a run are worth a row, and writes them in batches.
+
+A step costs microseconds, a row of a chart many more. So every one of the first hundred steps is
+a point, and then those that make the count grow by one in a hundred, or a twentieth of a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from regatta.metrics import Clock, MachineSampler, ProcessSampler, Throughput
+from regatta.parameter_server.worker_pool import WorkerSample
+from regatta.runs.metrics_store import MetricsWriter
+
+FIRST_POINTS = 100
+GROWTH = 1.01
+POINT_SECONDS = 0.05
+SAMPLE_SECONDS = 1.0
+
+
+class Recorder:
+    """The figures of one run on their way into its `MetricsWriter`.
+
+    Parameters
+    ----------
+    writer : MetricsWriter
+    clock : Clock
+        Seconds in training.
+    rows : int
+        Training rows processed before (by an earlier attempt).
+    """
+
+    def __init__(self, writer: MetricsWriter, clock: Clock, rows: int = 0) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._throughput = Throughput(rows, clock.seconds)
+        self._processes = ProcessSampler()
+        self._machine = MachineSampler()
+        self._next_step = 0
+        self._next_time = 0.0
+        self._next_sample = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        """Over about the last second."""
+        return self._throughput.rows_per_second
+
+    def due(self, step: int, now: float) -> bool:
+        """Whether step ``step`` deserves a point, at ``now`` (``time.perf_counter``)."""
+        return step >= self._next_step or now >= self._next_time
+
+    def point(
+        self,
+        step: int,
+        now: float,
+        *,
+        epoch: float,
+        rows: int,
+        loss: float,
+        objective: float,
+        learning_rate: float,
+        gradient_norm: float,
+        bytes_published: int,
+        bytes_gathered: int,
+    ) -> None:
+        """Record the step just done."""
+        seconds = self._clock.seconds
+        rate = self._throughput.update(seconds, rows)
+        values = (
+            step,
+            epoch,
+            seconds,
+            rows,
+            loss,
+            objective,
+            learning_rate,
+            gradient_norm,
+            rate,
+            bytes_published,
+            bytes_gathered,
+        )
+        self._writer.add_rows("points", [values])
+        self._next_step = step + 1 if step < FIRST_POINTS else int(step * GROWTH) + 1
+        self._next_time = now + POINT_SECONDS
+
+    def event(self, step: int, kind: str, message: str, rank: int | None = None) -> None:
+        """Record something that happened."""
+        self._writer.add(
+            "events",
+            seconds=self._clock.seconds,
+            step=step,
+            kind=kind,
+            rank=rank,
+            message=message,
+        )
+
+    def sample(self, workers: Sequence[WorkerSample], *, force: bool = False) -> None:
+        """Record what workers and machine are doing, at most once a second unless forced."""
+        now = time.monotonic()
+        if now < self._next_sample and not force:
+            return
+        self._next_sample = now + SAMPLE_SECONDS
+        seconds = self._clock.seconds
+        for worker in workers:
+            cpu, memory = self._processes.sample(worker.pid)
+            self._writer.add(
+                "workers",
+                seconds=seconds,
+                rank=worker.rank,
+                pid=worker.pid,
+                incarnation=worker.incarnation,
+                state=worker.state,
+                rows=worker.rows,
+                compute=worker.compute,
+                wait=worker.wait,
+                communicate=worker.communicate,
+                cpu_percent=cpu,
+                memory_bytes=memory,
+                shards=worker.shards,
+            )
+        self._writer.add("machine", seconds=seconds, **self._machine.sample())

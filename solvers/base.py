@@ -1,0 +1,94 @@
+"""What every iterative solver can do. The coordinator drives one, step by step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regatta.solvers.problem import Problem
+from regatta.solvers.stopping import Plateau
+
+Vector = NDArray[np.float64]
+
+
+class Solver:
+    """One step at a time towards the optimum of a `Problem`.
+
+    Attributes
+    ----------
+    parameters : (n_features + 1,) array
+        Weights and, last, the intercept.
+    step_count, epoch : int
+        Steps taken, epochs begun and ended.
+    rate : float
+        Learning rate of the last step.
+    epoch_loss : float
+        Mean loss over the last whole epoch, as met on the way.
+    measure : bool
+        Whether the next step is to set `gradient_norm`, which is not worth its time at each.
+    """
+
+    name: ClassVar[str]
+    # What the kernel computes in; None means the precision of the prepared rows.
+    arithmetic: ClassVar[str | None] = None
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.parameters = np.zeros(problem.n_features + 1)
+        self.step_count = 0
+        self.epoch = 0
+        self.rate = 0.0
+        self.epoch_loss = float("nan")
+        self.converged = False
+        self.measure = True
+        self.gradient_norm = float("nan")
+        self.plateau = Plateau(tol=0.0)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps at most."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_epoch(self) -> int:
+        raise NotImplementedError
+
+    def step(self) -> bool:
+        """Take a step; whether it ended an epoch. Sets `converged` where the stopping rule says
+        so."""
+        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.converged or self.step_count >= self.total_steps
+
+    def objective(self, loss: float) -> float:
+        """Loss and penalty at the present parameters."""
+        return loss + self.problem.penalty.value(self.parameters)
+
+    def state(self) -> dict[str, Any]:
+        """JSON values that, with `arrays`, let a run go on to the same bytes."""
+        return {
+            "step_count": self.step_count,
+            "epoch": self.epoch,
+            "rate": self.rate,
+            "epoch_loss": self.epoch_loss,
+            "plateau": self.plateau.state(),
+        }
+
+    def arrays(self) -> dict[str, Vector]:
+        """The arrays of a checkpoint."""
+        return {"parameters": self.parameters}
+
+    def restore(self, state: dict[str, Any], arrays: dict[str, Vector]) -> None:
+        """Take back what `state` and `arrays` gave."""
+        self.step_count = state["step_count"]
+        self.epoch = state["epoch"]
+        self.rate = state["rate"]
+        self.epoch_loss = state["epoch_loss"]
+        self.plateau.restore(state["plateau"])
+        for name, value in self.arrays().items():
+            np.copyto(value, arrays[name])

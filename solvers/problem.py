@@ -1,0 +1,122 @@
+"""A problem to solve: prepared rows, an objective, a penalty, and a pool to compute on.
+
+Everything here is in the units that the rows are stored in: standardised features and a target
+divided by its standard deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regatta.metrics import Scores
+from regatta.models import Objective, Penalty
+from regatta.parameter_server.batches import whole_shards
+from regatta.parameter_server.learning_rate import largest_eigenvalue
+from regatta.parameter_server.protocol import (
+    ABSOLUTE,
+    COUNTED,
+    LOSS,
+    SLOT_EXTRAS,
+    SQUARED,
+    Op,
+)
+from regatta.parameter_server.worker_pool import Pool
+
+# Rows of all shards together that the largest eigenvalue is estimated from: its relative error
+# is about sqrt(n_features / rows).
+EIGENVALUE_ROWS = 65_536
+
+
+@dataclass
+class Problem:
+    """min over w, b of 1/n Σ loss(x_i·w + b − y_i) + l1‖w‖₁ + l2/2‖w‖²."""
+
+    pool: Pool
+    objective: Objective
+    penalty: Penalty
+    train_offsets: tuple[int, ...]
+    validation_offsets: tuple[int, ...]
+    n_features: int
+    max_row_norm2: float
+    gradient: NDArray[np.float64] = field(init=False)
+    loss: float = field(init=False, default=float("nan"))
+    rows: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.gradient = np.zeros(self.n_features + 1)
+        self._sums = np.zeros(self.n_features + 1 + SLOT_EXTRAS)
+        self._all_train = whole_shards(self.train_offsets)
+        self._all_validation = whole_shards(self.validation_offsets)
+
+    @property
+    def rows_train(self) -> int:
+        return self.train_offsets[-1]
+
+    @property
+    def rows_validation(self) -> int:
+        return self.validation_offsets[-1]
+
+    def batch_gradient(
+        self, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
+    ) -> None:
+        """Set `gradient` (of loss and L2 part), `loss` (mean over the batch) and `rows`.
+
+        Partial sums are added in shard order, so the result does not depend on who made them.
+        """
+        slots = self.pool.run(Op.GRADIENT, parameters, first, ranges)
+        sums = self._sum(slots)
+        rows = sums[COUNTED - SLOT_EXTRAS]
+        np.divide(sums[:-SLOT_EXTRAS], rows, out=self.gradient)
+        self.penalty.add_smooth_gradient(parameters, self.gradient)
+        self.loss = float(sums[LOSS - SLOT_EXTRAS] / rows)
+        self.rows = int(rows)
+
+    def full_gradient(self, parameters: NDArray[np.float64]) -> None:
+        """`batch_gradient` over all training rows."""
+        self.batch_gradient(parameters, 0, self._all_train)
+
+    def training_scores(self, parameters: NDArray[np.float64]) -> Scores:
+        """Loss and residual sums over all training rows."""
+        return self._scores(Op.EVALUATE_TRAIN, parameters, self._all_train)
+
+    def validation_scores(self, parameters: NDArray[np.float64]) -> Scores:
+        """Loss and residual sums over the validation rows."""
+        return self._scores(Op.EVALUATE_VALIDATION, parameters, self._all_validation)
+
+    def largest_eigenvalue(self) -> float:
+        """Of XᵀX/n with a column of ones, from at most `EIGENVALUE_ROWS` rows."""
+        ranges = self._all_train.copy()
+        share = -(-EIGENVALUE_ROWS // len(ranges))
+        ranges[:, 1] = np.minimum(ranges[:, 1], ranges[:, 0] + share)
+        rows = int((ranges[:, 1] - ranges[:, 0]).sum())
+
+        def product(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+            slots = self.pool.run(Op.CURVATURE, vector, 0, ranges)
+            return self._sum(slots)[:-SLOT_EXTRAS] / rows
+
+        margin = 1.0 if rows == self.rows_train else 1.1
+        found = largest_eigenvalue(product, self.n_features + 1)
+        return found * margin * self.objective.curvature
+
+    def _scores(self, op: Op, parameters: NDArray[np.float64], ranges: NDArray[np.int64]) -> Scores:
+        sums = self._sum(self.pool.run(op, parameters, 0, ranges))
+        return Scores(
+            rows=int(sums[COUNTED - SLOT_EXTRAS]),
+            loss_sum=float(sums[LOSS - SLOT_EXTRAS]),
+            squared_sum=float(sums[SQUARED - SLOT_EXTRAS]),
+            absolute_sum=float(sums[ABSOLUTE - SLOT_EXTRAS]),
+        )
+
+    def _sum(self, slots: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Slots added in shard order, without their padding.
+
+        The extras stand in a slot's last places; they are moved up behind the sums.
+        """
+        total = np.add.reduce(slots, axis=0)
+        used = self.n_features + 1
+        self._sums[:used] = total[:used]
+        self._sums[used:] = total[-SLOT_EXTRAS:]
+        return self._sums
