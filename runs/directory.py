@@ -81,7 +81,7 @@ class RunDirectory:
     @classmethod
     def of(cls, home: Path, run_id: str) -> RunDirectory:
         """The directory of ``run_id`` under ``home``, whether or not it exists."""
-        return cls(runs_root(home) / check_run_id(run_id))
+        return cls(home / "runs" / check_run_id(run_id))
 
     @property
     def run_id(self) -> str:
