@@ -1,0 +1,496 @@
+"""The supervisor with real processes: order, limits, crashes, its own death, and its leaving.
+
+Coordinators are stand-ins that write down when they start and work until they are told to end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from regatta.configuration import TrainingConfig
+from regatta.runs import service
+from regatta.runs.directory import take_lock
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.supervisor import AUTOMATIC_RESUMES, Limits, Supervisor, lock_path
+from regatta.utils import RegattaError
+
+DEADLINE = 30.0  # seconds; five times what a slow machine needs
+
+COORDINATOR = """
+import os, sys, time
+from regatta.runs.states import RunState
+from regatta.runs.store import RunStore
+from regatta.utils import home
+run_id = sys.argv[1]
+store = RunStore(home())
+def note(what):
+    with (store.home / "notes").open("a") as notes:
+        notes.write(f"{what} {run_id} {os.getpid()}\\n")
+with store.directory(run_id).lock():
+    store.update_state(run_id, RunState.STARTING)
+    store.update_state(run_id, RunState.RUNNING)
+    note("start")
+    ends = [store.home / "end-all", store.home / f"end-{run_id}"]
+    state = RunState.FINISHED
+    while not any(end.exists() for end in ends):
+        if "stop" in store.take_commands(run_id):
+            state = RunState.STOPPED
+            break
+        time.sleep(0.01)
+    note("end")
+    store.update_state(run_id, state)
+"""
+
+SUPERVISOR = """
+import sys
+from regatta.runs import supervisor
+stub = sys.argv[1]
+sys.exit(supervisor.main(command=lambda run_id: [sys.executable, "-P", stub, run_id]))
+"""
+
+
+class Harbour:
+    """A home with its runs, stand-ins for coordinators, and whatever supervisors a test starts."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.store = RunStore(home)
+        self.csv = home.parent / "data.csv"
+        self.csv.write_text("x,y\n1,2\n")
+        self.config = TrainingConfig(path=str(self.csv), target="y")
+        self.coordinator = home.parent / "coordinator_stub.py"
+        self.coordinator.write_text(COORDINATOR)
+        self.script = home.parent / "regatta.runs.supervisor.py"
+        self.script.write_text(SUPERVISOR)
+
+    def queue(self, count: int = 1) -> list[RunRecord]:
+        return [self.store.create(self.config, detached=True) for _ in range(count)]
+
+    def ensure_supervisor(self) -> bool:
+        command = [sys.executable, "-P", str(self.script), str(self.coordinator), "--detach"]
+        return service.ensure_supervisor(self.store, command=command)
+
+    def end(self, run: RunRecord | None = None) -> None:
+        (self.home / (f"end-{run.run_id}" if run else "end-all")).touch()
+
+    def notes(self, what: str) -> list[str]:
+        """The ids of the runs that noted ``what``, in order."""
+        path = self.home / "notes"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line.split()[1] for line in lines if line.startswith(what)]
+
+    def state(self, run: RunRecord) -> RunState:
+        return self.store.get(run.run_id).state
+
+    def is_working(self, run: RunRecord) -> bool:
+        """Running, and past the start that it notes."""
+        return self.state(run) is RunState.RUNNING and run.run_id in self.notes("start")
+
+    def holder(self, run: RunRecord) -> int:
+        pid = self.store.directory(run.run_id).holder()
+        assert pid is not None, f"nobody works on {run.run_id}"
+        return pid
+
+
+@pytest.fixture
+def harbour(regatta_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harbour]:
+    for variable in ("REGATTA_MAX_RUNS", "REGATTA_SUPERVISOR_IDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("REGATTA_RESUME_DELAY", "0")
+    made = Harbour(regatta_home)
+    yield made
+    pid = service.supervisor_pid(made.store)
+    if pid is not None:
+        psutil.Process(pid).kill()
+    made.end()
+    until(lambda: not any(run.state.is_live for run in made.store.list()), "runs ended")
+
+
+@pytest.fixture
+def inside(harbour: Harbour) -> Callable[..., Supervisor]:
+    """Make a supervisor in this process, to be stepped by hand."""
+
+    def make(**limits: float) -> Supervisor:
+        lock = take_lock(lock_path(harbour.home))
+        assert lock is not None
+        return Supervisor(
+            harbour.store,
+            lock,
+            limits=Limits(**{"resume_delay": 0.0, **limits}),  # type: ignore[arg-type]
+            command=lambda run_id: [sys.executable, "-P", str(harbour.coordinator), run_id],
+        )
+
+    return make
+
+
+def until(condition: Callable[[], object], what: str, each: Callable[[], object] = bool) -> None:
+    """Call ``each`` until ``condition`` holds; fail when it takes too long."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}"
+        each()
+        time.sleep(0.01)
+
+
+# Order and limits
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_runs_start_in_order_and_never_more_than_the_limit(
+    harbour: Harbour, inside: Callable[..., Supervisor], at_once: int
+) -> None:
+    runs, supervisor, most = harbour.queue(6), inside(at_once=at_once), 0
+
+    def look() -> None:
+        nonlocal most
+        supervisor.step()
+        live = [run for run in harbour.store.list() if run.state.is_live]
+        most = max(most, len(live))
+        for run in live:
+            if harbour.is_working(run) and len(live) in (at_once, 6 - len(harbour.notes("end"))):
+                harbour.end(run)
+
+    until(lambda: len(harbour.notes("end")) == 6 and not supervisor.step(), "all ended", look)
+    assert most == at_once
+    started = harbour.notes("start")
+    assert sorted(started) == sorted(run.run_id for run in runs), "each once"
+    if at_once == 1:
+        assert started == [run.run_id for run in runs]
+    assert {run.state for run in harbour.store.list()} == {RunState.FINISHED}
+
+
+def test_foreground_runs_are_neither_taken_nor_counted(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    mine = harbour.store.create(harbour.config)
+    (other,) = harbour.queue()
+    supervisor = inside()
+    with harbour.store.directory(mine.run_id).lock():
+        harbour.store.update_state(mine.run_id, RunState.STARTING)
+        until(lambda: harbour.is_working(other), "the detached run works", supervisor.step)
+        harbour.end()
+        until(lambda: harbour.state(other) is RunState.FINISHED, "it ended", supervisor.step)
+        assert harbour.notes("start") == [other.run_id]
+        harbour.store.update_state(mine.run_id, RunState.STOPPED)
+
+
+def test_a_run_stopped_in_the_queue_is_not_started(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    first, second = harbour.queue(2)
+    service.command(first.run_id, "stop", store=harbour.store)
+    supervisor = inside()
+    until(lambda: harbour.is_working(second), "the second works", supervisor.step)
+    harbour.end()
+    until(lambda: not supervisor.step(), "nothing left")
+    assert harbour.notes("start") == [second.run_id]
+    assert harbour.state(first) is RunState.STOPPED
+
+
+def test_a_run_is_locked_from_before_it_is_starting(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    """At no moment between queue and work does it look dead, or could another take it."""
+    (run,) = harbour.queue()
+    supervisor = inside()
+    supervisor.step()
+    seen = set()
+
+    def look() -> None:
+        seen.add(harbour.state(run))
+        assert harbour.store.directory(run.run_id).is_locked()
+
+    until(lambda: harbour.is_working(run), "it works", look)
+    assert seen <= {RunState.STARTING, RunState.RUNNING}
+    assert harbour.holder(run) == supervisor._children[run.run_id].pid
+    harbour.end()
+    until(lambda: not supervisor.step(), "nothing left")
+
+
+def test_coordinators_have_a_session_of_their_own_and_one_blas_thread(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside()
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    pid = harbour.holder(run)
+    assert os.getsid(pid) == pid
+    assert psutil.Process(pid).environ()["OPENBLAS_NUM_THREADS"] == "1"
+    harbour.end()
+    until(lambda: not supervisor.step(), "nothing left")
+
+
+# Crashes
+
+
+def test_a_crashed_run_is_resumed_three_times_and_then_left(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside()
+    for attempt in range(AUTOMATIC_RESUMES + 1):
+        begun = lambda attempt=attempt: len(harbour.notes("start")) == attempt + 1  # noqa: E731
+        until(begun, f"start {attempt + 1}", supervisor.step)
+        assert harbour.store.get(run.run_id).attempts == attempt
+        os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: not supervisor.step(), "nothing left")
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.INTERRUPTED
+    assert "SIGKILL" in record.message and "3 times" in record.message
+    assert len(harbour.notes("start")) == AUTOMATIC_RESUMES + 1
+    assert not harbour.notes("end")
+
+    harbour.end()
+    service.resume(run.run_id, store=harbour.store, supervise=False)
+    until(lambda: harbour.state(run) is RunState.FINISHED, "resumed by hand", supervisor.step)
+    until(lambda: not supervisor.step(), "nothing left")
+
+
+def test_a_crashed_run_is_seen_as_interrupted_before_it_is_resumed(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside(resume_delay=3600)
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: harbour.store.to_resume(), "the crash is noticed", supervisor.step)
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.INTERRUPTED
+    assert "in 3600 s (1 of 3)" in record.message
+    assert supervisor.step(), "it stays for the resume it has promised"
+
+    # The clock set back a day must not postpone it by a day.
+    harbour.store.update(run.run_id, resume_at=time.time() + 86400)
+    until(lambda: len(harbour.notes("start")) == 2, "resumed", supervisor.step)
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
+    until(lambda: not supervisor.step(), "nothing left")
+
+
+def test_a_person_may_stop_a_run_that_waits_for_its_resume(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside(resume_delay=3600)
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: harbour.store.to_resume(), "the crash is noticed", supervisor.step)
+    service.command(run.run_id, "stop", store=harbour.store)
+    until(lambda: not supervisor.step(), "nothing left")
+    assert harbour.state(run) is RunState.STOPPED
+    assert len(harbour.notes("start")) == 1
+
+
+def test_a_coordinator_that_dies_before_it_does_anything_is_a_crash(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    harbour.coordinator.write_text("import sys; sys.exit('no such module')")
+    supervisor = inside()
+    until(lambda: not supervisor.step(), "given up")
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.INTERRUPTED
+    assert record.attempts == AUTOMATIC_RESUMES
+    assert "exit code 1" in record.message
+    output = harbour.store.directory(run.run_id).output.read_text()
+    assert output.count("no such module") == AUTOMATIC_RESUMES + 1
+
+
+def test_a_crashed_foreground_run_is_not_resumed(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    run = harbour.store.create(harbour.config)
+    with harbour.store.directory(run.run_id).lock():
+        harbour.store.update_state(run.run_id, RunState.STARTING)
+    supervisor = inside()
+    assert not supervisor.step()
+    assert harbour.state(run) is RunState.INTERRUPTED
+    assert not harbour.notes("start")
+
+
+def test_a_coordinator_that_cannot_be_started_fails_its_run(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    first, second = harbour.queue(2)
+    supervisor = inside()
+    works = supervisor._command
+    supervisor._command = lambda run_id: (
+        ["/no/such/program"] if run_id == first.run_id else works(run_id)
+    )
+    until(lambda: harbour.is_working(second), "the next one works", supervisor.step)
+    record = harbour.store.get(first.run_id)
+    assert record.state is RunState.FAILED
+    assert "/no/such/program" in record.message
+    harbour.end()
+    until(lambda: not supervisor.step(), "nothing left")
+
+
+# Its own life
+
+
+def test_there_is_one_supervisor_a_home_and_it_is_nobodys_child(harbour: Harbour) -> None:
+    (run,) = harbour.queue()
+    assert harbour.ensure_supervisor()
+    assert not harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(run), "it works")
+    pid = service.supervisor_pid(harbour.store)
+    assert pid is not None
+    supervisor = psutil.Process(pid)
+    assert supervisor.ppid() != os.getpid()
+    assert "supervisor" in " ".join(supervisor.cmdline())
+    assert os.getsid(pid) != os.getsid(0)
+    assert supervisor.cwd() == str(harbour.home)
+    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+    assert os.readlink(f"/proc/{pid}/fd/2") == str(harbour.home / "supervisor.log")
+    assert lock_holders(harbour.home) == [pid]
+
+
+def lock_holders(home: Path) -> list[int]:
+    """Which processes have the supervisor's lock open: its coordinators must not."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            files = [os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir()]
+        except OSError:
+            continue
+        if str(lock_path(home)) in files:
+            found.append(process.pid)
+    return found
+
+
+def test_killed_supervisor_runs_go_on_and_the_next_one_counts_them(harbour: Harbour) -> None:
+    first, second = harbour.queue(2)
+    harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(first), "the first works")
+    old, coordinator = service.supervisor_pid(harbour.store), harbour.holder(first)
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    until(lambda: service.supervisor_pid(harbour.store) is None, "it is dead")
+    assert harbour.ensure_supervisor()
+    new = service.supervisor_pid(harbour.store)
+    assert new not in (None, old)
+    assert harbour.holder(first) == coordinator, "the first was not disturbed"
+
+    third = harbour.queue()[0]
+    harbour.end(third)
+    # It has looked at the queue more than once, and still counts a run that it did not start.
+    until(lambda: ticks(new or 0) >= 3, "it looked")
+    assert harbour.state(second) is RunState.QUEUED
+    harbour.end()
+    until(lambda: harbour.state(third) is RunState.FINISHED, "all ended")
+    assert harbour.notes("start") == [first.run_id, second.run_id, third.run_id]
+
+
+def ticks(pid: int) -> int:
+    """How often a process went to sleep of itself."""
+    return psutil.Process(pid).num_ctx_switches().voluntary
+
+
+def test_kills_at_random_moments_lose_no_run_and_run_none_twice(harbour: Harbour) -> None:
+    runs = harbour.queue(12)
+    harbour.end()  # each ends as soon as it has started
+    kills = 0
+    deadline = time.monotonic() + 60
+    while any(not harbour.state(run).is_terminal for run in runs):
+        assert time.monotonic() < deadline
+        harbour.ensure_supervisor()
+        pid = service.supervisor_pid(harbour.store)
+        time.sleep(0.013 * (kills % 23))  # the moment of the kill wanders over a start
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        until(lambda: service.supervisor_pid(harbour.store) is None, "it is dead")
+    assert kills >= 5
+    assert {harbour.state(run) for run in runs} == {RunState.FINISHED}
+    assert harbour.notes("end") == harbour.notes("start")
+    ended = harbour.notes("end")
+    assert sorted(set(ended)) == sorted(run.run_id for run in runs), "none lost"
+    assert len(ended) == len(set(ended)), "none twice"
+
+
+def test_a_run_whose_coordinator_died_unwatched_is_resumed_by_the_next(harbour: Harbour) -> None:
+    (run,) = harbour.queue()
+    harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(run), "it works")
+    supervisor = service.supervisor_pid(harbour.store)
+    assert supervisor is not None
+    for pid in (supervisor, harbour.holder(run)):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: harbour.state(run) is RunState.INTERRUPTED, "it is interrupted")
+    until(lambda: service.supervisor_pid(harbour.store) is None, "nobody watches")
+    harbour.end()
+    harbour.ensure_supervisor()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it was resumed")
+    assert len(harbour.notes("start")) == 2
+
+
+def test_garbage_in_the_database_does_not_stop_it(harbour: Harbour) -> None:
+    first, second = harbour.queue(2)
+    harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(first), "the first works")
+    harbour.store.path.write_bytes(b"not a database" * 1000)
+    harbour.end()
+    until(lambda: harbour.state(second) is RunState.FINISHED, "the queue went on")
+    assert list(harbour.home.glob("regatta.db.broken-*")), "there was garbage"
+    assert harbour.notes("start") == [first.run_id, second.run_id]
+
+
+def test_it_leaves_when_told_and_its_runs_go_on(harbour: Harbour) -> None:
+    (run,) = harbour.queue()
+    harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(run), "it works")
+    pid = service.supervisor_pid(harbour.store)
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: service.supervisor_pid(harbour.store) is None, "it left")
+    assert harbour.is_working(run)
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "the run ended well")
+
+
+def test_it_leaves_when_idle_and_a_run_queued_then_is_never_forgotten(
+    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no patience at all it leaves after every run: each submit may meet it at the door."""
+    monkeypatch.setenv("REGATTA_SUPERVISOR_IDLE", "0")
+    harbour.end()
+    runs, started = [], 0
+    for number in range(12):
+        runs += harbour.queue()
+        started += harbour.ensure_supervisor()
+        if number % 3 == 2:
+            until(lambda: service.supervisor_pid(harbour.store) is None, "it left")
+    until(lambda: all(harbour.state(run) is RunState.FINISHED for run in runs), "all ended")
+    until(lambda: service.supervisor_pid(harbour.store) is None, "it left")
+    assert started >= 4, "it had left before"
+    assert harbour.notes("start") == [run.run_id for run in runs]
+
+
+def test_a_supervisor_that_cannot_start_is_told(harbour: Harbour) -> None:
+    command = [sys.executable, "-P", "-c", "raise SystemExit('broken')"]
+    with pytest.raises(RegattaError, match="did not start"):
+        service.ensure_supervisor(harbour.store, command=command)
+    assert "broken" in (harbour.home / "supervisor.log").read_text()
+
+
+def test_a_wrong_limit_is_told_in_a_sentence(harbour: Harbour) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "regatta.runs.supervisor"],
+        env={**os.environ, "REGATTA_MAX_RUNS": "many"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 2
+    assert "REGATTA_MAX_RUNS is 'many'" in done.stderr
+    assert "Traceback" not in done.stderr
