@@ -421,7 +421,7 @@ class Coordinator:
                 f"{part}_{name}": value
                 for part, found in scores.items()
                 for name, value in found.items()
-            },  # fmt: skip
+            },
         )
         self._validation_r2 = scores["validation"]["r2"]
         self._next_evaluation = int(1.02 * solver.step_count) + 1
@@ -673,9 +673,9 @@ class _Training:
         self.parts = (
             self.settings.plan.n_shards if self.settings.full_batch else self.settings.plan.parts
         )
-        directory, dtype = Path(self.prepared.directory), self.prepared.dtype
-        self.train_squares = _total_squares(directory / "y_train.bin", dtype)
-        self.validation_squares = _total_squares(directory / "y_validation.bin", dtype)
+        nothing = np.zeros(self.problem.n_features + 1)
+        self.train_squares = self.problem.training_scores(nothing).residual_variation
+        self.validation_squares = self.problem.validation_scores(nothing).residual_variation
 
     def in_target_units(self, parameters: NDArray[np.float64]) -> tuple[Any, float]:
         """Weights (n_features,) and intercept for standardised features, target's own units."""
@@ -750,20 +750,6 @@ def _identity(key: str, config: TrainingConfig) -> str:
     """A fingerprint of everything that decides the weights: data, settings, versions."""
     settings = {k: v for k, v in config.to_json().items() if k not in FREE_SETTINGS}
     return fingerprint({"data": key, "settings": settings})
-
-
-def _total_squares(path: Path, dtype: str) -> float:
-    """Σ(y − ȳ)² over a file of targets, in float64, chunk by chunk."""
-    if not path.stat().st_size:
-        return 0.0
-    values = np.memmap(path, dtype=dtype, mode="r")
-    chunks = range(0, len(values), 1 << 20)
-    mean = sum(float(values[i : i + (1 << 20)].sum(dtype=np.float64)) for i in chunks) / len(values)
-    total = 0.0
-    for i in chunks:
-        centred = values[i : i + (1 << 20)].astype(np.float64) - mean
-        total += float(centred @ centred)
-    return total
 
 
 def _feature_statistics(prepared: data_pipeline.PreparedData) -> tuple[Any, Any]:

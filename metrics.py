@@ -19,6 +19,7 @@ class Scores:
 
     rows: int
     loss_sum: float
+    residual_sum: float
     squared_sum: float
     absolute_sum: float
 
@@ -26,6 +27,11 @@ class Scores:
     def loss(self) -> float:
         """Mean loss."""
         return self.loss_sum / self.rows
+
+    @property
+    def residual_variation(self) -> float:
+        """Σ(r − r̄)² over the residuals r. At parameters of zero, the target's total squares."""
+        return self.squared_sum - self.residual_sum**2 / self.rows if self.rows else 0.0
 
     def in_units(self, target_scale: float, total_squares: float) -> dict[str, float | None]:
         """R², RMSE and MAE in the target's own units.

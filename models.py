@@ -89,7 +89,7 @@ class Objective:
         Writes the loss's derivative into ``derivative``, which may be ``residual`` itself.
         Residuals come in units of the target's standard deviation.
         """
-        total = 0.5 * float(np.dot(residual, residual))
+        total = 0.5 * float(residual.dot(residual))
         if derivative is not residual:
             np.copyto(derivative, residual)
         return total

@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 
 from regatta import models
-from regatta.parameter_server.kernel import Kernel, MappedRows
+from regatta.parameter_server.kernel import Kernel, map_rows
 from regatta.parameter_server.protocol import (
     ASLEEP,
     COMMUNICATE_SECONDS,
@@ -95,10 +95,10 @@ class Worker:
         self._counts = self._board.counts(setup.rank)
         self._times = self._board.times(setup.rank)
         self._seen = setup.version
-        directory, features = Path(setup.directory), setup.layout.n_features
+        directory, rows = Path(setup.directory), (setup.layout.n_features, setup.dtype)
         self._kernel = Kernel(
-            MappedRows(directory, "train", setup.rows_train, features, setup.dtype),
-            MappedRows(directory, "validation", setup.rows_validation, features, setup.dtype),
+            map_rows(directory, "train", setup.rows_train, *rows),
+            map_rows(directory, "validation", setup.rows_validation, *rows),
             models.get(setup.model),
             setup.arithmetic,
         )

@@ -26,13 +26,10 @@ def write_rows(
     dtype: str = "float32",
 ) -> DataSource:
     """Write rows to ``directory`` as they are; they should be standardised and shuffled."""
-    parts = {
-        "X_train": X_train,
-        "y_train": y_train,
-        "X_validation": X_validation,
-        "y_validation": y_validation,
-    }
-    for name, values in parts.items():
-        np.ascontiguousarray(values, dtype=dtype).tofile(directory / f"{name}.bin")
     rows, n_features = np.shape(X_train)
+    parts = {"train": (X_train, y_train), "validation": (X_validation, y_validation)}
+    for name, (X, y) in parts.items():
+        together = np.empty((np.shape(X)[0], n_features + 2), dtype=dtype)
+        together[:, :-2], together[:, -2], together[:, -1] = X, 1.0, y
+        together.tofile(directory / f"{name}.bin")
     return DataSource(directory, dtype, rows, np.shape(X_validation)[0], n_features, n_shards)

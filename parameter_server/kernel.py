@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from regatta.models import Array, Objective
-from regatta.parameter_server.protocol import ABSOLUTE, COUNTED, LOSS, SLOT_EXTRAS, SQUARED, Op
+from regatta.parameter_server.protocol import ABSOLUTE, COUNTED, LOSS, SQUARED, Op
 from regatta.parameter_server.shared_memory import aligned_empty
 
 # Blocks of about this size stay in the second-level cache between the two products, so each row
@@ -25,12 +25,18 @@ BLOCK_BYTES = 512 * 1024
 BLOCK_ROWS = 2048
 
 
-class MappedRows:
-    """Rows of a prepared data set, mapped: X (n_rows, n_features) and y (n_rows,)."""
+def map_rows(directory: Path, part: str, n_rows: int, n_features: int, dtype: str) -> Array:
+    """Prepared rows of one part ("train" or "validation"), mapped read-only.
 
-    def __init__(self, directory: Path, part: str, n_rows: int, n_features: int, dtype: str):
-        self.X: Array = _mapped(directory / f"X_{part}.bin", (n_rows, n_features), dtype)
-        self.y: Array = _mapped(directory / f"y_{part}.bin", (n_rows,), dtype)
+    A row is ``x_1 … x_d, 1, y``, so that one product gives residuals and another gives gradient
+    and intercept's gradient: half the time of keeping y apart, at 30 features.
+    """
+    shape = (n_rows, n_features + 2)
+    if n_rows == 0:
+        return np.empty(shape, dtype=dtype)
+    with (directory / f"{part}.bin").open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(mapped, dtype=dtype, count=n_rows * shape[1]).reshape(shape)
 
 
 class Kernel:
@@ -38,7 +44,8 @@ class Kernel:
 
     Parameters
     ----------
-    train, validation : MappedRows
+    train, validation : arrays (n_rows, n_features + 2)
+        As `map_rows` gives them.
     objective : Objective
     arithmetic : {"float32", "float64"}
         What products are computed in. float64 over rows stored as float32 converts them block by
@@ -46,28 +53,28 @@ class Kernel:
     """
 
     def __init__(
-        self, train: MappedRows, validation: MappedRows, objective: Objective, arithmetic: str
+        self, train: Array, validation: Array, objective: Objective, arithmetic: str
     ) -> None:
         self._train = train
         self._validation = validation
         self._objective = objective
-        n_features = train.X.shape[1]
+        width = train.shape[1]
+        self._n_sums = width - 1
         dtype = np.dtype(arithmetic)
-        block = max(16, BLOCK_BYTES // max(1, n_features * dtype.itemsize))
+        block = max(16, BLOCK_BYTES // (width * dtype.itemsize))
         self.block_rows = min(BLOCK_ROWS, block)
-        self._weights = aligned_empty((n_features,), dtype)
-        self._bias = 0.0
+        self._vector = aligned_empty((width,), dtype)  # weights, intercept, -1
         self._residual = aligned_empty((self.block_rows,), dtype)
         self._scratch = aligned_empty((self.block_rows,), dtype)
-        self._product = aligned_empty((n_features,), dtype)
+        self._product = aligned_empty((width,), dtype)
+        self._sums = self._product[:-1]  # the last is residuals times y: of no use
         self._converted: Array | None = None
-        if train.X.dtype != dtype:
-            self._converted = aligned_empty((self.block_rows, n_features), dtype)
+        if train.dtype != dtype:
+            self._converted = aligned_empty((self.block_rows, width), dtype)
 
     def set_parameters(self, parameters: NDArray[np.float64]) -> None:
         """Take the weights and intercept, (n_features + 1,), that the next sums are at."""
-        np.copyto(self._weights, parameters[:-1], casting="same_kind")
-        self._bias = float(parameters[-1])
+        self._vector[:-1] = parameters
 
     def run(
         self,
@@ -78,60 +85,56 @@ class Kernel:
         beat: Callable[[], None] | None = None,
     ) -> None:
         """Write the sums of ``op`` over rows [start, stop) into ``slot``; call ``beat`` a block."""
+        if op == Op.GRADIENT and self._converted is None and 0 < stop - start <= self.block_rows:
+            self._gradient_of_one_block(start, stop, slot)
+            return
         rows = self._validation if op == Op.EVALUATE_VALIDATION else self._train
         slot[:] = 0.0
+        self._vector[-1] = 0.0 if op == Op.CURVATURE else -1.0
+        work = self._work(op)
         for begin in range(start, stop, self.block_rows):
             end = min(stop, begin + self.block_rows)
-            X = rows.X[begin:end]
+            block = rows[begin:end]
             if self._converted is not None:
-                np.copyto(self._converted[: end - begin], X)
-                X = self._converted[: end - begin]
-            if op == Op.GRADIENT:
-                self._gradient(X, rows.y[begin:end], slot)
-            elif op == Op.CURVATURE:
-                self._curvature(X, slot)
-            else:
-                self._evaluate(X, rows.y[begin:end], slot)
+                np.copyto(self._converted[: end - begin], block)
+                block = self._converted[: end - begin]
+            residual = self._residual[: end - begin]
+            np.dot(block, self._vector, out=residual)
+            work(block, residual, slot)
             if beat is not None:
                 beat()
-        slot[COUNTED - SLOT_EXTRAS] = stop - start
+        slot[self._n_sums + COUNTED] = stop - start
 
-    def _residuals(self, X: Array, y: Array) -> Array:
-        residual = self._residual[: len(y)]
-        np.dot(X, self._weights, out=residual)
-        residual += self._bias
-        residual -= y
-        return residual
+    def _gradient_of_one_block(self, start: int, stop: int, slot: NDArray[np.float64]) -> None:
+        """The usual part of a mini-batch. Same sums as the general way, in half the calls: at 256
+        rows they cost as much as the products."""
+        rows, n_sums = stop - start, self._n_sums
+        block, residual = self._train[start:stop], self._residual[:rows]
+        self._vector[-1] = -1.0
+        block.dot(self._vector, residual)
+        slot[n_sums + LOSS] = self._objective.loss(residual, residual)
+        residual.dot(block, self._product)
+        slot[:n_sums] = self._sums
+        slot[n_sums + COUNTED] = rows
 
-    def _gradient(self, X: Array, y: Array, slot: NDArray[np.float64]) -> None:
-        residual = self._residuals(X, y)
-        slot[LOSS - SLOT_EXTRAS] += self._objective.loss(residual, residual)
-        np.dot(residual, X, out=self._product)
-        n_features = len(self._product)
-        slot[:n_features] += self._product
-        slot[n_features] += residual.sum()
+    def _work(self, op: Op | int) -> Callable[[Array, Array, NDArray[np.float64]], None]:
+        if op == Op.GRADIENT:
+            return self._gradient
+        return self._curvature if op == Op.CURVATURE else self._evaluate
 
-    def _evaluate(self, X: Array, y: Array, slot: NDArray[np.float64]) -> None:
-        residual = self._residuals(X, y)
-        scratch = self._scratch[: len(y)]
+    def _gradient(self, block: Array, residual: Array, slot: NDArray[np.float64]) -> None:
+        slot[self._n_sums + LOSS] += self._objective.loss(residual, residual)
+        np.dot(residual, block, out=self._product)
+        slot[: self._n_sums] += self._sums
+
+    def _evaluate(self, block: Array, residual: Array, slot: NDArray[np.float64]) -> None:
+        extras, scratch = self._n_sums, self._scratch[: len(residual)]
         np.abs(residual, out=scratch)
-        slot[ABSOLUTE - SLOT_EXTRAS] += scratch.sum()
-        slot[SQUARED - SLOT_EXTRAS] += np.dot(residual, residual)
-        slot[LOSS - SLOT_EXTRAS] += self._objective.loss(residual, scratch)
+        slot[extras + ABSOLUTE] += scratch.sum()
+        slot[extras + SQUARED] += np.dot(residual, residual)
+        slot[extras - 1] += residual.sum()
+        slot[extras + LOSS] += self._objective.loss(residual, scratch)
 
-    def _curvature(self, X: Array, slot: NDArray[np.float64]) -> None:
-        image = self._residual[: len(X)]
-        np.dot(X, self._weights, out=image)
-        np.dot(image, X, out=self._product)
-        n_features = len(self._product)
-        slot[:n_features] += self._product
-        slot[n_features] += image.sum()
-
-
-def _mapped(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    if 0 in shape:
-        return np.empty(shape, dtype=dtype)
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(mapped, dtype=dtype, count=count).reshape(shape)
+    def _curvature(self, block: Array, residual: Array, slot: NDArray[np.float64]) -> None:
+        np.dot(residual, block, out=self._product)
+        slot[: self._n_sums] += self._sums

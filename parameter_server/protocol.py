@@ -63,7 +63,8 @@ DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION = range(6)
 COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK = range(8, 12)
 WORKER_WORDS = 16
 
-# A slot holds n_features + 1 sums of the operation, then these.
+# A slot holds n_features + 1 sums of the operation (for evaluations only the last: the sum of the
+# residuals), then these, then padding.
 LOSS, SQUARED, ABSOLUTE, COUNTED = range(4)
 SLOT_EXTRAS = 4
 
@@ -77,10 +78,14 @@ class Layout:
     n_workers: int
 
     @property
+    def slot_used(self) -> int:
+        """Float64 numbers of a slot that mean something."""
+        return self.n_features + 1 + SLOT_EXTRAS
+
+    @property
     def slot_width(self) -> int:
         """Float64 numbers in a slot, a whole number of cache lines."""
-        used = self.n_features + 1 + SLOT_EXTRAS
-        return -(-used // 8) * 8
+        return -(-self.slot_used // 8) * 8
 
     @property
     def parameter_width(self) -> int:

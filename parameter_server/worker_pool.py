@@ -11,6 +11,7 @@ is given three replacements; then the run fails and names the rank and the signa
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regatta import models
-from regatta.parameter_server.kernel import Kernel, MappedRows
+from regatta.parameter_server.kernel import Kernel, map_rows
 from regatta.parameter_server.protocol import (
     ASLEEP,
     COMMUNICATE_SECONDS,
@@ -112,7 +113,7 @@ class Pool(Protocol):
         self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Compute ``op`` at ``parameters`` on shards ``first``, ``first + 1``, … over ``ranges``
-        (n, 2). Returns their slots, (n, slot width)."""
+        (n, 2). Returns their slots, (n, slot width), in shard order."""
 
     def samples(self) -> list[WorkerSample]:
         """What each worker has done so far."""
@@ -129,7 +130,13 @@ class InProcessPool:
     def __init__(self, source: DataSource, model: str, arithmetic: str) -> None:
         layout = Layout(source.n_features, source.n_shards, 0)
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
-        self._kernel = _kernel(source, model, arithmetic)
+        rows = (source.n_features, source.dtype)
+        self._kernel = Kernel(
+            map_rows(source.directory, "train", source.rows_train, *rows),
+            map_rows(source.directory, "validation", source.rows_validation, *rows),
+            models.get(model),
+            arithmetic,
+        )
 
     def run(
         self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
@@ -314,10 +321,8 @@ class WorkerPool:
             hearts[rank] = (self._counts[rank][HEARTBEAT], time.monotonic())
 
     def _wake(self, rank: int) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it died; waiting for it will notice
             self._members[rank].pipe.send_bytes(WAKE)
-        except (BrokenPipeError, ConnectionResetError, OSError):
-            pass  # it died; waiting for it will notice
 
     # Births and deaths
 
@@ -438,17 +443,6 @@ def open_pool(
         return InProcessPool(source, model, arithmetic)
     gc.collect()
     return WorkerPool(source, model, arithmetic, n_workers, logs=logs, on_event=on_event, idle=idle)
-
-
-def _kernel(source: DataSource, model: str, arithmetic: str) -> Kernel:
-    return Kernel(
-        MappedRows(source.directory, "train", source.rows_train, source.n_features, source.dtype),
-        MappedRows(
-            source.directory, "validation", source.rows_validation, source.n_features, source.dtype
-        ),
-        models.get(model),
-        arithmetic,
-    )
 
 
 def _cause(member: _Member) -> str:

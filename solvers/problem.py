@@ -47,7 +47,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.gradient = np.zeros(self.n_features + 1)
-        self._sums = np.zeros(self.n_features + 1 + SLOT_EXTRAS)
+        self._n_sums = self.n_features + 1
+        self._sums = np.zeros(self._n_sums + SLOT_EXTRAS)
         self._all_train = whole_shards(self.train_offsets)
         self._all_validation = whole_shards(self.validation_offsets)
 
@@ -66,12 +67,13 @@ class Problem:
 
         Partial sums are added in shard order, so the result does not depend on who made them.
         """
-        slots = self.pool.run(Op.GRADIENT, parameters, first, ranges)
-        sums = self._sum(slots)
-        rows = sums[COUNTED - SLOT_EXTRAS]
-        np.divide(sums[:-SLOT_EXTRAS], rows, out=self.gradient)
+        sums = self._sum(self.pool.run(Op.GRADIENT, parameters, first, ranges))
+        n_sums = self._n_sums
+        rows = float(sums[n_sums + COUNTED])
+        share = 1.0 / max(rows, 1.0)  # a part may be empty where there are more shards than rows
+        np.multiply(sums[:n_sums], share, out=self.gradient)
         self.penalty.add_smooth_gradient(parameters, self.gradient)
-        self.loss = float(sums[LOSS - SLOT_EXTRAS] / rows)
+        self.loss = float(sums[n_sums + LOSS]) * share
         self.rows = int(rows)
 
     def full_gradient(self, parameters: NDArray[np.float64]) -> None:
@@ -94,29 +96,24 @@ class Problem:
         rows = int((ranges[:, 1] - ranges[:, 0]).sum())
 
         def product(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-            slots = self.pool.run(Op.CURVATURE, vector, 0, ranges)
-            return self._sum(slots)[:-SLOT_EXTRAS] / rows
+            slots = self.pool.run(Op.CURVATURE, vector.ravel(), 0, ranges)
+            return self._sum(slots)[: self._n_sums] / rows
 
         margin = 1.0 if rows == self.rows_train else 1.1
-        found = largest_eigenvalue(product, self.n_features + 1)
+        found = largest_eigenvalue(product, self._n_sums, self.max_row_norm2 + 1.0)
         return found * margin * self.objective.curvature
 
     def _scores(self, op: Op, parameters: NDArray[np.float64], ranges: NDArray[np.int64]) -> Scores:
         sums = self._sum(self.pool.run(op, parameters, 0, ranges))
+        extras = self._n_sums
         return Scores(
-            rows=int(sums[COUNTED - SLOT_EXTRAS]),
-            loss_sum=float(sums[LOSS - SLOT_EXTRAS]),
-            squared_sum=float(sums[SQUARED - SLOT_EXTRAS]),
-            absolute_sum=float(sums[ABSOLUTE - SLOT_EXTRAS]),
+            rows=int(sums[extras + COUNTED]),
+            loss_sum=float(sums[extras + LOSS]),
+            residual_sum=float(sums[extras - 1]),
+            squared_sum=float(sums[extras + SQUARED]),
+            absolute_sum=float(sums[extras + ABSOLUTE]),
         )
 
     def _sum(self, slots: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Slots added in shard order, without their padding.
-
-        The extras stand in a slot's last places; they are moved up behind the sums.
-        """
-        total = np.add.reduce(slots, axis=0)
-        used = self.n_features + 1
-        self._sums[:used] = total[:used]
-        self._sums[used:] = total[-SLOT_EXTRAS:]
-        return self._sums
+        """Slots added in shard order, without their padding."""
+        return np.add.reduce(slots[:, : len(self._sums)], axis=0, out=self._sums)

@@ -70,8 +70,7 @@ def solve(
 
 def problem_of(source: DataSource, config: TrainingConfig, pool: Pool) -> Problem:
     objective = models.get(config.model)
-    X = np.fromfile(source.directory / "X_train.bin", source.dtype)
-    X = X.reshape(source.rows_train, source.n_features).astype(float)
+    X, _ = rows_of(source)
     return Problem(
         pool=pool,
         objective=objective,
@@ -84,9 +83,9 @@ def problem_of(source: DataSource, config: TrainingConfig, pool: Pool) -> Proble
 
 
 def rows_of(source: DataSource) -> tuple[np.ndarray, np.ndarray]:
-    X = np.fromfile(source.directory / "X_train.bin", source.dtype).astype(float)
-    y = np.fromfile(source.directory / "y_train.bin", source.dtype).astype(float)
-    return X.reshape(source.rows_train, source.n_features), y
+    rows = np.fromfile(source.directory / "train.bin", source.dtype).astype(float)
+    rows = rows.reshape(source.rows_train, source.n_features + 2)
+    return rows[:, :-2], rows[:, -1]
 
 
 SGD = TrainingConfig(model="ridge", alpha=1.0, batch_size=1024, epochs=12, seed=5, tol=0)
@@ -167,7 +166,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(source, tmp_pa
 
 def test_a_worker_that_fails_on_its_data_is_not_tried_again(source, tmp_path):
     missing = DataSource(tmp_path, "float32", 100, 10, 5, 4)
-    with pytest.raises(RegattaError, match=r"Worker 0 .*X_train.bin"):
+    with pytest.raises(RegattaError, match=r"Worker 0 .*train.bin"):
         open_pool(missing, "ridge", "float32", 1, logs=tmp_path)
     assert "Traceback" in (tmp_path / "worker-0.log").read_text()
 
