@@ -98,7 +98,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "identity": checkpoint.identity,
         "step": checkpoint.step,
         "state": checkpoint.state,
-        "arrays": {name: list(array.shape) for name, array in checkpoint.arrays.items()},
+        "arrays": [[name, list(array.shape)] for name, array in checkpoint.arrays.items()],
         "body_sha256": hashlib.sha256(body).hexdigest(),
     }
     line = json.dumps(header, sort_keys=True).encode()
@@ -117,7 +117,7 @@ def decode(data: bytes) -> Checkpoint:
     if hashlib.sha256(body).hexdigest() != header["body_sha256"]:
         raise InvalidCheckpoint("its body is damaged")
     arrays, offset = {}, 0
-    for name, shape in header["arrays"].items():
+    for name, shape in header["arrays"]:
         count = int(np.prod(shape, dtype=np.int64))
         arrays[name] = np.frombuffer(body, np.float64, count, offset).reshape(shape).copy()
         offset += 8 * count
