@@ -14,7 +14,7 @@ from regatta.solvers.stopping import Plateau
 
 # Where the learning rate falls over the run, an objective that has stopped improving at a high
 # rate only waits for a lower one. So the stopping rule looks once the rate is this small.
-SETTLED = 0.1
+SETTLED = 0.01
 
 
 class MiniBatchSGD(Solver):
