@@ -1,0 +1,108 @@
+"""What a click does: start a run, command it, go to a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from regatta.configuration import TrainingConfig
+from regatta.dashboard import samples
+from regatta.dashboard.jobs import Job, Status
+from regatta.runs import service
+from regatta.runs.store import RunStore
+from regatta.utils import RegattaError, fingerprint, home
+
+PAGES = Path(__file__).resolve().parent / "pages"
+# The second click of a double click comes after the first has been served.
+SAME_CLICK_SECONDS = 3.0
+
+
+def launch(config: TrainingConfig) -> None:
+    """Queue a run and go to it. A double click queues one."""
+    key = fingerprint(config.to_json())
+    last_key, moment, run_id = st.session_state.get("launched", ("", 0.0, ""))
+    if key != last_key or time.monotonic() - moment > SAME_CLICK_SECONDS:
+        run_id = service.submit(config).run_id
+        st.session_state["launched"] = (key, time.monotonic(), run_id)
+    go_to_run(run_id)
+
+
+def launch_sample(sample: samples.Sample) -> None:
+    """Queue a run on a sample and go to it."""
+    launch(
+        TrainingConfig(
+            path=str(sample.path),
+            target=sample.target,
+            drop=sample.drop,
+            name=sample.title,
+            **sample.settings,
+        )
+    )
+
+
+def go_to_run(run_id: str) -> None:
+    """Show a run."""
+    st.session_state["run"] = run_id
+    st.switch_page(PAGES / "train.py", query_params={"run": run_id})
+
+
+def go_to_new_run(**parameters: str | Sequence[str]) -> None:
+    """Open "New run" for a file, a target and columns to leave out, or like another run."""
+    given = {name: value for name, value in parameters.items() if value}
+    st.switch_page(PAGES / "new_run.py", query_params=given)
+
+
+def go_to_data(**parameters: str) -> None:
+    """Open "Data"."""
+    st.switch_page(PAGES / "data.py", query_params=parameters)
+
+
+def command(run_id: str, word: str, told: str) -> None:
+    """Send a command and say so; the state on the page follows by itself."""
+    if attempt(lambda: service.command(run_id, word)):
+        st.toast(told)
+
+
+def attempt(action: Callable[[], Any]) -> bool:
+    """Do something that may be refused; a refusal is shown as its sentence."""
+    try:
+        action()
+    except RegattaError as error:
+        tell(error)
+        return False
+    return True
+
+
+def tell(error: RegattaError) -> None:
+    """Show an error: what happened, and what to do."""
+    st.error(f"{error.message} {error.hint}".strip(), icon=":material/error:")
+
+
+def store() -> RunStore:
+    """The runs of this home."""
+    return RunStore(home())
+
+
+@st.fragment(run_every=0.5)
+def wait_for(job: Job, text: str) -> None:
+    """A progress bar for a job; the page runs again when the job has ended."""
+    status = job.status()
+    if not status.is_running:
+        st.rerun()
+    st.progress(status.fraction, text=status.message or text)
+
+
+def tell_failure(status: Status) -> None:
+    """Show why a job failed: the sentence, where in the file, and what to do."""
+    where = []
+    if status.row is not None:
+        where.append(f"row {status.row:,}")
+    if status.column:
+        where.append(f"column “{status.column}”")
+    place = f" ({', '.join(where)})" if where else ""
+    text = f"{status.message}{place}"
+    st.error(f"{text}  \n{status.hint}" if status.hint else text, icon=":material/error:")

@@ -1,0 +1,28 @@
+"""The script of the page: its frame and its navigation.
+
+Streamlit runs this file for every session and after every click; the page's own file runs within.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).resolve().parent
+PAGES = HERE / "pages"
+
+st.set_page_config(page_title="Regatta", page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
+st.logo(str(HERE / "static" / "logo.svg"), size="medium")
+
+st.navigation(
+    [
+        st.Page(PAGES / "train.py", title="Train", icon=":material/monitoring:", default=True),
+        st.Page(PAGES / "data.py", title="Data", icon=":material/table:", url_path="data"),
+        st.Page(
+            PAGES / "new_run.py", title="New run", icon=":material/add_circle:", url_path="new"
+        ),
+        st.Page(PAGES / "runs.py", title="Runs", icon=":material/list:", url_path="runs"),
+    ],
+    position="top",
+).run()

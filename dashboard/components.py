@@ -1,0 +1,84 @@
+"""The page's own components: live view, drop zone, chart, download link.
+
+Each is a script and a style sheet in ``static/``; text that comes from data reaches the browser as
+data and is set as text there, never as HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import streamlit as st
+
+from regatta.dashboard import settings
+from regatta.runs.store import RunRecord
+
+STATIC = Path(__file__).resolve().parent / "static"
+
+
+def _register(name: str, *, style: bool = True) -> Any:
+    script = "\n".join(
+        (STATIC / part).read_text(encoding="utf-8") for part in ("shared.js", f"{name}.js")
+    )
+    css = (STATIC / f"{name}.css").read_text(encoding="utf-8") if style else None
+    # Plotly writes its styles into the document's head: a shadow root would not see them.
+    return st.components.v2.component(f"regatta_{name}", css=css, js=script, isolate_styles=False)
+
+
+_live = _register("live")
+_upload = _register("upload")
+_chart = _register("chart", style=False)
+_download = _register("download")
+
+
+def _nothing() -> None:
+    """A state or trigger exists only where it has a callback."""
+
+
+def live_view(record: RunRecord) -> None:
+    """Draw a run as it is and as it goes on; the script runs again when its state changes."""
+    _live(
+        key=f"live-{record.run_id}",
+        data={"run_id": record.run_id, "state": str(record.state)},
+        on_state_change=_nothing,
+    )
+
+
+def upload_zone(key: str, *, title: str, hint: str) -> dict[str, Any] | None:
+    """A drop zone. Returns ``{"id", "name", "size"}`` in the run after a file has arrived."""
+    result = _upload(
+        key=key,
+        data={"title": title, "hint": hint, "limit": settings.upload_limit()},
+        on_uploaded_change=_nothing,
+    )
+    uploaded = result.uploaded
+    return dict(uploaded) if uploaded else None
+
+
+def chart(
+    key: str,
+    traces: Sequence[Mapping[str, Any]],
+    layout: Mapping[str, Any],
+    *,
+    label: str,
+    height: int,
+) -> None:
+    """A Plotly chart in the page's theme. Colours: "@training", "@validation", "@quiet"."""
+    _chart(
+        key=key,
+        data={
+            "traces": [dict(each) for each in traces],
+            "layout": dict(layout),
+            "label": label,
+            "height": height,
+        },
+    )
+
+
+def download(key: str, label: str, *path: str, name: str, help: str = "") -> None:
+    """A button that downloads ``/api/<path>``; the file never passes through the session."""
+    href = "/api/" + "/".join(quote(part, safe="") for part in path)
+    _download(key=key, data={"label": label, "href": href, "name": name, "help": help})

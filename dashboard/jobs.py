@@ -1,0 +1,206 @@
+"""Work that the page starts and does not wait for, each piece in a process of its own.
+
+    page ── start ──▶ python -P -m regatta.dashboard.jobs <id> ── writes ──▶ jobs/<id>/status.json
+         ◀─ status ── reads ───────────────────────────────────────────────┘
+
+Reading a large CSV, writing the large sample, exporting and predicting would block the page and
+keep its memory; a file that crashes its reader would take the page along. The process holds a lock
+on its folder: a status that says "running" under a free lock means that it died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regatta.runs.directory import is_locked, take_lock, write_holder
+from regatta.utils import RegattaError, UserError, fingerprint, home, read_json, write_json
+
+# What a job does: a function (arguments, folder, report) -> result, by module and name. It is
+# imported in the job's process alone.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "inspect": ("regatta.dashboard.inspection", "inspect"),
+    "sample": ("regatta.dashboard.samples", "write_large"),
+    "predict": ("regatta.dashboard.outputs", "predict"),
+    "export": ("regatta.dashboard.outputs", "export"),
+}
+ID_PATTERN = re.compile(r"[a-z]+-[0-9a-f]{16}")
+KEPT_SECONDS = 7 * 24 * 3600.0
+START_SECONDS = 15.0
+REPORT_SECONDS = 0.25
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job stands."""
+
+    state: str  # "none", "running", "done" or "failed"
+    fraction: float = 0.0
+    message: str = ""
+    hint: str = ""
+    row: int | None = None
+    column: str | None = None
+    result: Any = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work, named by what it does to what."""
+
+    job_id: str
+
+    @property
+    def folder(self) -> Path:
+        return _jobs_folder() / self.job_id
+
+    def status(self) -> Status:
+        """Where it stands now."""
+        try:
+            written = Status(**read_json(self.folder / "status.json"))
+        except (FileNotFoundError, NotADirectoryError):
+            return Status("none")
+        except (TypeError, ValueError):
+            return Status("failed", message="Its status cannot be read.", hint="Start it again.")
+        if written.is_running and not self._is_alive():
+            again = Status(**read_json(self.folder / "status.json"))
+            if not again.is_running:
+                return again
+            return Status("failed", message="It ended unexpectedly.", hint=self._last_words())
+        return written
+
+    def result_file(self) -> Path | None:
+        """The file it made, if it made one and it is still there."""
+        status = self.status()
+        name = status.result.get("file") if isinstance(status.result, dict) else None
+        if status.state != "done" or not isinstance(name, str) or Path(name).name != name:
+            return None
+        path = self.folder / name
+        return path if path.is_file() and not path.is_symlink() else None
+
+    def forget(self) -> None:
+        """Remove its folder, so that it can be started anew. Not while it runs."""
+        if not self.status().is_running:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_alive(self) -> bool:
+        lock = self.folder / "lock"
+        if is_locked(lock):
+            return True
+        # Between the start of the process and its taking the lock lies the interpreter's start.
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - (self.folder / "spec.json").stat().st_mtime < START_SECONDS and (
+                not lock.exists()
+            )
+        return False
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            text = (self.folder / "job.log").read_text(encoding="utf-8", errors="replace").strip()
+            if text:
+                return text.splitlines()[-1][:300]
+        return "The machine may have run out of memory."
+
+
+def job_of(kind: str, **arguments: Any) -> Job:
+    """The job that does ``kind`` with ``arguments``, whether or not it was started."""
+    return Job(f"{kind}-{fingerprint([kind, arguments])[:16]}")
+
+
+def start(kind: str, **arguments: Any) -> Job:
+    """Start a job, unless it runs or is done already."""
+    job = job_of(kind, **arguments)
+    if job.status().state in {"running", "done"}:
+        return job
+    _forget_old()
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.mkdir(mode=0o700)
+    write_json(job.folder / "spec.json", {"kind": kind, "arguments": arguments}, durable=False)
+    write_json(job.folder / "status.json", vars(Status("running")), durable=False)
+    with (job.folder / "job.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "regatta.dashboard.jobs", job.job_id],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    threading.Thread(target=process.wait, daemon=True).start()  # or it stays a zombie
+    return job
+
+
+def find(job_id: str) -> Job:
+    """The job of that id, or a `UserError`."""
+    if not ID_PATTERN.fullmatch(job_id) or not (_jobs_folder() / job_id).is_dir():
+        raise UserError("There is no such job.", "Start it again on the page.")
+    return Job(job_id)
+
+
+def run(job_id: str) -> int:
+    """Do the job, in this process. Returns the exit status."""
+    job = find(job_id)
+    lock = take_lock(job.folder / "lock", patience=0)
+    if lock is None:
+        return 0  # someone else does it
+    write_holder(lock, os.getpid())
+    status_file = job.folder / "status.json"
+    reported = [0.0]
+
+    def report(fraction: float, message: str) -> None:
+        now = time.monotonic()
+        if now - reported[0] >= REPORT_SECONDS:
+            reported[0] = now
+            status = Status("running", fraction=min(max(fraction, 0.0), 1.0), message=message)
+            write_json(status_file, vars(status), durable=False)
+
+    try:
+        spec = read_json(job.folder / "spec.json")
+        module, function = KINDS[spec["kind"]]
+        work = getattr(importlib.import_module(module), function)
+        done = Status("done", fraction=1.0, result=work(spec["arguments"], job.folder, report))
+    except RegattaError as error:
+        done = Status(
+            "failed", message=error.message, hint=error.hint, row=error.row, column=error.column
+        )
+    except Exception as error:
+        logging.exception("job %s failed", job_id)
+        done = Status("failed", message=f"{type(error).__name__}: {error}", hint="")
+    write_json(status_file, vars(done), durable=False)
+    return 0 if done.state == "done" else 1
+
+
+def _jobs_folder() -> Path:
+    folder = home() / "jobs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _forget_old() -> None:
+    for folder in _jobs_folder().iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    from regatta.utils import limit_blas_threads
+
+    limit_blas_threads()
+    sys.exit(run(sys.argv[1]))

@@ -1,0 +1,30 @@
+"""What a finished run gives: predictions for another CSV, an exported model (jobs of the page)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regatta.dashboard.jobs import Report
+
+
+def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Write the rows of ``path`` with a last column ``prediction``."""
+    from regatta import prediction
+
+    source = Path(arguments["path"])
+    stem = source.name.split(".")[0] or "rows"
+    output = folder / f"{stem}-predictions.csv"
+    report(0.0, "Predicting")
+    rows = prediction.predict_file(Path(arguments["model"]), source, output)
+    return {"file": output.name, "rows": rows}
+
+
+def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Write the model as a scikit-learn pipeline in skops' format, which runs no code on load."""
+    from regatta import export as exporter
+
+    output = folder / f"{arguments['run_id']}-pipeline.skops"
+    exporter.export_model(Path(arguments["model"]), "sklearn", output)
+    return {"file": output.name}

@@ -1,0 +1,222 @@
+"""Page "New run": data, model and settings, and what they come to."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import streamlit as st
+
+from regatta.configuration import TrainingConfig, flag
+from regatta.dashboard import actions, fields, report, sources, words
+from regatta.utils import RegattaError
+
+COMMON = ("workers", "epochs", "batch_size", "learning_rate", "validation")
+ADVANCED = (
+    "optimizer", "momentum", "schedule", "tol", "patience", "shards", "precision", "seed",
+)  # fmt: skip
+
+
+def main() -> None:
+    st.title("New run")
+    take_over_settings()
+    known = {each.key: each for each in sources.list_sources()}
+    if not known:
+        show_empty()
+        return
+    left, right = st.columns([7, 4], gap="medium")
+    with left:
+        source = choose_source(known)
+        target, drop = choose_target(source)
+        settings, wrong = choose_settings()
+    with right, st.container(border=True):
+        show_summary(source, target, drop, settings, wrong)
+
+
+def show_empty() -> None:
+    """No file is here yet: offer the ways to one."""
+    with st.container(border=True):
+        st.subheader("First, some data")
+        st.markdown("A run learns from a CSV file. Upload one, or take a sample.")
+        if st.button("Go to Data", type="primary", icon=":material/arrow_forward:"):
+            actions.go_to_data()
+
+
+def take_over_settings() -> None:
+    """``?like=<run>``: start from the settings of another run, once."""
+    like = st.query_params.get("like", "")
+    if not like or st.session_state.get("taken-over") == like:
+        return
+    st.session_state["taken-over"] = like
+    try:
+        config = actions.store().config(like)
+    except RegattaError:
+        return
+    for name, value in config.to_json().items():
+        if name in fields.DECLARED and name not in {"path", "target", "drop", "name"}:
+            st.session_state[f"option-{name}"] = fields.as_widget_value(name, value)
+    st.session_state["like"] = {"path": config.path, "target": config.target, "drop": config.drop}
+
+
+def choose_source(known: dict[str, sources.Source]) -> sources.Source:
+    """The file to train on."""
+    wanted = st.query_params.get("file", "")
+    like = st.session_state.get("like", {})
+    matching = [key for key, each in known.items() if str(each.path) == like.get("path")]
+    keys = list(known)
+    if wanted not in known:
+        wanted = matching[0] if matching and st.query_params.get("like") else keys[0]
+    key = st.selectbox(
+        "Data",
+        keys,
+        index=keys.index(wanted),
+        format_func=lambda each: f"{known[each].name}  ({words.size(known[each].size)})",
+    )
+    return known[key]
+
+
+def choose_target(source: sources.Source) -> tuple[str | None, list[str]]:
+    """Target and columns to leave out, from the file's report."""
+    job = source.start_inspection()
+    status = job.status()
+    if status.is_running:
+        actions.wait_for(job, "Reading the file")
+        return None, []
+    if status.state == "failed":
+        actions.tell_failure(status)
+        return None, []
+    suggested, dropped = source.suggested_target, []
+    like = st.session_state.get("like", {})
+    if st.query_params.get("file") == source.key:
+        suggested = st.query_params.get("target", suggested)
+        dropped = st.query_params.get_all("drop")
+    elif like.get("path") == str(source.path):
+        suggested, dropped = like["target"], list(like["drop"])
+    return report.choose_columns(
+        status.result["report"], key=f"new-{source.key}", suggested=suggested, dropped=dropped
+    )
+
+
+def choose_settings() -> tuple[dict[str, Any], list[str]]:
+    """The settings, and the names of the fields that hold something that is not allowed."""
+    settings: dict[str, Any] = {}
+    wrong: list[str] = []
+
+    def ask(name: str) -> None:
+        try:
+            settings[name] = fields.field(name)
+        except fields.Invalid:
+            wrong.append(name)
+
+    st.subheader("Model")
+    settings["model"] = fields.model_choice()
+    penalised = settings["model"] != "linear"
+    columns = st.columns(2)
+    if penalised:
+        with columns[0]:
+            ask("alpha")
+    if settings["model"] == "elasticnet":
+        with columns[1]:
+            ask("l1_ratio")
+    st.subheader("Training")
+    ask_in_grid(COMMON, ask)
+    with st.expander("Advanced", icon=":material/tune:", expanded=False):
+        ask_in_grid(ADVANCED, ask)
+    settings["name"] = st.text_input(
+        "Name of the run", placeholder="optional", key="option-name", max_chars=80
+    )
+    return settings, wrong
+
+
+def ask_in_grid(names: tuple[str, ...], ask: Any) -> None:
+    """Fields in rows of three; on a narrow screen one under the other."""
+    for start in range(0, len(names), 3):
+        for column, name in zip(st.columns(3), names[start : start + 3], strict=False):
+            with column:
+                ask(name)
+
+
+def show_summary(
+    source: sources.Source,
+    target: str | None,
+    drop: list[str],
+    settings: dict[str, Any],
+    wrong: list[str],
+) -> None:
+    """What will be trained, what it will take, and the button."""
+    st.subheader("This run")
+    model = words.MODEL_NAMES.get(settings["model"], settings["model"])
+    goal = f"predicts **{words.plain(target)}**" if target else "predicts: choose the target"
+    st.markdown(f"**{model}** on {words.plain(source.name)}  \n{goal}")
+    status = source.inspection().status()
+    if status.state == "done":
+        show_estimate(status.result["report"], drop, settings)
+    config = make_config(source, target, drop, settings) if target and not wrong else None
+    if st.button(
+        "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        width="stretch",
+        disabled=config is None,
+    ):
+        start(config)
+    if wrong:
+        names = ", ".join(fields.label(name) for name in wrong)
+        st.caption(f":red[:material/error: Mend first: {names}.]")
+    elif target is None:
+        st.caption("Choose the column to predict, then start.")
+    if config is not None:
+        with st.expander("The same from a terminal", icon=":material/terminal:"):
+            st.code(command_line(config), language="bash", wrap_lines=True)
+
+
+def show_estimate(found: report.Report, drop: list[str], settings: dict[str, Any]) -> None:
+    """Rows, columns and memory-mapped bytes, as far as they are known before the import."""
+    rows = int(found.get("rows") or 0)
+    used = len(found["columns"]) - 1 - len(drop)
+    share = settings.get("validation", 0.2)
+    held_out = round(rows * share)
+    workers = settings.get("workers")
+    count = fields.cores() if workers is None else workers
+    st.markdown(
+        f"- {rows - held_out:,} rows to train on, {held_out:,} held out\n"
+        f"- {used} column{'s' if used != 1 else ''} to learn from\n"
+        f"- {'in this process' if count == 0 else f'{count} worker processes'}\n"
+        f"- about {words.size(rows * max(used, 1) * 4)} of prepared rows on disk"
+    )
+
+
+def make_config(
+    source: sources.Source, target: str, drop: list[str], settings: dict[str, Any]
+) -> TrainingConfig | None:
+    """The configuration, or ``None`` after telling why there is none."""
+    try:
+        return TrainingConfig(path=str(source.path), target=target, drop=tuple(drop), **settings)
+    except RegattaError as error:
+        actions.tell(error)
+        return None
+
+
+def start(config: TrainingConfig | None) -> None:
+    """Queue the run and go to it."""
+    if config is None:
+        return
+    try:
+        actions.launch(config)
+    except RegattaError as error:
+        actions.tell(error)
+
+
+def command_line(config: TrainingConfig) -> str:
+    """The command that does the same: what differs from the defaults alone."""
+    parts = ["regatta", "train", config.path, "--target", config.target]
+    for name, declared in fields.DECLARED.items():
+        value = getattr(config, name)
+        if name in {"path", "target"} or value == declared.default:
+            continue
+        for each in value if name == "drop" else (value,):
+            parts += [flag(name), f"{each:g}" if isinstance(each, float) else str(each)]
+    return shlex.join(parts)
+
+
+main()

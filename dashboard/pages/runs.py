@@ -1,0 +1,161 @@
+"""Page "Runs": every run, and what can be done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from regatta.dashboard import actions, words
+from regatta.runs import service
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord
+
+
+def main() -> None:
+    st.title("Runs")
+    if not actions.store().list():
+        show_empty()
+        return
+    show_runs()
+
+
+def show_empty() -> None:
+    """No run yet: offer the next step."""
+    with st.container(border=True):
+        st.subheader("No run yet")
+        st.markdown(
+            "A run is one training of one model on one file. Start with a demo or your own data."
+        )
+        with st.container(horizontal=True):
+            if st.button("Run a demo", type="primary", icon=":material/play_arrow:"):
+                st.switch_page(actions.PAGES / "train.py")
+            if st.button("Bring a CSV", icon=":material/upload:"):
+                actions.go_to_data()
+
+
+@st.fragment(run_every=3)
+def show_runs() -> None:
+    """The table, and buttons for the run that is chosen in it."""
+    import pandas as pd
+
+    records = actions.store().list()
+    wanted = st.pills(
+        "Show",
+        ["All", "Under way", "Finished", "Broken off"],
+        default="All",
+        label_visibility="collapsed",
+        key="runs-filter",
+    )
+    shown = [each for each in records if _belongs(each, wanted or "All")]
+    if not shown:
+        st.caption("No run is in that state.")
+        return
+    table = pd.DataFrame([_row(each) for each in shown])
+    chosen = st.dataframe(
+        table,
+        hide_index=True,
+        height=words.table_height(len(table), 14),
+        on_select="rerun",
+        selection_mode=["single-row", "single-cell"],
+        key="runs-table",
+        column_config={
+            "progress": st.column_config.ProgressColumn(
+                "Progress", min_value=0, max_value=100, format="%d %%", width="small"
+            ),
+            "r2": st.column_config.NumberColumn(
+                "Validation R²", format="%.4f", width="small",
+                help="Share of the target's variance explained on held-out rows.",
+            ),
+            "run": st.column_config.TextColumn("Run", width="medium"),
+            "state": st.column_config.TextColumn("State", width="small"),
+            "model": st.column_config.TextColumn("Model", width="small"),
+            "data": st.column_config.TextColumn("Data", width="medium"),
+            "target": st.column_config.TextColumn("Target", width="medium"),
+            "time": st.column_config.TextColumn("Time", width="small"),
+            "when": st.column_config.TextColumn("Made", width="small"),
+        },
+    )  # fmt: skip
+    rows = [*chosen.selection.rows, *(cell[0] for cell in chosen.selection.cells)]
+    if not rows or rows[0] >= len(shown):
+        st.caption("Click a run to open, resume, stop or delete it.")
+        return
+    show_actions(shown[rows[0]])
+
+
+def show_actions(record: RunRecord) -> None:
+    """What can be done with one run."""
+    state = record.state
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(
+            f"**{words.plain(record.title)}**  \n{state} · {record.run_id}", width="stretch"
+        )
+        if st.button("Open", type="primary", icon=":material/monitoring:"):
+            st.session_state["runs-go"] = record.run_id
+            st.rerun()
+        resumable = state.is_resumable or state is RunState.PAUSED
+        if resumable and st.button("Resume", icon=":material/play_arrow:"):
+            actions.command(record.run_id, "resume", "It goes on.")
+        if not state.is_terminal and st.button("Stop", icon=":material/stop:"):
+            confirm_stop(record.run_id)
+        if not state.is_live and st.button("Delete", icon=":material/delete:"):
+            confirm_delete(record.run_id, record.title)
+    if record.message and state.is_terminal and state is not RunState.FINISHED:
+        st.caption(words.plain(f"{record.message} {record.hint}".strip()))
+
+
+@st.dialog("Stop this run?")
+def confirm_stop(run_id: str) -> None:
+    """Ask before a run is stopped."""
+    st.markdown("It saves a checkpoint and ends; you can resume it later.")
+    with st.container(horizontal=True):
+        if st.button("Stop it", type="primary"):
+            actions.command(run_id, "stop", "Stopping.")
+            st.rerun()
+        if st.button("Keep training"):
+            st.rerun()
+
+
+@st.dialog("Delete this run?")
+def confirm_delete(run_id: str, title: str) -> None:
+    """Ask before a run and its model go."""
+    st.markdown(f"**{words.plain(title)}**: its model, curves and log are removed for good.")
+    with st.container(horizontal=True):
+        if st.button("Delete it", type="primary"):
+            if actions.attempt(lambda: service.delete(run_id)):
+                st.rerun()
+        elif st.button("Keep it"):
+            st.rerun()
+
+
+def _belongs(record: RunRecord, wanted: str) -> bool:
+    state = record.state
+    if wanted == "Under way":
+        return not state.is_terminal
+    if wanted == "Finished":
+        return state is RunState.FINISHED
+    if wanted == "Broken off":
+        return state.is_terminal and state is not RunState.FINISHED
+    return True
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    end = record.ended
+    seconds = end - record.started if record.started and end else None
+    done = record.state is RunState.FINISHED
+    return {
+        "run": record.title,
+        "state": str(record.state),
+        "progress": 100.0 if done else 100 * float(record.progress or 0),
+        "r2": record.validation_r2,
+        "model": words.MODEL_NAMES.get(record.model, record.model),
+        "data": record.dataset,
+        "target": record.target,
+        "time": words.duration(seconds),
+        "when": words.ago(record.created),
+    }
+
+
+if st.session_state.get("runs-go"):
+    actions.go_to_run(st.session_state.pop("runs-go"))
+main()

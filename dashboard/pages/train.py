@@ -1,0 +1,219 @@
+"""Page "Train": one run, live; with no run, the way to one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from regatta.dashboard import actions, components, jobs, samples, summary, words
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord
+from regatta.utils import RegattaError, UserError
+
+
+def main() -> None:
+    demo = st.query_params.get("demo")
+    if demo == "large":
+        make_large_demo()
+        return
+    record = current_run()
+    if record is None:
+        show_welcome()
+        return
+    st.session_state["run"] = record.run_id
+    if st.query_params.get("run") != record.run_id:
+        st.query_params["run"] = record.run_id
+    show_run(record)
+
+
+def current_run() -> RunRecord | None:
+    """The run in the address, else the one looked at last, else the one that is under way."""
+    store = actions.store()
+    wanted = st.query_params.get("run")
+    if wanted:
+        try:
+            return store.get(wanted)
+        except UserError:
+            st.query_params.clear()
+            st.session_state.pop("run", None)
+            st.warning("That run is not here any more.", icon=":material/info:")
+            return None
+    with_id = st.session_state.get("run")
+    if with_id:
+        try:
+            return store.get(with_id)
+        except UserError:
+            st.session_state.pop("run", None)
+    live = [each for each in store.list() if each.state.is_live]
+    return live[0] if live else None
+
+
+def show_welcome() -> None:
+    """What this is, and one click to something that moves."""
+    st.title("Regression on your CSV, with every core, live")
+    st.markdown(
+        "Regatta reads a CSV file, trains linear, ridge, lasso or elastic-net regression on worker "
+        "processes of this machine, shows everything while it happens, and gives you the model."
+    )
+    small, large = samples.small(), samples.large()
+    columns = st.columns(3, gap="medium")
+    with columns[0], st.container(border=True, height="stretch"):
+        st.subheader("Your data")
+        st.markdown("Drop a CSV with gaps, words and dates as they come. It stays on this machine.")
+        if st.button("Bring a CSV", icon=":material/upload:", width="stretch"):
+            actions.go_to_data()
+    with columns[1], st.container(border=True, height="stretch"):
+        st.subheader("Run the demo")
+        st.markdown(small.description)
+        if st.button(
+            "Run the demo", type="primary", icon=":material/play_arrow:", width="stretch",
+            disabled=not small.exists,
+        ):  # fmt: skip
+            start_demo(small)
+    with columns[2], st.container(border=True, height="stretch"):
+        st.subheader("Run the large demo")
+        st.markdown(large.description)
+        if st.button("Run the large demo", icon=":material/play_arrow:", width="stretch"):
+            st.query_params["demo"] = "large"
+            st.rerun()
+    show_recent()
+
+
+def show_recent() -> None:
+    """The last runs, one click each."""
+    records = actions.store().list()[:5]
+    if not records:
+        return
+    st.subheader("Recent runs")
+    with st.container(border=True, gap="xsmall"):
+        for record in records:
+            show_recent_run(record)
+
+
+def show_recent_run(record: RunRecord) -> None:
+    """One run in a line."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        symbol, colour = words.STATE_WORDS[record.state]
+        score = "" if record.validation_r2 is None else f" · R² {record.validation_r2:.4f}"
+        st.markdown(
+            f":{colour}[{symbol}] **{words.plain(record.title)}** · {record.state}{score}"
+            f" · {words.ago(record.created)}",
+            width="stretch",
+        )
+        if st.button("Open", key=f"open-{record.run_id}", icon=":material/monitoring:"):
+            actions.go_to_run(record.run_id)
+
+
+def start_demo(sample: samples.Sample) -> None:
+    """Queue the run on a sample."""
+    try:
+        actions.launch_sample(sample)
+    except RegattaError as error:
+        actions.tell(error)
+
+
+def make_large_demo() -> None:
+    """Make the large sample if it is not there, then train on it. A refresh comes back here."""
+    sample = samples.large()
+    if sample.exists:
+        st.query_params.clear()
+        start_demo(sample)
+        return
+    st.title("Making the large demo")
+    st.markdown(sample.description)
+    job = jobs.start("sample", path=str(sample.path), rows=samples.LARGE_ROWS)
+    status = job.status()
+    if status.state == "failed":
+        actions.tell_failure(status)
+        job.forget()
+    elif status.state == "done":  # made once, and deleted since
+        job.forget()
+        st.rerun()
+    else:
+        actions.wait_for(job, "Making the rows")
+    if st.button("Back", icon=":material/arrow_back:"):
+        st.query_params.clear()
+        st.rerun()
+
+
+def show_run(record: RunRecord) -> None:
+    """Head, buttons, what to know about its end, and the live view."""
+    show_head(record)
+    show_end(record)
+    if record.state is RunState.FINISHED:
+        summary.show(record)
+        st.subheader("How the training went")
+    components.live_view(record)
+
+
+def show_head(record: RunRecord) -> None:
+    """Name and state on the left, what can be done on the right."""
+    symbol, colour = words.STATE_WORDS[record.state]
+    with st.container(gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            title = words.plain(record.title)
+            st.markdown(f"## {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
+            show_buttons(record)
+        st.caption(describe(record))
+
+
+def describe(record: RunRecord) -> str:
+    """Model, target and data in one line."""
+    parts = [words.MODEL_NAMES.get(record.model, record.model)]
+    if record.workers is not None:
+        parts.append("in one process" if record.workers == 0 else f"{record.workers} workers")
+    return " · ".join(
+        [
+            *parts,
+            f"predicts {words.plain(record.target)}",
+            words.plain(record.dataset),
+            record.run_id,
+        ]
+    )
+
+
+def show_buttons(record: RunRecord) -> None:
+    """Pause, resume, cancel: those that make sense now."""
+    run_id, state = record.run_id, record.state
+    if state is RunState.RUNNING and st.button("Pause", icon=":material/pause:"):
+        actions.command(run_id, "pause", "Pausing after this step.")
+    resumable = state.is_resumable or state is RunState.PAUSED
+    if resumable and st.button("Resume", icon=":material/play_arrow:", type="primary"):
+        actions.command(run_id, "resume", "It goes on.")
+        st.rerun()
+    if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
+        confirm_cancel(run_id)
+    if state.is_terminal and st.button(
+        "Train again", icon=":material/replay:", help="A new run that starts from these settings."
+    ):
+        actions.go_to_new_run(like=run_id)
+
+
+@st.dialog("Cancel this run?")
+def confirm_cancel(run_id: str) -> None:
+    """Ask before a run is stopped."""
+    st.markdown("It saves a checkpoint and ends within seconds; you can resume it later.")
+    with st.container(horizontal=True):
+        if st.button("Cancel the run", type="primary", icon=":material/stop:"):
+            actions.command(run_id, "stop", "Stopping.")
+            st.rerun()
+        if st.button("Keep training"):
+            st.rerun()
+
+
+def show_end(record: RunRecord) -> None:
+    """Why a run ended before its time, and what to do."""
+    hints = {
+        RunState.STOPPED: "It was stopped and kept its last checkpoint. Resume takes it up there.",
+        RunState.INTERRUPTED: "Its process ended without a word: killed, or the machine went down. "
+        "Resume takes it up from the last checkpoint.",
+    }
+    text = words.plain(f"{record.message} {record.hint}".strip())
+    if record.state in {RunState.FAILED, RunState.DIVERGED}:
+        st.error(text or "The run failed; its log says why.", icon=":material/error:")
+    elif record.state is RunState.INTERRUPTED:
+        st.warning(text or hints[record.state], icon=":material/power_off:")
+    elif record.state is RunState.STOPPED:
+        st.info(hints[record.state], icon=":material/info:")
+
+
+main()

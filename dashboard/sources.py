@@ -1,0 +1,64 @@
+"""The CSV files a run can be made from, by the short key that stands in the page's address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regatta.dashboard import jobs, samples, uploads
+from regatta.utils import UserError
+
+KIND_UPLOAD = "upload"
+KIND_SAMPLE = "sample"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file on disk that the page may read."""
+
+    key: str
+    kind: str
+    name: str
+    path: Path
+    suggested_target: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def inspection(self) -> jobs.Job:
+        """The job that reads and describes it, named by the file's very state."""
+        return jobs.job_of("inspect", **self._inspect_arguments())
+
+    def start_inspection(self) -> jobs.Job:
+        """Start that job unless it runs or is done."""
+        return jobs.start("inspect", **self._inspect_arguments())
+
+    def _inspect_arguments(self) -> dict[str, Any]:
+        status = self.path.stat()
+        return {"path": str(self.path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def find(key: str) -> Source:
+    """The file behind ``key``. A `UserError` if it is not there."""
+    for sample in samples.all_samples():
+        if key == sample.key:
+            if not sample.exists:
+                raise UserError("The large sample has not been made yet.", "Make it on “Data”.")
+            return Source(key, KIND_SAMPLE, sample.path.name, sample.path, sample.target)
+    upload = uploads.find_upload(key)
+    return Source(upload.upload_id, KIND_UPLOAD, upload.name, upload.path)
+
+
+def list_sources() -> list[Source]:
+    """Uploads, newest first, then the samples that exist."""
+    found = [
+        Source(each.upload_id, KIND_UPLOAD, each.name, each.path) for each in uploads.list_uploads()
+    ]
+    found.extend(
+        Source(each.key, KIND_SAMPLE, each.path.name, each.path, each.target)
+        for each in samples.all_samples()
+        if each.exists
+    )
+    return found

@@ -1,0 +1,49 @@
+// A chart that follows the theme: a figure from the server, drawn with the vendored Plotly.
+
+const charts = new WeakMap();
+
+export default function (component) {
+  const { parentElement, data } = component;
+  let node = parentElement.querySelector(".rg-chart");
+  if (!node) {
+    node = element("div", "rg-chart");
+    node.setAttribute("role", "img");
+    parentElement.append(node);
+    const observer = new ResizeObserver(() => {
+      if (window.Plotly && node.data && node.offsetWidth) window.Plotly.Plots.resize(node);
+    });
+    observer.observe(node);
+    charts.set(node, { observer });
+  }
+  const chart = charts.get(node);
+  clearInterval(chart.timer);
+  node.style.height = `${data.height}px`;
+  node.setAttribute("aria-label", data.label);
+  let drawn = "";
+  const draw = () =>
+    loadPlotly().then((Plotly) => {
+      const theme = readTheme(node);
+      const key = JSON.stringify(theme);
+      if (key === drawn || document.hidden) return;
+      drawn = key;
+      const layout = baseLayout(theme, data.layout);
+      Plotly.react(node, themed(data.traces, theme), layout, { ...PLOT_CONFIG, displayModeBar: false });
+    }).catch(() => {});
+  draw();
+  chart.timer = setInterval(draw, 1500);
+  return () => {
+    clearInterval(chart.timer);
+    chart.observer.disconnect();
+    if (window.Plotly) window.Plotly.purge(node);
+  };
+}
+
+/** Colours named by their role ("@training") become those of the theme. */
+function themed(traces, theme) {
+  const roles = {
+    "@training": theme.dark ? "#4C82FF" : COLOURS[0],
+    "@validation": COLOURS[1],
+    "@quiet": fade(theme.text, 0.45),
+  };
+  return JSON.parse(JSON.stringify(traces), (key, value) => roles[value] ?? value);
+}

@@ -1,0 +1,232 @@
+"""What a finished run gives: scores, coefficients, downloads, predictions for another file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from regatta.dashboard import actions, components, jobs, uploads, words
+from regatta.runs.directory import RunDirectory
+from regatta.runs.store import RunRecord
+from regatta.utils import RegattaError, UserError, read_json
+
+SHOWN_COEFFICIENTS = 15
+
+
+def show(record: RunRecord) -> None:
+    """Everything about a finished run but its curves."""
+    directory = actions.store().directory(record.run_id)
+    try:
+        result = read_json(directory.result)
+    except (OSError, ValueError):
+        st.caption("The result of this run cannot be read.")
+        return
+    left, right = st.columns([2, 1], gap="medium")
+    with left, st.container(border=True, height="stretch"):
+        show_coefficients(directory, result)
+    with right, st.container(border=True, height="stretch"):
+        show_scores(result)
+        show_downloads(directory, record)
+    show_prediction(directory, record)
+
+
+def show_scores(result: Mapping[str, Any]) -> None:
+    """R², RMSE and MAE on held-out and on training rows."""
+    st.subheader("Scores")
+    scores = result.get("metrics") or {}
+    held_out, train = scores.get("validation") or {}, scores.get("train") or {}
+    rows = [
+        (name, _score(held_out.get(key), key), _score(train.get(key), key))
+        for name, key in (("R²", "r2"), ("RMSE", "rmse"), ("MAE", "mae"))
+    ]
+    lines = ["| | held out | training |", "|---|--:|--:|"]
+    lines += [f"| {name} | **{first}** | {second} |" for name, first, second in rows]
+    st.markdown("\n".join(lines))
+    seconds = result.get("seconds") or {}
+    parts = [
+        f"{result.get('rows_train', 0):,} rows to train on",
+        f"{result.get('features', 0):,} features",
+        f"{words.duration(seconds.get('total'))} in all",
+    ]
+    if seconds.get("train"):
+        parts.append(f"{words.duration(seconds['train'])} of it training")
+    st.caption(" · ".join(parts))
+
+
+def show_coefficients(directory: RunDirectory, result: Mapping[str, Any]) -> None:
+    """What moves the prediction most, and the coefficients in the columns' own units."""
+    st.subheader("What moves the prediction")
+    coefficients: dict[str, float] = result.get("coefficients") or {}
+    if not coefficients:
+        st.caption("The model has no coefficients: it predicts the mean.")
+        return
+    effects = _effects(directory, coefficients)
+    chart, table = st.tabs(["Chart", "Table"])
+    with chart:
+        _show_effects(directory.run_id, effects)
+    with table:
+        _show_table(coefficients, effects, float(result.get("intercept") or 0.0))
+
+
+def show_downloads(directory: RunDirectory, record: RunRecord) -> None:
+    """The model as JSON and as a scikit-learn pipeline."""
+    st.subheader("Take it along")
+    components.download(
+        f"model-{record.run_id}",
+        "Model (JSON)",
+        "runs",
+        record.run_id,
+        "model",
+        name=f"{record.run_id}-model.json",
+        help="Everything needed to score by hand.",
+    )
+    job = jobs.start("export", run_id=record.run_id, model=str(directory.model))
+    status = job.status()
+    if status.is_running:
+        actions.wait_for(job, "Writing the scikit-learn pipeline")
+    elif status.state == "done":
+        components.download(
+            f"pipeline-{record.run_id}",
+            "scikit-learn pipeline (skops)",
+            "jobs",
+            job.job_id,
+            "result",
+            name=str(status.result["file"]),
+            help="A plain Pipeline that needs no Regatta; loading it executes no code.",
+        )
+    else:
+        actions.tell_failure(status)
+        job.forget()
+
+
+def show_prediction(directory: RunDirectory, record: RunRecord) -> None:
+    """A CSV in, the same CSV with a column of predictions out."""
+    with st.container(border=True):
+        st.subheader("Predict on another file")
+        uploaded = components.upload_zone(
+            f"predict-{record.run_id}",
+            title="Drop a CSV with the same columns",
+            hint="You get it back with a last column “prediction”. "
+            f"“{record.target}” may be missing.",
+        )
+        key = f"predicting-{record.run_id}"
+        if uploaded:
+            st.session_state[key] = uploaded["id"]
+        if not st.session_state.get(key):
+            return
+        try:
+            upload = uploads.find_upload(st.session_state[key])
+        except UserError as error:
+            actions.tell(error)
+            return
+        job = jobs.start("predict", model=str(directory.model), path=str(upload.path))
+        status = job.status()
+        if status.is_running:
+            actions.wait_for(job, "Predicting")
+        elif status.state == "done":
+            st.markdown(f":material/check: {status.result['rows']:,} rows predicted.")
+            components.download(
+                f"predictions-{job.job_id}", "Predictions (CSV)", "jobs", job.job_id, "result",
+                name=str(status.result["file"]),
+            )  # fmt: skip
+        else:
+            actions.tell_failure(status)
+            job.forget()
+            st.session_state.pop(key)
+
+
+def _score(value: float | None, key: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if key == "r2" else words.number(value)
+
+
+def _effects(directory: RunDirectory, coefficients: Mapping[str, float]) -> dict[str, float]:
+    """What one standard deviation of each feature adds: comparable across units."""
+    from regatta.fitted_model import FittedModel
+
+    try:
+        model = FittedModel.load(directory.model)
+    except RegattaError:
+        return dict(coefficients)
+    return dict(zip(model.feature_names, model.weights.tolist(), strict=True))
+
+
+def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
+    largest = sorted(effects.items(), key=lambda each: -abs(each[1]))[:SHOWN_COEFFICIENTS]
+    largest = [each for each in largest if each[1] != 0.0] or largest[:1]
+    names = [_shortened(name) for name, _ in reversed(largest)]
+    values = [value for _, value in reversed(largest)]
+    rest = len(effects) - len(largest)
+    components.chart(
+        f"coefficients-{run_id}",
+        [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": values,
+                "y": names,
+                "marker": {
+                    "color": ["@training" if value >= 0 else "@validation" for value in values],
+                    "pattern": {
+                        "shape": ["" if value >= 0 else "/" for value in values],
+                        "size": 5,
+                    },
+                },
+                "hovertemplate": "%{y}: %{x:.5g}<extra></extra>",
+            }
+        ],
+        {
+            "xaxis": {
+                "title": {"text": "change of the prediction for one standard deviation more"}
+            },
+            "yaxis": {"showgrid": False},
+            "hovermode": "closest",
+            "showlegend": False,
+            "bargap": 0.3,
+            "margin": {"l": 8, "r": 12, "t": 4, "b": 38},
+        },
+        label="Largest effects: " + ", ".join(f"{name} {value:.4g}" for name, value in largest[:5]),
+        height=70 + 22 * max(len(names), 3),
+    )
+    if rest > 0:
+        st.caption(
+            f"The {len(largest)} largest of {len(effects):,}; all of them stand in the table."
+        )
+
+
+def _show_table(
+    coefficients: Mapping[str, float], effects: Mapping[str, float], intercept: float
+) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "feature": list(coefficients),
+            "coefficient": [f"{value:.6g}" for value in coefficients.values()],
+            "effect": [effects.get(name) for name in coefficients],
+        }
+    )
+    table = table.sort_values("effect", key=lambda column: -column.abs())
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=words.table_height(len(table), 10),
+        column_config={
+            "feature": st.column_config.TextColumn("Feature"),
+            "coefficient": st.column_config.TextColumn(
+                "Coefficient", help="Change of the prediction for one unit more, in original units."
+            ),
+            "effect": st.column_config.NumberColumn(
+                "Per standard deviation", format="%.5g",
+                help="Change of the prediction for one standard deviation more.",
+            ),
+        },
+    )  # fmt: skip
+    st.caption(f"Intercept: {intercept:.6g}")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 32 else name[:31] + "…"

@@ -1,0 +1,67 @@
+"""The web application's entry point: which script the page is, and which routes stand beside it.
+
+    browser ── GET /            ▶ dashboard/app.py (navigation, four pages)
+            ── /api/…, /metrics ▶ dashboard/routes.py
+
+Started by ``streamlit run main.py``, ``python main.py`` or ``regatta serve``. The page shows what
+the run store holds and writes commands into it; it never trains.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+from regatta.dashboard import settings
+from regatta.dashboard.routes import ROUTES, warm_up
+from regatta.utils import RegattaError
+
+SCRIPT = Path(__file__).resolve().parent / "dashboard" / "app.py"
+
+app = st.App(SCRIPT, routes=ROUTES, lifespan=warm_up)
+
+
+def serve(
+    port: int = settings.DEFAULT_PORT,
+    host: str = settings.DEFAULT_HOST,
+    open_browser: bool = False,
+    behind_proxy: bool = False,
+) -> None:
+    """Serve the page until a signal comes.
+
+    Parameters
+    ----------
+    port : int
+        Port to listen on.
+    host : str
+        Address to listen on. Another one than this machine's own (127.0.0.1) is refused unless a
+        proxy that signs people in stands in front.
+    open_browser : bool
+        Open the page in the default browser once it is ready.
+    behind_proxy : bool
+        Say that such a proxy is there.
+
+    Raises
+    ------
+    RegattaError
+        When the address is refused or the port is taken.
+    """
+    if behind_proxy:
+        settings.declare_proxy()
+    settings.check_address(host)
+    settings.check_port(host, port)
+    app.run(config=settings.server_options(host=host, port=port, open_browser=open_browser))
+
+
+if __name__ == "main":  # `streamlit run main.py` imports this file under its bare name
+    # The folder of this file must not offer its `utils` or `models` to anyone else's imports.
+    here = str(SCRIPT.parent.parent)
+    sys.path[:] = [entry for entry in sys.path if entry != here]
+    try:
+        settings.check_address(st.get_option("server.address"))
+    except RegattaError as error:
+        sys.exit(f"regatta: {error}")
+elif __name__ == "__main__":
+    sys.exit(settings.run_command_line(serve))
