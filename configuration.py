@@ -39,9 +39,11 @@ def option(
     below: float | None = None,
     unit: str = "",
     advanced: bool = False,
+    custom: bool = False,
 ) -> Any:
     """A field of `TrainingConfig`. ``minimum``/``maximum`` are allowed values, ``above``/``below``
-    are not. ``None`` as default means that Regatta chooses ("auto")."""
+    are not. ``None`` as default means that Regatta chooses ("auto"). A ``custom`` one may also name a
+    class of yours, ``package.module:Class``."""
     return field(
         default=default,
         metadata={
@@ -53,6 +55,7 @@ def option(
             "below": below,
             "unit": unit,
             "advanced": advanced,
+            "custom": custom,
         },
     )
 
@@ -72,7 +75,7 @@ class TrainingConfig:
     )
     seed: int = option(0, "seed of the split, the shuffle and the order of batches", group="data",
                        minimum=0, maximum=2**32 - 1)  # fmt: skip
-    model: Model = option("ridge", "model to fit", group="model")
+    model: Model | str = option("ridge", "model to fit", group="model", custom=True)
     alpha: float = option(
         1.0, "strength of the penalty, as in scikit-learn", group="model", minimum=0
     )
@@ -159,7 +162,7 @@ def parse_value(each: Field[Any], text: str) -> Any:
     word = text.strip()
     if each.default is None and word.lower() == "auto":
         return None
-    if word in choices(each):
+    if word in choices(each) or (each.metadata["custom"] and ":" in word):
         return word
     kind = number_type(each)
     if kind is None:
@@ -177,6 +180,8 @@ def parse_value(each: Field[Any], text: str) -> Any:
 def check_value(each: Field[Any], value: Any) -> None:
     """Raise a `UserError` that names the option unless ``value`` is allowed."""
     if (value is None and each.default is None) or value in choices(each):
+        return
+    if each.metadata["custom"] and ":" in str(value):
         return
     kind = number_type(each)
     if kind is None:
@@ -216,6 +221,8 @@ def allowed(each: Field[Any]) -> str:
         words.insert(0, f"{number} {' and '.join(bounds)}" if bounds else number)
     if each.default is None:
         words.append("auto")
+    if each.metadata["custom"]:
+        words.append("package.module:Class")
     if not words:
         return "text"
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
