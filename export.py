@@ -111,15 +111,12 @@ def default_name(model: FittedModel, format: str) -> str:
 
 def scoring_document(model: FittedModel) -> dict[str, Any]:
     """All that is needed to score by hand."""
-    weights = dict(zip(model.feature_names, model.weights.tolist(), strict=True))
-    coefficients = model.coefficients()
-    columns = []
-    for column in model.preprocessing.to_json()["columns"]:
-        features = [
-            {**each, "weight": weights[each["name"]], "coefficient": coefficients[each["name"]]}
-            for each in column["features"]
-        ]
-        columns.append({**column, "features": features})
+    weights = iter(model.weights.tolist())
+    preprocessing = model.preprocessing.to_json()
+    columns = [
+        {**column, "features": [_weighted(each, next(weights)) for each in column["features"]]}
+        for column in preprocessing["columns"]
+    ]
     return {
         "format": JSON_FORMAT,
         "version": 1,
@@ -131,9 +128,13 @@ def scoring_document(model: FittedModel) -> dict[str, Any]:
         "periods_in_days": DATE_PERIODS,
         "intercept": model.intercept,
         "columns": columns,
-        "dropped": model.preprocessing.to_json()["dropped"],
+        "dropped": preprocessing["dropped"],
         "metrics": dict(model.metrics),
     }
+
+
+def _weighted(feature: Mapping[str, Any], weight: float) -> dict[str, Any]:
+    return {**feature, "weight": weight, "coefficient": weight / feature["scale"]}
 
 
 def score(document: Mapping[str, Any], row: Mapping[str, Any]) -> float:
@@ -201,7 +202,7 @@ def _write_sklearn(model: FittedModel, out: Path, source: Path | None) -> Export
 
     from regatta.sklearn_pipeline import TRUSTED_TYPES, build_pipeline
 
-    options = read_csv_options(model.dialect)
+    options = read_csv_options(model)
     pipeline = build_pipeline(model, _reading(model, source, options))
     pipeline.read_csv_ = options
     with atomic_path(out) as aside:
@@ -215,12 +216,14 @@ def _write_sklearn(model: FittedModel, out: Path, source: Path | None) -> Export
     return Exported(out, "sklearn", rows, largest, asked)
 
 
-def read_csv_options(dialect: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with which ``pandas.read_csv`` reads a file of this dialect; ``{}`` for a plain one.
+def read_csv_options(model: FittedModel) -> dict[str, Any]:
+    """Options with which ``pandas.read_csv`` reads files like the one the model was trained on;
+    ``{}`` for a plain one.
 
     An exported pipeline carries them: ``pandas.read_csv(path, **pipeline.read_csv_)``.
     """
-    options: dict[str, Any] = {}
+    dialect = model.dialect
+    options: dict[str, Any] = _missing_options(model)
     if dialect.get("runs"):
         options["sep"] = r"\s+"
     elif dialect.get("delimiter", ",") != ",":
@@ -240,6 +243,23 @@ def read_csv_options(dialect: Mapping[str, Any]) -> dict[str, Any]:
     if not dialect.get("header", True):
         options |= {"header": None, "names": list(dialect.get("names", ()))}
     return options
+
+
+def _missing_options(model: FittedModel) -> dict[str, Any]:
+    """Keep pandas from reading a level such as "None" as a missing value where the column has
+    missing values besides."""
+    from regatta.sklearn_pipeline import PANDAS_MISSING, lost_levels
+
+    columns = model.preprocessing.columns
+    levels = {
+        level
+        for column in columns
+        if MISSING_LEVEL in getattr(column, "levels", ())
+        for level in lost_levels(column)
+    }
+    if not levels:
+        return {}
+    return {"keep_default_na": False, "na_values": sorted(PANDAS_MISSING - levels)}
 
 
 def _reading(model: FittedModel, source: Path | None, options: Mapping[str, Any]) -> Reading:
@@ -310,9 +330,18 @@ def sample_columns(
     made = {
         column.name: _sample_values(column, rows, rng) for column in model.preprocessing.columns
     }
-    for values in made.values():
-        values[rng.random(rows) < 0.1] = None if values.dtype == object else np.nan
+    for column in model.preprocessing.columns:
+        if _tells_missing(column):
+            empty = None if made[column.name].dtype == object else np.nan
+            made[column.name][rng.random(rows) < 0.1] = empty
     return made
+
+
+def _tells_missing(column: ColumnEncoding) -> bool:
+    """Not where a level such as "None" is all that pandas reads as missing."""
+    from regatta.sklearn_pipeline import lost_levels
+
+    return MISSING_LEVEL in getattr(column, "levels", ()) or not lost_levels(column)
 
 
 def _sample_values(column: ColumnEncoding, rows: int, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -350,9 +379,9 @@ def sample_frame(
     ]
     writer.writerows(zip(*cells, strict=True))
     text.seek(0)
-    options: dict[str, Any] = {}
+    options = _missing_options(model)
     if any(getattr(column, "thousands", "") == "." for column in model.preprocessing.columns):
-        options = {"decimal": ",", "thousands": "."}
+        options |= {"decimal": ",", "thousands": "."}
     frame: pd.DataFrame = pd.read_csv(text, **options)
     return frame
 

@@ -42,6 +42,7 @@ from regatta.preprocessing import (
     SECONDS_A_DAY,
     BooleanEncoding,
     CategoryEncoding,
+    ColumnEncoding,
     DateEncoding,
     Feature,
     NumberEncoding,
@@ -123,12 +124,12 @@ def build_pipeline(model: FittedModel, reading: Reading | None = None) -> Pipeli
     """The pipeline that predicts what ``model`` predicts, from a frame with its columns."""
     parts = list(_parts(model, reading or Reading()))
     features = [feature for part in parts for feature in part.features]
-    weights = dict(zip(model.feature_names, model.weights.tolist(), strict=True))
+    weights = dict(zip(model.preprocessing.features, model.weights.tolist(), strict=True))
     return Pipeline(
         [
             ("columns", _fitted_columns(parts)),
             ("scale", _scaler(features, model.rows_train)),
-            ("model", _estimator(model, np.array([weights[each.name] for each in features]))),
+            ("model", _estimator(model, np.array([weights[each] for each in features]))),
         ]
     )
 
@@ -141,8 +142,8 @@ def _parts(model: FittedModel, reading: Reading) -> Iterator[Part]:
         if isinstance(column, NumberEncoding):
             words = tuple(sorted(set(column.missing) - PANDAS_MISSING))
             alike.setdefault((words, column.decimal, column.thousands), []).append(column)
-    for position, numbers in enumerate(alike.values(), start=1):
-        yield _number_part("numbers" if position == 1 else f"numbers {position}", numbers, reading)
+    for numbers in alike.values():
+        yield _number_part(numbers, reading)
     for column in columns:
         match column:
             case BooleanEncoding():
@@ -153,13 +154,18 @@ def _parts(model: FittedModel, reading: Reading) -> Iterator[Part]:
                 yield _date_part(column, reading)
 
 
-def _number_part(name: str, numbers: list[NumberEncoding], reading: Reading) -> Part:
+def _step_name(name: str) -> str:
+    """scikit-learn forbids two underscores in the name of a step."""
+    return name.replace("_", "-")
+
+
+def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     first = numbers[0]
     words = sorted(set(first.missing) - PANDAS_MISSING)
     text = _number_text(first.decimal, first.thousands)
     steps = [*(_replace_missing(words, "nan") if words else []), *text]
     return Part(
-        name,
+        "numbers",
         [*steps, ("impute", SimpleImputer(strategy="median"))],
         [reading.name(each.name) for each in numbers],
         ["0"] if steps else [0.0],
@@ -190,7 +196,7 @@ def _boolean_part(column: BooleanEncoding, reading: Reading) -> Part:
     words = [(word, "1") for word in _spellings(column.true)]
     words += [(word, "0") for word in _spellings(column.false)]
     return Part(
-        column.name,
+        f"{column.kind} {column.name}",
         [
             *_replace_missing(COMMON_MISSING, "nan"),
             *_strip(column.name, "nan", reading),
@@ -207,12 +213,11 @@ def _boolean_part(column: BooleanEncoding, reading: Reading) -> Part:
 def _category_part(column: CategoryEncoding, reading: Reading) -> Part:
     missing = MISSING_LEVEL
     if missing not in column.levels:
-        # A level such as "None", which pandas takes for a missing value.
-        missing = next((level for level in column.levels if level in PANDAS_MISSING), missing)
+        missing = next(iter(lost_levels(column)), missing)
     words = COMMON_MISSING if MISSING_LEVEL in column.levels else ()
     encoder, cells = _encoder(column)
     return Part(
-        column.name,
+        f"{column.kind} {column.name}",
         [
             *_replace_missing(words, missing),
             *_strip(column.name, missing, reading),
@@ -223,6 +228,11 @@ def _category_part(column: CategoryEncoding, reading: Reading) -> Part:
         cells,
         column.features,
     )
+
+
+def lost_levels(column: ColumnEncoding) -> list[str]:
+    """Levels of a category, such as "None", that pandas takes for a missing value by itself."""
+    return sorted(PANDAS_MISSING.intersection(getattr(column, "levels", ())))
 
 
 def _encoder(column: CategoryEncoding) -> tuple[OneHotEncoder, list[Any]]:
@@ -252,14 +262,14 @@ def _numeric_levels(levels: Sequence[str]) -> Steps:
     if None in numbers or len(set(numbers)) < len(numbers):
         return []
     return [
-        (f"number {word}", _replace(number, word))
+        (_step_name(f"number {word}"), _replace(number, word))
         for word, number in zip(words, numbers, strict=True)
     ]
 
 
 def _date_part(column: DateEncoding, reading: Reading) -> Part:
     return Part(
-        column.name,
+        f"{column.kind} {column.name}",
         [
             *_replace_missing(COMMON_MISSING, "NaT"),
             ("series", _function(np.ravel)),
@@ -306,13 +316,14 @@ def _fitted_columns(parts: Sequence[Part]) -> ColumnTransformer:
             for column in part.columns
         }
     )
+    named = {_step_name(f"{n} {part.name}"): part for n, part in enumerate(parts, start=1)}
     transformer = ColumnTransformer(
-        [(part.name, part.transformer, part.columns) for part in parts],
+        [(step, part.transformer, part.columns) for step, part in named.items()],
         verbose_feature_names_out=False,
     )
     transformer.fit(frame)
-    for part in parts:
-        _give_statistics(transformer.named_transformers_[part.name], part)
+    for step, part in named.items():
+        _give_statistics(transformer.named_transformers_[step], part)
     return transformer
 
 
@@ -371,7 +382,7 @@ def _replace(old: Any, new: str) -> SimpleImputer:
 def _replace_missing(words: Sequence[str], new: str) -> Steps:
     """A missing value first: the other replacements do not take one."""
     steps: Steps = [("missing", _replace(np.nan, new))]
-    return steps + [(f"missing {word}", _replace(word, new)) for word in words]
+    return steps + [(_step_name(f"missing {word}"), _replace(word, new)) for word in words]
 
 
 def _strip(name: str, missing: str, reading: Reading) -> Steps:

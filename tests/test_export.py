@@ -1,0 +1,369 @@
+"""Exports predict what the model predicts, without Regatta, or are not written at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+
+from regatta import export, sklearn_pipeline
+from regatta.export import default_name, export_model, read_csv_options, sample_columns
+from regatta.fitted_model import FittedModel
+from regatta.preprocessing import (
+    DATE_PARTS,
+    DATE_PERIODS,
+    BooleanEncoding,
+    CategoryEncoding,
+    ColumnEncoding,
+    DateEncoding,
+    Feature,
+    NumberEncoding,
+    Preprocessing,
+)
+from regatta.utils import RegattaError, UserError
+
+LOAD_WITHOUT_REGATTA = """
+import json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "regatta":
+            raise ImportError("regatta is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import pandas, skops.io
+asked = skops.io.get_untrusted_types(file=sys.argv[1])
+pipeline = skops.io.load(sys.argv[1], trusted=asked)
+frame = pandas.read_csv(sys.argv[2], **pipeline.read_csv_)
+assert not any(name.split(".")[0] == "regatta" for name in sys.modules)
+print(json.dumps(pipeline.predict(frame).tolist()))
+"""
+
+
+def number(name: str, impute: float = 1.5, **how: Any) -> NumberEncoding:
+    return NumberEncoding(name, impute, (Feature(name, 2.0, 3.0),), **how)
+
+
+def category(name: str, *levels: str, other: bool = False) -> CategoryEncoding:
+    features = [Feature(f"{name}={level}", 0.3, 0.4, level) for level in levels]
+    if other:
+        features.append(Feature(f"{name}=(other)", 0.1, 0.3))
+    return CategoryEncoding(name, levels, other, tuple(features))
+
+
+def boolean(name: str, false: str, true: str, impute: float = 0.0) -> BooleanEncoding:
+    return BooleanEncoding(name, impute, (Feature(name, 0.4, 0.5),), false, true)
+
+
+def date(name: str, style: str, parts: tuple[str, ...] = DATE_PARTS) -> DateEncoding:
+    features = [
+        Feature(f"{name}:{part}", *((18000.0, 200.0) if part == "trend" else (0.1, 0.7)), part=part)
+        for part in parts
+    ]
+    return DateEncoding(name, 1_600_000_000.0, tuple(features), style)
+
+
+def a_model(*columns: ColumnEncoding, model: str = "ridge", **how: Any) -> FittedModel:
+    preprocessing = Preprocessing(columns, "y")
+    weights = np.random.default_rng(1).normal(size=len(preprocessing.features))
+    options: dict[str, Any] = {"alpha": 1.0, "rows_train": 100, "run_id": "a-run", **how}
+    return FittedModel(
+        preprocessing=preprocessing, weights=weights, intercept=3.0, model=model, **options
+    )
+
+
+MIXED = (
+    number("a"),
+    number("b b", missing=("?", "NA")),
+    number("comma", decimal=","),
+    number("grouped", thousands=","),
+    category("colour", "(missing)", "green", "red", other=True),
+    category("size", "L", "M"),
+    boolean("smoker", "no", "yes"),
+    boolean("flag", "false", "true", impute=1.0),
+    date("day", "%Y-%m-%d", DATE_PARTS[:5]),
+    date("at", "%d/%m/%Y %H:%M"),
+    date("iso", "ISO8601"),
+)
+
+
+def pipeline_of(model: FittedModel, tmp_path: Path, source: Path | None = None) -> Any:
+    out = tmp_path / "model.skops"
+    done = export_model(model, "sklearn", out, source=source)
+    return skops.io.load(out, trusted=list(done.trusted_types))
+
+
+def predict_text(pipeline: Any, text: str, **options: Any) -> list[float]:
+    frame = pd.read_csv(io.StringIO(text), **options)
+    return [float(value) for value in pipeline.predict(frame)]
+
+
+def column(name: str, *values: Any) -> dict[str, np.ndarray[Any, Any]]:
+    words = any(isinstance(value, str) or value is None for value in values)
+    return {name: np.array(values, dtype=object if words else np.float64)}
+
+
+@pytest.mark.parametrize("format", ["sklearn", "json"])
+def test_every_kind_of_column_exports(tmp_path: Path, format: str) -> None:
+    model = a_model(*MIXED)
+    done = export_model(model, format, tmp_path / default_name(model, format))
+    assert done.rows_compared >= 200
+    assert done.largest_difference < 1e-9
+    assert [each.name for each in tmp_path.iterdir()] == [done.path.name]
+
+
+def test_the_pipeline_predicts_the_same_where_regatta_cannot_be_imported(tmp_path: Path) -> None:
+    model = a_model(*MIXED, dialect={"delimiter": ";", "encoding": "utf-8"})
+    out, table = tmp_path / "model.skops", tmp_path / "rows.csv"
+    export_model(model, "sklearn", out)
+    columns = sample_columns(model, rows=50, seed=4)
+    frame = export.sample_frame(model, columns, list(columns))
+    frame.to_csv(table, sep=";", index=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LOAD_WITHOUT_REGATTA, str(out), str(table)],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == pytest.approx(model.predict(columns).tolist(), rel=1e-9)
+
+
+def test_plain_columns_ask_the_reader_to_trust_nothing_but_a_type(tmp_path: Path) -> None:
+    model = a_model(number("a"), number("q", missing=("?",)), category("c", "x", "y", other=True))
+    done = export_model(model, "sklearn", tmp_path / "m.skops")
+    assert done.trusted_types == ("numpy.dtype",)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("linear", "LinearRegression"),
+        ("ridge", "Ridge"),
+        ("lasso", "Lasso"),
+        ("elasticnet", "ElasticNet"),
+        ("some other linear model", "LinearRegression"),
+    ],
+)
+def test_the_estimator_is_the_one_of_that_name(tmp_path: Path, model: str, kind: str) -> None:
+    fitted = a_model(number("a"), number("b"), model=model, alpha=0.25, l1_ratio=0.75)
+    estimator = pipeline_of(fitted, tmp_path)["model"]
+    assert type(estimator).__name__ == kind
+    assert estimator.coef_.tolist() == fitted.weights.tolist()
+    assert estimator.get_params().get("alpha", 0.25) == 0.25
+    assert estimator.get_params().get("l1_ratio", 0.75) == 0.75
+
+
+def test_missing_and_unknown_cells(tmp_path: Path) -> None:
+    model = a_model(number("a", missing=("?",)), category("c", "(missing)", "x", other=True))
+    found = predict_text(pipeline_of(model, tmp_path), "a,c\n1,x\n?,\n,never seen\n2,?\n")
+    nan = math.nan
+    expected = model.predict(
+        {**column("a", 1.0, nan, nan, 2.0), **column("c", "x", None, "never seen", None)}
+    )
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_without_other_an_unknown_word_sets_no_indicator(tmp_path: Path) -> None:
+    model = a_model(category("c", "x", "y"))
+    found = predict_text(pipeline_of(model, tmp_path), "c,d\nx,1\nz,1\n,1\n")
+    assert found == pytest.approx(model.predict(column("c", "x", "z", None)).tolist())
+
+
+def test_only_rare_levels(tmp_path: Path) -> None:
+    model = a_model(number("a"), category("c", other=True))
+    found = predict_text(pipeline_of(model, tmp_path), "a,c\n1,x\n1,y\n")
+    expected = model.predict({**column("a", 1.0, 1.0), **column("c", "x", "y")})
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_a_level_called_other_or_none_is_a_level(tmp_path: Path) -> None:
+    model = a_model(category("c", "(other)", "None", "x", other=True))
+    found = predict_text(pipeline_of(model, tmp_path), "c\nNone\n(other)\nx\nrare\n")
+    expected = model.predict(column("c", "None", "(other)", "x", "rare"))
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_none_as_a_level_beside_missing_cells(tmp_path: Path) -> None:
+    pipeline = pipeline_of(model := a_model(category("c", "(missing)", "None", "x")), tmp_path)
+    found = predict_text(pipeline, "c,d\nNone,1\n,1\nNA,1\nx,1\n", **pipeline.read_csv_)
+    expected = model.predict(column("c", "None", None, None, "x"))
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_names_that_scikit_learn_would_not_take_for_a_step(tmp_path: Path) -> None:
+    names = ["a__b", "remainder", "transformers", "numbers", "c__", "c--"]
+    columns = [category(name, "x", "y__z") for name in names] + [number("n", missing=("__",))]
+    export_model(a_model(*columns), "sklearn", tmp_path / "m.skops")
+
+
+def test_levels_that_pandas_reads_as_numbers(tmp_path: Path) -> None:
+    model = a_model(number("a"), category("code", "(missing)", "007", "010", other=True))
+    found = predict_text(pipeline_of(model, tmp_path), "a,code\n1,007\n1,010\n1,\n1,99\n")
+    expected = model.predict(
+        {**column("a", *[1.0] * 4), **column("code", "007", "010", None, "99")}
+    )
+    assert found == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [(("false", "true"), "True,False,TRUE"), (("no", "yes"), "yes,no,Yes"), (("f", "t"), "t,f,T")],
+)
+@pytest.mark.parametrize("missing", ["", ",\n", ",?\n"])
+def test_booleans_however_pandas_reads_them(
+    tmp_path: Path, words: tuple[str, str], cells: str, missing: str
+) -> None:
+    model = a_model(number("a"), boolean("b", *words))
+    rows = "".join(f"1,{cell}\n" for cell in cells.split(","))
+    found = predict_text(
+        pipeline_of(model, tmp_path), f"a,b\n{rows}" + ("1" + missing) * bool(missing)
+    )
+    values = [1.0, 0.0, 1.0, *([math.nan] if missing else [])]
+    expected = model.predict({**column("a", *[1.0] * len(values)), **column("b", *values)})
+    assert found == pytest.approx(expected.tolist())
+
+
+def test_decimal_commas_read_as_text_or_as_numbers(tmp_path: Path) -> None:
+    model = a_model(number("a", decimal=","), number("b"))
+    pipeline, text = pipeline_of(model, tmp_path), "a;b\n1,5;2\n;3\n-2,25;4\n"
+    expected = model.predict({**column("a", 1.5, math.nan, -2.25), **column("b", 2.0, 3.0, 4.0)})
+    assert predict_text(pipeline, text, sep=";") == pytest.approx(expected.tolist())
+    assert predict_text(pipeline, text, sep=";", decimal=",") == pytest.approx(expected.tolist())
+
+
+def test_full_stops_between_thousands_need_the_settings(tmp_path: Path) -> None:
+    dialect = {"delimiter": ";", "decimal": ",", "thousands": "."}
+    model = a_model(number("a", decimal=",", thousands="."), dialect=dialect)
+    pipeline = pipeline_of(model, tmp_path)
+    expected = model.predict(column("a", 1234.5, 2.0))
+    text = "a;b\n1.234,5;1\n2;1\n"
+    assert predict_text(pipeline, text, **pipeline.read_csv_) == pytest.approx(expected.tolist())
+    with pytest.raises(ValueError, match=r"1\.234,5"):
+        predict_text(pipeline, text, sep=";")
+
+
+def test_an_unknown_word_among_numbers_is_an_error_not_a_number(tmp_path: Path) -> None:
+    pipeline = pipeline_of(a_model(number("a"), number("b", missing=("?",))), tmp_path)
+    for text in ("a,b\nmany,1\n", "a,b\n1,many\n"):
+        with pytest.raises(ValueError, match="many"):
+            predict_text(pipeline, text)
+
+
+def test_dates_with_a_zone_and_before_1970(tmp_path: Path) -> None:
+    model = a_model(date("t", "ISO8601"))
+    text = "t\n2020-02-03T04:05:06+02:00\n1960-01-01T00:00:00Z\n"
+    seconds = column("t", 1580695506.0, -315619200.0)
+    found = predict_text(pipeline_of(model, tmp_path), text)
+    assert found == pytest.approx(model.predict(seconds).tolist(), rel=1e-9)
+
+
+def test_names_and_words_with_blanks_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text(" bmi ,y, sex\n1.5,1, male\n2.5,2, female \n,3,male\n")
+    columns = (number("bmi"), category("sex", "female", "male"))
+    model = a_model(*columns, dialect={"names": ["bmi", "y", "sex"]})
+    pipeline = pipeline_of(model, tmp_path, source)
+    assert list(pipeline["columns"].feature_names_in_) == [" bmi ", " sex"]
+    sexes = column("sex", "male", "female", "male")
+    expected = model.predict({**column("bmi", 1.5, 2.5, math.nan), **sexes})
+    assert pipeline.predict(pd.read_csv(source)) == pytest.approx(expected)
+
+
+def test_the_file_is_found_through_the_run(tmp_path: Path) -> None:
+    source, run = tmp_path / "train.csv", tmp_path / "run"
+    run.mkdir()
+    source.write_text("a ,y\n1,1\n")
+    a_model(number("a"), dialect={"names": ["a", "y"]}).save(run / "model.json")
+    (run / "config.json").write_text(json.dumps({"path": str(source)}))
+    export_model(run / "model.json", "sklearn", tmp_path / "m.skops")
+    pipeline = skops.io.load(tmp_path / "m.skops", trusted=["numpy.dtype"])
+    assert list(pipeline["columns"].feature_names_in_) == ["a "]
+    source.unlink()
+    export_model(run / "model.json", "sklearn", tmp_path / "m.skops")
+    pipeline = skops.io.load(tmp_path / "m.skops", trusted=["numpy.dtype"])
+    assert list(pipeline["columns"].feature_names_in_) == ["a"]
+
+
+def test_json_is_enough_to_score_by_hand(tmp_path: Path) -> None:
+    export_model(a_model(*MIXED), "json", tmp_path / "m.json")
+    document = json.loads((tmp_path / "m.json").read_text())
+    model = a_model(*MIXED)
+    columns = sample_columns(model, rows=30, seed=2)
+    for row, expected in enumerate(model.predict(columns)):
+        total = document["intercept"]
+        for each in document["columns"]:
+            cell = columns[each["name"]][row]
+            missing = cell is None or cell != cell
+            for feature in each["features"]:
+                if each["kind"] == "category":
+                    word = "(missing)" if missing else cell
+                    rest = word not in each["levels"]
+                    value = float(feature["level"] is None if rest else feature["level"] == word)
+                elif each["kind"] == "date":
+                    days = (each["impute"] if missing else cell) / 86400
+                    period, _, wave = feature["part"].rpartition("_")
+                    turn = 2 * math.pi * days / DATE_PERIODS.get(period, 1.0)
+                    value = {"sin": math.sin(turn), "cos": math.cos(turn)}.get(wave, days)
+                else:
+                    value = each["impute"] if missing else cell
+                total += feature["weight"] * (value - feature["mean"]) / feature["scale"]
+        assert total == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("format", ["sklearn", "json"])
+def test_a_file_that_predicts_something_else_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    scaler = sklearn_pipeline._scaler
+    monkeypatch.setattr(
+        sklearn_pipeline, "_scaler", lambda features, rows: scaler(features[::-1], rows)
+    )
+    monkeypatch.setattr(
+        export,
+        "_feature_values",
+        lambda column, cell, periods: iter([0.0 if cell is None else cell + 1]),
+    )
+    columns = (number("a"), NumberEncoding("b", 0.0, (Feature("b", -7.0, 0.5),)))
+    out = tmp_path / "m"
+    out.write_text("what was there before")
+    with pytest.raises(RegattaError, match="predicts"):
+        export_model(a_model(*columns), format, out)
+    assert out.read_text() == "what was there before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_wrong_format_and_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pickle"):
+        export_model(a_model(number("a")), "pickle", tmp_path / "m")
+    with pytest.raises(UserError, match="folder"):
+        export_model(a_model(number("a")), "json", tmp_path / "none" / "m")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "options"),
+    [
+        ({}, {}),
+        ({"delimiter": ",", "quote": '"', "encoding": "utf-8", "header": True}, {}),
+        ({"delimiter": ";", "decimal": ","}, {"sep": ";", "decimal": ","}),
+        ({"delimiter": " ", "runs": True}, {"sep": r"\s+"}),
+        (
+            {"header": False, "names": ["column_0", "column_1"]},
+            {"header": None, "names": ["column_0", "column_1"]},
+        ),
+        ({"encoding": "cp1252"}, {"encoding": "cp1252"}),
+        ({"comment": "#", "skip_rows": 4}, {"comment": "#"}),
+        ({"skip_rows": 2}, {"skiprows": 2}),
+        ({"quote": "'", "escape": "\\"}, {"quotechar": "'", "escapechar": "\\"}),
+        ({"padded": True}, {"skipinitialspace": True}),
+    ],
+)
+def test_how_pandas_reads_such_a_file(dialect: dict[str, Any], options: dict[str, Any]) -> None:
+    assert read_csv_options(a_model(number("a"), dialect=dialect)) == options
