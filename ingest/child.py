@@ -1,0 +1,113 @@
+"""A process that parses: takes calls through a pipe and answers them, until the pipe closes.
+
+    importing process ──(function, arguments)──▶ child
+                      ◀──("done", result) or ("failed", error)──
+
+Started as ``python -P -m regatta.ingest.child FD``, not as a fork or a spawn of the caller: the
+caller's main module (a page, a notebook) is not run again, and no thread is inherited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+from regatta.utils import BLAS_THREAD_VARIABLES, RegattaError
+
+
+class Child:
+    """A parsing process, seen from the importing one. One call at a time is under way."""
+
+    def __init__(self) -> None:
+        ours, theirs = Pipe()
+        environment = os.environ | dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
+        # One arena and early returns to the system keep the memory of a child flat.
+        environment |= {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "4194304"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "regatta.ingest.child", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+        )
+        theirs.close()
+        self.pipe = ours
+
+    def call(self, function: str, *arguments: Any) -> None:
+        """Start a call: ``function`` is ``module:name``; names on one object share its state."""
+        try:
+            self.pipe.send((function, arguments))
+        except OSError:
+            raise self._died() from None
+
+    def result(self) -> Any:
+        """Wait for the call that is under way and return what it returned, or raise its error."""
+        try:
+            word, value = self.pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        if word == "failed":
+            if isinstance(value, RegattaError):
+                raise value
+            raise RegattaError(
+                f"A process that reads the file failed: {value.strip().splitlines()[-1]}.",
+                "This is a defect; the log holds the details.",
+            ) from RuntimeError(value)
+        return value
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self.pipe.close()
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+
+    def _died(self) -> RegattaError:
+        code = self.process.wait()
+        return RegattaError(
+            f"A process that reads the file ended early (exit code {code}).",
+            "The machine may be short of memory; try again.",
+        )
+
+
+def ready(children: Sequence[Child], timeout: float | None = None) -> list[Child]:
+    """The children that have answered, or ended."""
+    by_pipe = {child.pipe: child for child in children}
+    return [by_pipe[pipe] for pipe in wait(list(by_pipe), timeout)]  # type: ignore[index]
+
+
+def serve(pipe: Connection) -> None:
+    """Answer calls until the other end of the pipe is closed."""
+    state: dict[str, Any] = {}
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        module, name = function.split(":")
+        try:
+            answer = ("done", getattr(importlib.import_module(module), name)(state, *arguments))
+        except RegattaError as error:
+            answer = ("failed", error)
+        except Exception:
+            answer = ("failed", traceback.format_exc())
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,207 @@
+"""A text cut into chunks at ends of records, and the lines that records stand in.
+
+A line end inside quotes ends no record. From the start of a record, a position lies outside
+quotes if and only if an even number of quotes stands before it; that every quote really opens or
+closes a cell is checked where the chunk is parsed, so a chunk that starts right ends right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regatta.ingest.dialect import Dialect, split_runs
+from regatta.utils import DataError
+
+CHUNK_BYTES = 4 << 20
+MAX_RECORD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole records: the bytes themselves, or where they lie in the file."""
+
+    index: int
+    offset: int
+    length: int
+    data: bytes | None
+    position: int  # bytes of the file that were read when it was cut, for progress
+
+
+def split(
+    blocks: Iterable[tuple[bytes, int]], dialect: Dialect, *, size: int, start: int = 0
+) -> Iterator[Chunk]:
+    """Cut a stream of blocks into chunks.
+
+    Parameters
+    ----------
+    blocks : iterable of (text, bytes of the file read so far)
+        The text from its first byte; what lies before ``dialect.offset`` is left out.
+    start : int
+        Where in the file the text begins.
+    """
+    skip = dialect.offset
+    carry = b""
+    offset = start + skip
+    index = position = 0
+    for block, position in blocks:
+        if skip:
+            skip, block = max(0, skip - len(block)), block[skip:]
+        if not block:
+            continue
+        data = carry + block if carry else block
+        if len(data) < size:
+            carry = data
+            continue
+        cut = record_end(data, dialect)
+        if cut == 0 and len(data) > MAX_RECORD_BYTES:
+            raise DataError(
+                f"A row is longer than {MAX_RECORD_BYTES >> 20} MB.",
+                "A quote may be open, or the line ends are missing.",
+            )
+        carry = data[cut:]
+        if cut:
+            yield Chunk(index, offset, cut, data[:cut], position)
+            index, offset = index + 1, offset + cut
+    if carry:
+        yield Chunk(index, offset, len(carry), carry, position)
+
+
+def record_end(data: bytes, dialect: Dialect) -> int:
+    """The end of the last whole record in ``data``; 0 if there is none."""
+    newline = b"\r" if dialect.newline == "\r" else b"\n"
+    quote = dialect.quote.encode()
+    masked = _without_escapes(data, dialect)
+    end = masked.rfind(newline) + 1
+    if not quote or quote not in masked:
+        return end
+    before = masked.count(quote, 0, end)
+    while end and before % 2:
+        # Inside quotes: go back before the quote that opened them.
+        opened = masked.rfind(quote, 0, end)
+        end = masked.rfind(newline, 0, opened) + 1
+        before = masked.count(quote, 0, end)
+    return end
+
+
+def _without_escapes(data: bytes, dialect: Dialect) -> bytes:
+    """Escaped characters blotted out, at the same length."""
+    if not dialect.escape:
+        return data
+    return re.sub(re.escape(dialect.escape.encode()) + rb"(?s:.)", b"__", data)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a chunk, at which byte."""
+
+    position: int
+    message: str
+    hint: str
+
+
+def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
+    """The first quote that neither opens nor closes a cell nor is doubled inside one."""
+    quote = dialect.quote.encode()
+    if not quote or quote not in data:
+        return None
+    masked = np.frombuffer(_without_escapes(data, dialect), np.uint8)
+    places = np.flatnonzero(masked == quote[0])
+    opens, closes = places[0::2], places[1::2]
+    edges = np.zeros(256, bool)
+    edges[[ord(dialect.delimiter), 10, 13]] = True
+    good_open = (opens == 0) | edges[masked[np.maximum(opens - 1, 0)]]
+    doubled = closes[: len(opens) - 1] + 1 == opens[1:]
+    good_open[1:] |= doubled
+    good_close = (closes == len(masked) - 1) | edges[
+        masked[np.minimum(closes + 1, len(masked) - 1)]
+    ]
+    good_close[: len(doubled)] |= doubled
+    stray = [*opens[~good_open][:1], *closes[~good_close][:1]]
+    if stray:
+        return Fault(
+            int(min(stray)),
+            f"has a quote ({dialect.quote}) in the middle of a cell",
+            "Double quotes inside quoted cells, or quote the whole cell.",
+        )
+    if len(places) % 2:
+        return Fault(int(places[-1]), "opens a quote that is never closed", "Close the quote.")
+    return None
+
+
+def canonical(data: bytes, dialect: Dialect) -> tuple[bytes, str]:
+    """A chunk in a form that a strict reader of separated values takes, and its separator.
+
+    Comment lines become blank lines, so that the count of lines stays.
+    """
+    mark = dialect.comment.encode()
+    if mark and mark in data:
+        data = re.sub(rb"(?m)^" + re.escape(mark) + rb"[^\r\n]*", b"", data)
+    if dialect.runs:
+        return _runs_to_tabs(data, dialect), "\t"
+    if dialect.padded:
+        q = re.escape(dialect.quote.encode())
+        data = re.sub(rb" *(" + q + rb"(?:[^" + q + rb"]|" + q + q + rb")*" + q + rb") *",
+                      rb"\1", data)  # fmt: skip
+    return data, dialect.delimiter
+
+
+def _runs_to_tabs(data: bytes, dialect: Dialect) -> bytes:
+    quote = dialect.quote
+    if not quote or quote.encode() not in data:
+        data = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data)
+        return re.sub(rb"[ \t]+", b"\t", data)
+    lines = []
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        cells = split_runs(line, quote)
+        lines.append("\t".join(_quoted(cell, quote) for cell in cells))
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
+def _quoted(cell: str, quote: str) -> str:
+    if cell and quote not in cell and "\t" not in cell:
+        return cell
+    return quote + cell.replace(quote, quote * 2) + quote
+
+
+def count_lines(data: bytes, dialect: Dialect) -> int:
+    """Ends of lines in a chunk."""
+    if dialect.newline == "\r":
+        return data.count(b"\r")
+    return data.count(b"\n")
+
+
+def line_of(data: bytes, position: int, dialect: Dialect) -> int:
+    """How many lines end before a byte."""
+    return count_lines(data[:position], dialect)
+
+
+def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.int64]:
+    """For each record of a (canonical) chunk, how many lines end before it."""
+    buffer = np.frombuffer(_without_escapes(data, dialect), np.uint8)
+    newline = 13 if dialect.newline == "\r" else 10
+    ends = np.flatnonzero(buffer == newline)
+    if dialect.quote:
+        parity = np.cumsum(buffer == ord(dialect.quote)) & 1
+        outside = parity[ends] == 0
+    else:
+        outside = np.ones(len(ends), bool)
+    starts = np.concatenate([[0], ends[outside] + 1])
+    stops = np.concatenate([ends[outside], [len(buffer)]])
+    before = np.concatenate([[0], np.flatnonzero(outside) + 1])
+    full = [_filled(data, a, b, dialect, columns) for a, b in zip(starts, stops, strict=True)]
+    lines: npt.NDArray[np.int64] = before[np.array(full, bool)]
+    return lines
+
+
+def _filled(data: bytes, start: Any, stop: Any, dialect: Dialect, columns: int) -> bool:
+    """Whether a line is a record: not blank, and not of blanks alone in a table of columns."""
+    text = data[start:stop].rstrip(b"\r\n")
+    if columns > 1 and dialect.delimiter != " ":
+        text = text.strip(b" ")
+    return bool(text)

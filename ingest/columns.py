@@ -1,0 +1,351 @@
+"""The type of each column: provisional from a sample, then judged over the whole file.
+
+    sample cells ──infer──▶ ColumnType ──(parse the whole file)──▶ Tally ──judge──▶ Verdict
+                                ▲                                                   │
+                                └──────────── read again with another type ◀────────┘
+
+Decides purely. A column is never forced into a type: what does not fit is counted with its row
+and is either few and named, or the column gets another type, or it is refused where it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from regatta.ingest.values import (
+    BOOLEAN_PAIRS,
+    COMMA,
+    CURRENCIES,
+    ISO,
+    PLAIN,
+    NumberStyle,
+    is_infinite,
+    is_missing,
+    matching_date_formats,
+    parse_date,
+    swapped_format,
+    text_level,
+)
+
+# A column may hold this share of cells that do not fit; they count as missing and are named.
+TINY_SHARE = 0.01
+# Above it and up to here the column is refused where it is used; beyond, it is one of texts.
+MIXED_SHARE = 0.10
+# So few different words beside numbers (``unknown``, ``trace``) stand for "no value".
+FEW_WORDS = 3
+MAX_LEVELS_KEPT = 10_000
+MAX_LEVEL_LENGTH = 1_000
+MAX_BAD_EXAMPLES = 20
+MAX_BAD_WORDS = 1_000
+# Whole numbers beyond it are not exact in float64.
+EXACT_INTEGER = 2.0**53
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """What a column holds and how it is written.
+
+    ``kind`` is number, boolean, category or date; ``missing`` are further words for "no value".
+    """
+
+    kind: str
+    style: NumberStyle = PLAIN
+    false: str = ""
+    true: str = ""
+    format: str = ""
+    missing: tuple[str, ...] = ()
+    evidence: str = ""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is stored as float64."""
+        return self.kind != "category"
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        style = value.pop("style")
+        return {**value, **style, "missing": list(self.missing)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ColumnType:
+        rest = dict(value)
+        style = NumberStyle(rest.pop("decimal"), rest.pop("thousands"), rest.pop("affix"))
+        return cls(**{**rest, "style": style, "missing": tuple(value["missing"])})
+
+
+@dataclass
+class Tally:
+    """What the whole column turned out to hold. Chunks are added in the order of the file."""
+
+    rows: int = 0
+    missing: int = 0
+    bad: int = 0
+    examples: list[tuple[int, str]] = field(default_factory=list)  # (line, text)
+    words: Counter[str] = field(default_factory=Counter)
+    words_overflow: bool = False
+    swapped_bad: int = 0
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
+    first: float = float("nan")
+    last: float = float("nan")
+    counting: bool = True
+    changes: int = 0  # of direction, under the format and under the swapped one
+    levels: dict[str, int] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
+    overflow: bool = False
+
+    @property
+    def present(self) -> int:
+        """Cells that say something, good or bad."""
+        return self.rows - self.missing
+
+    def add_words(self, words: Iterable[tuple[str, int]]) -> None:
+        for word, count in words:
+            if word in self.words or len(self.words) < MAX_BAD_WORDS:
+                self.words[word] += count
+            else:
+                self.words_overflow = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A column's final type, or the one to read it with again.
+
+    ``refused`` says why the column may not be used.
+    """
+
+    type: ColumnType
+    again: bool = False
+    role: str = "feature"
+    kind: str = ""
+    reason: str = ""
+    refused: str = ""
+    repairs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+# -- from a sample --------------------------------------------------------------------------------
+
+
+def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
+    """The type that the cells of a sample suggest."""
+    counts = Counter(cell.strip() for cell in cells)
+    present = Counter({c: n for c, n in counts.items() if not is_missing(c)})
+    total = sum(present.values())
+    if not total:
+        return ColumnType("number", evidence="blank in the sample")
+    style, share = best_style(present, decimal_comma=decimal_comma)
+    words = {c: n for c, n in present.items() if not style.matches(c) and not is_infinite(c)}
+    if share == 1.0:
+        return ColumnType("number", style, evidence=f"all {total} sampled cells are numbers")
+    if share >= 1 - MIXED_SHARE or (share >= 0.5 and _few_words(words)):
+        return ColumnType("number", style, evidence=f"{share:.1%} of {total} sampled cells numbers")
+    pair = boolean_pair(present)
+    if pair:
+        return ColumnType("boolean", false=pair[0], true=pair[1], evidence=" / ".join(pair))
+    formats = date_formats(list(present))
+    if formats:
+        evidence = f"all {total} sampled cells are dates"
+        return ColumnType("date", format=formats[0], evidence=evidence)
+    return ColumnType("category", evidence=f"{len(present)} different texts in {total} cells")
+
+
+def best_style(counts: Counter[str], *, decimal_comma: bool = False) -> tuple[NumberStyle, float]:
+    """The way of writing numbers that fits the most cells, and the share it fits."""
+    total = sum(counts.values())
+    infinite = sum(n for c, n in counts.items() if is_infinite(c))
+    styles = _ordered_styles(counts, decimal_comma)
+    best, most = PLAIN, -1
+    for style in styles:
+        fits = sum(n for c, n in counts.items() if style.matches(c))
+        if fits > most:
+            best, most = style, fits
+    return best, (most + infinite) / max(total, 1)
+
+
+def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberStyle]:
+    styles = [PLAIN]
+    commas = [c for c in counts if "," in c]
+    if commas:
+        grouped = NumberStyle(".", ",")
+        styles += [grouped, COMMA] if is_thousands(counts, decimal_comma) else [COMMA, grouped]
+        styles.append(NumberStyle(",", "."))
+    for mark in (" ", "'"):
+        if any(re.search(rf"\d{mark}\d{{3}}", c) for c in counts) or "\u00a0" in "".join(counts):
+            styles += [NumberStyle(".", mark), NumberStyle(",", mark)]
+    if any(re.search(r"\d\.\d{3}\.\d{3}", c) for c in counts):
+        styles.append(NumberStyle(",", "."))
+    signs = {ch for c in counts for ch in CURRENCIES + "%" if ch in c}
+    return styles + [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
+
+
+def is_thousands(texts: Iterable[str], decimal_comma: bool = False) -> bool:
+    """Whether commas in numbers group thousands: always three digits after each, and either
+    two groups, a decimal point, or no bare number of four digits and no 0 before a comma."""
+    cells = [c.strip(CURRENCIES + "% +-") for c in texts]
+    with_comma = [c for c in cells if re.fullmatch(r"[\d.,]+", c) and "," in c]
+    grouped = [c for c in with_comma if re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", c)]
+    if not with_comma or len(grouped) < len(with_comma):
+        return False
+    if any(c.count(",") > 1 or "." in c for c in grouped):
+        return True
+    long_bare = any(re.fullmatch(r"\d{4,}", c) for c in cells)
+    return not long_bare and not decimal_comma
+
+
+def boolean_pair(words: Iterable[str]) -> tuple[str, str] | None:
+    """The two words of a column that says true or false, as they are written."""
+    found = sorted(set(words))
+    folded = {word.lower() for word in found}
+    for pair in BOOLEAN_PAIRS:
+        if folded == set(pair):
+            by_fold = {word.lower(): word for word in found}
+            return by_fold[pair[0]], by_fold[pair[1]]
+    return None
+
+
+def date_formats(texts: list[str]) -> list[str]:
+    """Formats that all texts are written in; ISO where each is, in whatever variant."""
+    few = texts[:: max(1, len(texts) // 200)]
+    if not all(any(ch.isdigit() for ch in text) and len(text) >= 6 for text in few[:20]):
+        return []
+    formats = matching_date_formats(few)
+    if formats:
+        return formats
+    iso = re.compile(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}.*)?$")
+    if all(iso.match(text) and parse_date(text, ISO) == parse_date(text, ISO) for text in few):
+        return [ISO]
+    return []
+
+
+def _few_words(words: Iterable[str]) -> bool:
+    found = list(words)
+    return len(found) <= FEW_WORDS and not any(ch.isdigit() for word in found for ch in word)
+
+
+# -- over the whole file --------------------------------------------------------------------------
+
+
+def judge(name: str, column: ColumnType, tally: Tally) -> Verdict:
+    """A column's final type after the whole file was read with a provisional one."""
+    if column.kind == "category":
+        return _judge_texts(name, column, tally)
+    if column.kind == "date":
+        swapped = swapped_format(column.format)
+        if swapped and tally.bad and not tally.swapped_bad:
+            return Verdict(replace(column, format=swapped), again=True)
+    if not tally.bad:
+        return _judge_good(name, column, tally)
+    if column.kind == "boolean":
+        return Verdict(ColumnType("category", evidence="more than two words"), again=True)
+    return _judge_bad(name, column, tally)
+
+
+def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
+    if column.kind == "number" and tally.present == 0:
+        return Verdict(column, kind="number", role="ignored", reason="all missing",
+                       warnings=(f"Column {name!r} is blank in all rows.",))  # fmt: skip
+    if column.kind == "number" and max(tally.maximum, -tally.minimum) > EXACT_INTEGER:
+        if tally.minimum > EXACT_INTEGER / 1e3:
+            told = f"Column {name!r} holds whole numbers beyond 2^53: an identifier, left out."
+            return Verdict(column, role="ignored", reason="identifier", kind="text",
+                           warnings=(told,))  # fmt: skip
+    repairs, warnings = [], []
+    style = column.style
+    if column.kind == "number" and style != PLAIN and tally.present:
+        repairs.append(f"column {name!r}: {describe_style(style)}")
+    if column.kind == "date":
+        swapped = swapped_format(column.format)
+        if swapped and not tally.swapped_bad and tally.present:
+            warnings.append(
+                f"Column {name!r} could be read as {human_format(column.format)} or "
+                f"{human_format(swapped)}; the first was taken."
+            )
+    return Verdict(column, repairs=tuple(repairs), warnings=tuple(warnings))
+
+
+def _judge_bad(name: str, column: ColumnType, tally: Tally) -> Verdict:
+    """A column of numbers or dates in which some cells are none."""
+    what = "numbers" if column.kind == "number" else "dates"
+    other = _wider_style(column, tally)
+    if other:
+        return Verdict(replace(column, style=other), again=True)
+    share = tally.bad / tally.present
+    rows = ", ".join(str(line) for line, _ in tally.examples[:5])
+    shown = ", ".join(repr(word[:30]) for word, _ in tally.words.most_common(3))
+    told = (f"{tally.bad} of {tally.present} cells of column {name!r} are not {what} "
+            f"({shown}): line {rows}{', …' if tally.bad > 5 else ''}")  # fmt: skip
+    complete = not tally.words_overflow
+    if complete and ((share <= 0.5 and _few_words(tally.words)) or share <= TINY_SHARE):
+        kept = replace(column, missing=tuple(sorted(tally.words)))
+        return Verdict(kept, repairs=(f"{told}; taken as missing",))
+    if share <= MIXED_SHARE and column.kind == "number":
+        return Verdict(column, refused=told, warnings=(f"{told}.",))
+    return Verdict(ColumnType("category", evidence=told), again=True)
+
+
+def _wider_style(column: ColumnType, tally: Tally) -> NumberStyle | None:
+    """A style that fits the odd cells as well as the others, such as one with thousands."""
+    if column.kind != "number" or tally.words_overflow:
+        return None
+    old = column.style
+    options = [replace(old, thousands=mark) for mark in (",", ".", " ", "'") if mark != old.decimal]
+    for style in options:
+        if not old.thousands and all(map(style.matches, tally.words)):
+            grouped = style.thousands != "," or is_thousands(tally.words)
+            return style if grouped else None
+    if old == PLAIN and all(map(COMMA.matches, tally.words)) and tally.bad > 0.5 * tally.present:
+        return COMMA
+    return None
+
+
+def _judge_texts(name: str, column: ColumnType, tally: Tally) -> Verdict:
+    if tally.overflow:
+        return Verdict(column, kind="text", role="ignored", reason="free text",
+                       warnings=(f"Column {name!r} holds more than {MAX_LEVELS_KEPT:,} different "
+                                 "texts: left out.",))  # fmt: skip
+    counts = Counter(dict(zip(tally.levels, tally.counts, strict=True)))
+    total = sum(counts.values())
+    if not total:
+        return Verdict(ColumnType("number", evidence="blank"), again=True)
+    style, share = best_style(counts)
+    words = [level for level in counts if not style.matches(level) and not is_infinite(level)]
+    present = [word for word in words if not is_missing(word)]
+    if share >= 1 - TINY_SHARE or (share >= 0.5 and _few_words(present)):
+        return Verdict(ColumnType("number", style, evidence=f"{share:.1%} numbers"), again=True)
+    pair = boolean_pair(counts)
+    if pair:
+        again = ColumnType("boolean", false=pair[0], true=pair[1], evidence=" / ".join(pair))
+        return Verdict(again, again=True)
+    distinct = len(counts)
+    if total >= 20 and distinct > 0.5 * total:
+        reason = "identifier" if distinct == total else "free text"
+        told = f"Column {name!r} holds {distinct} different texts in {total} cells: left out."
+        return Verdict(column, kind="text", role="ignored", reason=reason, warnings=(told,))
+    return Verdict(column)
+
+
+def describe_style(style: NumberStyle) -> str:
+    """A style in words: "decimal comma, thousands '.'"."""
+    words = []
+    if style.decimal == ",":
+        words.append("decimal comma")
+    if style.thousands:
+        words.append(f"thousands mark {style.thousands!r}")
+    if style.affix:
+        words.append(f"{style.affix!r} taken off")
+    return ", ".join(words)
+
+
+def human_format(date_format: str) -> str:
+    """``%d/%m/%Y`` as ``day/month/year``."""
+    words = {"%d": "day", "%m": "month", "%Y": "year", "%y": "year", "%H": "hour", "%M": "minute",
+             "%S": "second", "%b": "month", "%B": "month", "%I": "hour", "%p": "am/pm"}  # fmt: skip
+    return re.sub(r"%[A-Za-z]", lambda found: words.get(found[0], found[0]), date_format)
+
+
+__all__ = ["ColumnType", "Tally", "Verdict", "infer", "judge", "text_level"]

@@ -1,0 +1,482 @@
+"""How a file is written: separator, quote, header, lines before the table; and the evidence.
+
+The start of the text is cut into records under every separator that might be meant. A separator
+scores by how alike the widths of its records are and by the share of cells that make sense
+(after van den Burg, Nazábal and Sutton, "Wrangling messy CSV files by detecting row and type
+patterns", 2019). Decides purely: text in, `Dialect` out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from regatta.ingest.values import BOOLEAN_PAIRS, is_missing, looks_numeric, matching_date_formats
+from regatta.utils import DataError
+
+SEPARATORS = (",", ";", "\t", "|", " ", ":", "^", "~")
+# A separator that often stands inside cells must do better than the usual ones.
+HANDICAP = {" ": 0.9, ":": 0.55, "^": 0.8, "~": 0.8}
+COMMENTS = ("#", "%", "//")
+SAMPLE_RECORDS = 400
+SAMPLE_TEXT = 1 << 17
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
+
+csv.field_size_limit(1 << 30)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How to cut a file into cells.
+
+    ``runs`` means that any run of blanks separates; ``padded`` that blanks may stand between a
+    separator and a quote. ``offset`` is the byte of the (decoded) text where the data begin,
+    ``first_line`` their line (1-based), ``names`` the repaired names of the columns.
+    """
+
+    encoding: str
+    delimiter: str
+    quote: str = '"'
+    escape: str = ""
+    decimal: str = "."
+    thousands: str = ""
+    header: bool = True
+    skip_rows: int = 0
+    comment: str = ""
+    runs: bool = False
+    padded: bool = False
+    newline: str = "\n"
+    offset: int = 0
+    first_line: int = 1
+    names: tuple[str, ...] = ()
+
+    def report(self) -> dict[str, Any]:
+        """The part of it that people are shown."""
+        keys = ("encoding", "delimiter", "quote", "escape", "decimal", "thousands", "header",
+                "skip_rows", "comment")  # fmt: skip
+        whole = asdict(self)
+        return {key: whole[key] for key in keys}
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "names": list(self.names)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Dialect:
+        return cls(**{**value, "names": tuple(value["names"])})
+
+
+@dataclass
+class Sniffed:
+    """A dialect, why it was chosen, and the records of the sample (without the header)."""
+
+    dialect: Dialect
+    records: list[list[str]]
+    evidence: dict[str, str] = field(default_factory=dict)
+    repairs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The sample under one separator and quote."""
+
+    delimiter: str
+    quote: str
+    escape: str
+    runs: bool
+    records: list[list[str]]
+    lines: list[int]  # of each record: the index of its first line
+    score: float
+    width: int
+
+
+def sniff(text: str, encoding: str, *, complete: bool, name: str = "file") -> Sniffed:
+    """Find the dialect of a text.
+
+    Parameters
+    ----------
+    text : str
+        The start of the file.
+    complete : bool
+        Whether that is all of it. If not, the last record is left aside.
+
+    Raises
+    ------
+    DataError
+        If there is no table in it.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    if not complete and len(lines) > 1:
+        lines = lines[:-1]
+    evidence: dict[str, str] = {}
+    repairs: list[str] = []
+    start, wanted = _preface(lines, repairs)
+    comment, start = _comments(lines, start)
+    body = _sample(lines, start)
+    if not any(line.strip() for line in body):
+        raise DataError(f"{name!r} holds no table.", "A CSV needs a header and some rows.")
+    best = _best_reading(body, comment, wanted, complete)
+    width = best.width
+    first = _table_start(best)
+    records, record_lines = best.records[first:], best.lines[first:]
+    if first:
+        repairs.append(f"{record_lines[0]} lines before the table skipped")
+    names, header, why = _names(records, width, comment, lines, start, repairs)
+    data = records[1:] if header == "row" else records
+    width = max(width, len(names))
+    if header == "row" and not data:
+        if complete:
+            raise DataError(f"{name!r} has a header and no rows.", "Add rows of data.", row=1)
+        raise DataError(f"The first row of {name!r} is too long.", "Check the end of its lines.")
+    first_line = start + (record_lines[1] if header == "row" else record_lines[0])
+    seen = Counter(len(record) for record in data)
+    evidence["delimiter"] = (
+        f"{NAMES.get(best.delimiter, best.delimiter)!r} on {len(best.records)} sampled rows, "
+        f"{width} columns in {seen.get(width, 0)} of {len(data)}"
+    )
+    evidence["header"] = why
+    dialect = Dialect(
+        encoding=encoding,
+        delimiter=best.delimiter,
+        quote=best.quote,
+        escape=best.escape,
+        header=header != "none",
+        skip_rows=start + (record_lines[0] if header == "row" else record_lines[0]),
+        comment=comment,
+        runs=best.runs,
+        padded=_padded(body, best),
+        newline=_newline(text),
+        offset=sum(len(line.encode()) for line in lines[:first_line]),
+        first_line=first_line + 1,
+        names=names,
+    )
+    if comment:
+        evidence["comment"] = f"lines that start with {comment!r}"
+        repairs.append(f"lines that start with {comment!r} left out as comments")
+    if not dialect.header:
+        repairs.append("no header found: columns named column_0, column_1, …")
+    if best.delimiter != ",":
+        shown = "runs of blanks" if best.runs else NAMES.get(best.delimiter, best.delimiter)
+        repairs.append(f"columns separated by {shown}")
+    return Sniffed(dialect, data, evidence, repairs)
+
+
+def split_runs(line: str, quote: str = '"') -> list[str]:
+    """The cells of a line whose columns are separated by runs of blanks."""
+    if quote and quote in line:
+        q = re.escape(quote)
+        found = re.findall(rf"{q}((?:[^{q}]|{q}{q})*){q}(?=\s|$)|(\S+)", line)
+        return [a.replace(quote * 2, quote) if a or not b else b for a, b in found]
+    return line.split()
+
+
+def read_records(
+    lines: Sequence[str], delimiter: str, quote: str, escape: str, runs: bool
+) -> tuple[list[list[str]], list[int]]:
+    """Cut lines into records; blank lines are left out. Returns the line each starts at, too."""
+    records: list[list[str]] = []
+    starts: list[int] = []
+    if runs:
+        for number, line in enumerate(lines):
+            cells = split_runs(line, quote)
+            if cells:
+                records.append(cells)
+                starts.append(number)
+        return records, starts
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        escapechar=escape or None,
+        doublequote=True,
+        skipinitialspace=delimiter not in " \t",
+    )
+    before = 0
+    try:
+        for cells in reader:
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                records.append(cells)
+                starts.append(before)
+            before = reader.line_num
+    except csv.Error:
+        pass
+    return records, starts
+
+
+def _preface(lines: list[str], repairs: list[str]) -> tuple[int, str]:
+    """The first line that is not ``sep=``, and the separator that such a line names."""
+    if lines:
+        found = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)
+        if found:
+            repairs.append("'sep=' line left out")
+            return 1, found[1]
+    return 0, ""
+
+
+def _comments(lines: list[str], start: int) -> tuple[str, int]:
+    """The mark of comment lines at the start, if there are any, and the line after them."""
+    for mark in COMMENTS:
+        at = start
+        while at < len(lines) and (lines[at].startswith(mark) or not lines[at].strip()):
+            at += 1
+        commented = any(line.startswith(mark) for line in lines[start:at])
+        if commented and at < len(lines):
+            return mark, at
+    return "", start
+
+
+def _sample(lines: list[str], start: int) -> list[str]:
+    size, stop = 0, start
+    while stop < len(lines) and stop - start < SAMPLE_RECORDS * 2:
+        size += len(lines[stop])
+        stop += 1
+        if size > SAMPLE_TEXT and stop - start >= 30:
+            break
+    return lines[start:stop]
+
+
+def _best_reading(body: list[str], comment: str, wanted: str, complete: bool) -> _Reading:
+    if comment:
+        body = ["\n" if line.startswith(comment) else line for line in body]
+    text = "".join(body)
+    candidates = (wanted,) if wanted else SEPARATORS
+    readings = [
+        _reading(body, delimiter, quote, escape, runs)
+        for delimiter in candidates
+        if delimiter in text or (delimiter == " " and "\t" in text) or wanted
+        for quote, escape in _quotings(text, delimiter)
+        for runs in ((True, False) if delimiter == " " else (False,))
+    ]
+    readings.append(_reading(body, ",", '"', "", False))
+    return max(readings, key=lambda each: each.score)
+
+
+def _quotings(text: str, delimiter: str) -> list[tuple[str, str]]:
+    """Quote and escape characters worth trying."""
+    found = [('"', "")]
+    if '\\"' in text:
+        found.append(('"', "\\"))
+    if "'" in text and '"' not in text and _all_structural(text, delimiter, "'"):
+        found.insert(0, ("'", ""))
+    return found
+
+
+def _all_structural(text: str, delimiter: str, quote: str) -> bool:
+    """Whether every quote opens or closes a cell, or is doubled inside one."""
+    edge = rf"[{re.escape(delimiter)}\r\n]"
+    quoted = rf"(?:(?<={edge})|^) *{quote}(?:[^{quote}]|{quote}{quote})*{quote} *(?={edge}|$)"
+    return quote not in re.sub(quoted, "", text)
+
+
+def _reading(body: list[str], delimiter: str, quote: str, escape: str, runs: bool) -> _Reading:
+    records, lines = read_records(body, delimiter, quote, escape, runs)
+    records, lines = records[:SAMPLE_RECORDS], lines[:SAMPLE_RECORDS]
+    if not records:
+        return _Reading(delimiter, quote, escape, runs, [[""]], [0], 0.0, 1)
+    widths = Counter(len(record) for record in records)
+    total = len(records)
+    shape = sum((n / total) ** 2 * ((w - 1) / w if w > 1 else 0.02) for w, n in widths.items())
+    width = max(widths, key=lambda w: (widths[w], w))
+    sense = _sense(records, delimiter)
+    score = shape * sense * HANDICAP.get(delimiter, 1.0) * (0.99 if escape else 1.0)
+    return _Reading(delimiter, quote, escape, runs, records, lines, score, width)
+
+
+_WORDS = re.compile(r"^[\w\s.,'’()/&%$€£#@!?:;+*=<>\[\]{}\"°-]*$")
+
+
+def _sense(records: list[list[str]], delimiter: str) -> float:
+    """The share of cells that look like a value."""
+    cells = Counter(cell.strip() for record in records[:100] for cell in record[:200])
+    total = sum(cells.values())
+    return sum(n * _cell_sense(cell, delimiter) for cell, n in cells.items()) / max(total, 1)
+
+
+def _cell_sense(cell: str, delimiter: str) -> float:
+    if is_missing(cell) or looks_numeric(cell):
+        return 1.0
+    if cell[0] in "\"'" and cell.count(cell[0]) % 2:
+        return 0.05
+    inside = {mark for mark in (",", ";", "\t", "|") if mark in cell and mark != delimiter}
+    if inside and not re.search(r"[,;] ", cell):
+        parts = re.split(r"[,;\t|]", cell)
+        plain = len(parts) > 1 and re.fullmatch(r"[+-]?[\d.,' ]+[%€$£]?", cell)
+        return 0.8 if plain and inside == {","} else 0.2
+    if re.fullmatch(r"\w+(?:[ .'/_:-]\w+)*", cell):
+        return 1.0
+    return 0.8 if _WORDS.match(cell) else 0.4
+
+
+def _table_start(reading: _Reading) -> int:
+    """The first record that belongs to the table: before it stand titles and notes."""
+    records, width = reading.records, reading.width
+    if width < 2:
+        return 0
+    widths = [len(record) for record in records]
+    first = 0
+    while first < len(records) - 1 and widths[first] not in (width, width - 1):
+        first += 1
+    if first and first < len(records) - 1 and widths[first] == width - 1 != widths[first + 1]:
+        # A title that happens to be one cell short, or a header without the name of row labels?
+        first += sum(1 for cell in records[first] if cell.strip()) < width - 1
+    if first > max(1, len(records) // 2):
+        return 0
+    typical = sorted(sum(1 for c in r if c.strip()) for r in records[first:])
+    usual = typical[len(typical) // 2]
+    while (
+        width > 2
+        and usual > 2
+        and first < len(records) - 1
+        and sum(1 for cell in records[first] if cell.strip()) <= 1
+    ):
+        first += 1
+    return first
+
+
+def _names(
+    records: list[list[str]],
+    width: int,
+    comment: str,
+    lines: list[str],
+    start: int,
+    repairs: list[str],
+) -> tuple[tuple[str, ...], str, str]:
+    """Names of the columns; where they came from (row, comment, none); and why."""
+    first, body = records[0], records[1:]
+    found, why = has_header(first, body)
+    if found:
+        cells = _fit_header(first, body, width, repairs)
+        return tuple(_repaired(cells, repairs)), "row", why
+    if comment:
+        above = [line for line in lines[:start] if line.startswith(comment)]
+        cells = _comment_names(above[-1] if above else "", comment, records, width)
+        if cells:
+            repairs.append("names taken from the last comment line")
+            return tuple(_repaired(cells, repairs)), "comment", "the last comment line"
+    return tuple(f"column_{index}" for index in range(width)), "none", why
+
+
+def _comment_names(
+    line: str, comment: str, records: list[list[str]], width: int
+) -> list[str] | None:
+    text = line[len(comment) :].strip()
+    for cut in (",", ";", "\t", "|", None):
+        cells = [cell.strip().strip('"') for cell in text.split(cut)]
+        if len(cells) == width > 1 and not any(looks_numeric(cell) for cell in cells):
+            return cells
+    return None
+
+
+def _fit_header(
+    first: list[str], body: list[list[str]], width: int, repairs: list[str]
+) -> list[str]:
+    """The header's cells, as many as the rows have."""
+    rows = [record for record in body if len(record) == width]
+    if len(first) == width - 1 and rows:
+        if all(not record[-1].strip() for record in rows):
+            repairs.append("rows end with a separator that the header does not have")
+            return [*first, ""]
+        repairs.append("the header has one name less than the rows: the first column is unnamed")
+        return ["", *first]
+    return first
+
+
+def has_header(first: list[str], body: list[list[str]]) -> tuple[bool, str]:
+    """Whether the first record is a header, and why.
+
+    Names are words: a first row with a number in it is data, unless its numbers count up
+    (0, 1, 2 or years) as those of the rows below do not.
+    """
+    if not body:
+        return not any(looks_numeric(cell.strip()) for cell in first), "only one row"
+    cells = [cell.strip() for cell in first]
+    numbers = [cell for cell in cells if looks_numeric(cell)]
+    if numbers:
+        if _counts_up(numbers) and not any(
+            _counts_up([c.strip() for c in row if looks_numeric(c.strip())]) for row in body[:5]
+        ):
+            return True, "the numbers of the first row count up"
+        return False, f"the first row holds the number {numbers[0]}"
+    if "?" in cells:
+        return False, "the first row holds a missing value"
+    columns = [_column(body, index) for index in range(len(cells))]
+    for cell, column in zip(cells, columns, strict=True):
+        if not cell or is_missing(cell):
+            continue
+        if column and sum(map(looks_numeric, column)) > 0.5 * len(column):
+            return True, f"{cell!r} stands above numbers"
+        if column and _is_date(column[0]) and not _is_date(cell):
+            return True, f"{cell!r} stands above dates"
+    if any(_is_date(cell) for cell in cells):
+        return False, "the first row holds a date"
+    filled = [(cell, column) for cell, column in zip(cells, columns, strict=True) if column]
+    again = sum(cell in column for cell, column in filled)
+    if filled and again >= 0.5 * len(filled):
+        return False, "the words of the first row come again below"
+    words = {word for pair in BOOLEAN_PAIRS for word in pair}
+    if any(cell.lower() in words and len(cell) > 1 for cell in cells):
+        return False, "the first row holds a word for true or false"
+    return True, "the first row holds words that do not come again"
+
+
+def _column(body: list[list[str]], index: int) -> list[str]:
+    found = (record[index].strip() for record in body[:200] if index < len(record))
+    return [cell for cell in found if not is_missing(cell)]
+
+
+def _counts_up(numbers: list[str]) -> bool:
+    """Whole numbers, three or more, each one more (or one less) than the one before."""
+    if len(numbers) < 3 or not all(re.fullmatch(r"\d{1,4}", each) for each in numbers):
+        return False
+    values = [int(each) for each in numbers]
+    steps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    return steps in ({1}, {-1})
+
+
+def _is_date(cell: str) -> bool:
+    return any(ch.isdigit() for ch in cell) and bool(matching_date_formats([cell]))
+
+
+def _repaired(cells: list[str], repairs: list[str]) -> list[str]:
+    """Names without surrounding blanks, none blank, none twice."""
+    names: list[str] = []
+    taken = {cell.strip() for cell in cells}
+    used: set[str] = set()
+    for index, cell in enumerate(cells):
+        name = " ".join(cell.split()) if "\n" in cell or "\r" in cell else cell.strip()
+        if not name:
+            name = _free(f"column_{index}", taken | used)
+            repairs.append(f"column {index + 1} has no name: called {name!r}")
+        elif name in used:
+            again, name = name, _free(f"{name}_2", taken | used)
+            repairs.append(f"the name {again!r} comes twice: the later one is called {name!r}")
+        used.add(name)
+        names.append(name)
+    return names
+
+
+def _free(name: str, used: set[str]) -> str:
+    stem, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    while name in used:
+        number = int(number or 1) + 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def _padded(body: list[str], reading: _Reading) -> bool:
+    """Whether a quoted cell has blanks between it and a separator."""
+    if reading.runs or not reading.quote or reading.delimiter == " ":
+        return False
+    d, q = re.escape(reading.delimiter), re.escape(reading.quote)
+    return any(re.search(rf"(?:^|{d}) +{q}|{q} +(?:{d}|$)", line) for line in body)
+
+
+def _newline(text: str) -> str:
+    if "\n" not in text:
+        return "\r" if "\r" in text else "\n"
+    return "\r\n" if "\r\n" in text else "\n"

@@ -1,0 +1,545 @@
+"""Reads a file once, as a stream, into a parsed table.
+
+                        ┌─ chunk ─▶ child: parse ─┐ summaries, in the order of the file
+    file ──▶ splitter ──┼─ chunk ─▶ child: parse ─┼─▶ tallies, codes of levels, place in the file
+             + hash     └─ chunk ─▶ child: parse ─┘        │
+                                     child: write ◀────────┘
+
+The splitter only looks for ends of records; all parsing and writing is done by the children (in
+this process for a small file). If a column turns out to be of another type than the sample
+showed, the file is read again with that type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regatta.ingest import cache, chunks, findings
+from regatta.ingest.child import Child, ready
+from regatta.ingest.columns import (
+    MAX_BAD_EXAMPLES,
+    MAX_LEVELS_KEPT,
+    ColumnType,
+    Tally,
+    Verdict,
+    infer,
+    judge,
+)
+from regatta.ingest.dialect import Dialect, Sniffed, read_records, sniff
+from regatta.ingest.parsing import ChunkParser, Layout, Summary
+from regatta.ingest.source import (
+    FileIdentity,
+    Source,
+    guessed_encoding,
+    is_complete,
+    open_source,
+    stream_text,
+    text_of,
+)
+from regatta.ingest.table import FORMAT, VALUES_NAME, ParsedColumn, ParsedTable, load_table
+from regatta.utils import DataError, UserError, fingerprint, read_json, write_json
+
+# Smaller files are parsed in the importing process: starting others would take longer.
+SMALL_BYTES = 8 << 20
+MAX_PROCESSES = 6
+MAX_PASSES = 5
+MAX_COLUMNS = 100_000
+SAMPLE_CELLS = 400_000
+WINDOW_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class ImportProgress:
+    """How far an import is. ``stage`` is read, check or prepare."""
+
+    stage: str
+    bytes_done: int
+    bytes_total: int
+    rows: int
+    seconds: float
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else 1.0
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+
+ProgressCallback = Callable[[ImportProgress], None]
+
+
+class Cancelled(UserError):
+    """The import was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("The import was cancelled.", "Start it again at any time.")
+
+
+class _WrongEncoding(Exception):
+    pass
+
+
+def import_table(
+    path: Path,
+    *,
+    processes: int | None = None,
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    chunk_bytes: int = chunks.CHUNK_BYTES,
+) -> ParsedTable:
+    """The parsed table of a file: from the cache if the file is unchanged, else read now."""
+    identity = FileIdentity.of(path)
+    known = _indexed(identity)
+    if known:
+        return known
+    with cache.one_at_a_time(identity.path, cancelled):
+        known = _indexed(identity)
+        if known:
+            return known
+        job = _Import(Path(identity.path), processes, progress, cancelled, chunk_bytes)
+        table = job.run()
+        if FileIdentity.of(path) != identity:
+            raise DataError(f"{path.name!r} was changed while it was read.", "Try again.")
+        _remember(identity, table.key)
+        return table
+
+
+def _index_path(identity: FileIdentity) -> Path:
+    digest = hashlib.sha256(identity.path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return cache.datasets_folder("index") / f"{digest}.json"
+
+
+def _indexed(identity: FileIdentity) -> ParsedTable | None:
+    try:
+        value = read_json(_index_path(identity))
+    except (OSError, ValueError):
+        return None
+    if value.get("format") != FORMAT or value.get("identity") != asdict(identity):
+        return None
+    directory = cache.entry("parsed", value["key"])
+    if directory is None:
+        return None
+    table = load_table(directory)
+    return replace(table, path=identity.path, name=Path(identity.path).name)
+
+
+def _remember(identity: FileIdentity, key: str) -> None:
+    value = {"format": FORMAT, "identity": asdict(identity), "key": key}
+    write_json(_index_path(identity), value, durable=False)
+
+
+class _Import:
+    """One import of one file."""
+
+    def __init__(
+        self,
+        path: Path,
+        processes: int | None,
+        progress: ProgressCallback | None,
+        cancelled: Callable[[], bool] | None,
+        chunk_bytes: int,
+    ) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.processes = processes
+        self.progress = progress
+        self.cancelled = cancelled
+        self.chunk_bytes = chunk_bytes
+        self.started = time.monotonic()
+        self.told = 0.0
+
+    def run(self) -> ParsedTable:
+        encoding: str | None = None
+        for _ in range(3):
+            try:
+                return self._run(encoding)
+            except _WrongEncoding:
+                # The start was UTF-8, some later part is not.
+                encoding = "cp1252" if encoding is None else "latin-1"
+            except DataError as error:
+                if encoding != "cp1252" or "CP1252" not in error.message:
+                    raise
+                encoding = "latin-1"
+        raise DataError(f"{self.path.name!r} has no known encoding.", "Save it as UTF-8.")
+
+    def _run(self, encoding: str | None) -> ParsedTable:
+        source, head = open_source(self.path, encoding)
+        sniffed = sniff(
+            text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
+        )
+        width = len(sniffed.dialect.names)
+        if width > MAX_COLUMNS:
+            raise DataError(
+                f"{self.path.name!r} has {width:,} columns; the most is {MAX_COLUMNS:,}.",
+                "Check its separator.",
+            )
+        repairs = [*source.repairs, *sniffed.repairs]
+        if encoding:
+            repairs.append(guessed_encoding(encoding))
+        types = _sampled_types(source, sniffed)
+        with cache.building("parsed") as folder:
+            reading = self._settle(source, sniffed.dialect, types, folder)
+            table = self._table(reading, sniffed, folder, repairs)
+            table = findings.examine(table)
+            table.save()
+            return replace(table, directory=cache.publish(folder, "parsed", table.key))
+
+    def _settle(
+        self, source: Source, dialect: Dialect, types: list[ColumnType], folder: Path
+    ) -> _Reading:
+        """Read the file until every column has a type that fits all of it."""
+        for _ in range(MAX_PASSES):
+            reading = _Reading(self, source, dialect, types, folder / VALUES_NAME)
+            reading.run()
+            verdicts = [
+                judge(name, each, tally)
+                for name, each, tally in zip(dialect.names, types, reading.tallies, strict=True)
+            ]
+            reading.verdicts = verdicts
+            if not any(verdict.again for verdict in verdicts):
+                return reading
+            types = [verdict.type for verdict in verdicts]
+        name = next(n for n, v in zip(dialect.names, reading.verdicts, strict=True) if v.again)
+        raise DataError(f"No type fits column {name!r}.", "Mend its cells.", column=name)
+
+    def _table(
+        self, reading: _Reading, sniffed: Sniffed, folder: Path, repairs: list[str]
+    ) -> ParsedTable:
+        columns = [
+            _column(name, index, verdict, tally)
+            for index, (name, verdict, tally) in enumerate(
+                zip(sniffed.dialect.names, reading.verdicts, reading.tallies, strict=True)
+            )
+        ]
+        dialect = _with_marks(sniffed.dialect, columns)
+        types = [column.type.to_json() for column in columns]
+        key = fingerprint([FORMAT, reading.content_hash, dialect.to_json(), types])
+        return ParsedTable(
+            directory=folder,
+            key=key,
+            path=str(self.path),
+            name=self.path.name,
+            content_hash=reading.content_hash,
+            rows=reading.rows,
+            dialect=dialect,
+            columns=tuple(columns),
+            group_rows=tuple(reading.group_rows),
+            duplicates=0,
+            evidence=sniffed.evidence,
+            repairs=tuple([*repairs, *(r for v in reading.verdicts for r in v.repairs)]),
+            warnings=tuple(w for v in reading.verdicts for w in v.warnings),
+        )
+
+    def tell(self, stage: str, done: int, rows: int, *, last: bool = False) -> None:
+        """Report progress, a few times a second; raise if the import is to stop."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled
+        now = time.monotonic()
+        if self.progress is not None and (last or now - self.told > 0.1):
+            self.told = now
+            seconds = now - self.started
+            self.progress(ImportProgress(stage, done, self.size, rows, seconds))
+
+
+class _Reading:
+    """One pass over the file with given types."""
+
+    def __init__(
+        self, job: _Import, source: Source, dialect: Dialect, types: list[ColumnType], file: Path
+    ) -> None:
+        self.job = job
+        self.source = source
+        self.dialect = dialect
+        self.types = types
+        self.file = file
+        self.layout = Layout.of(types)
+        self.tallies = [Tally() for _ in types]
+        self.verdicts: list[Verdict] = []
+        self.group_rows: list[int] = []
+        self.rows = 0
+        self.line = dialect.first_line
+        self.closed: set[int] = set()
+        self.content_hash = ""
+
+    def run(self) -> None:
+        self.file.write_bytes(b"")
+        processes = self._process_count()
+        if processes:
+            self._run_children(processes)
+        else:
+            parser = ChunkParser(str(self.source.path), self.dialect, self.types)
+            for chunk in self._chunks():
+                summary = parser.parse(chunk, sorted(self.closed))
+                if self._count(summary, chunk):
+                    parser.write(str(self.file), *self._place(summary))
+        if not self.rows:
+            raise DataError(
+                f"{self.source.path.name!r} has a header and no rows.", "Add rows of data."
+            )
+        self.job.tell("read", self.job.size, self.rows, last=True)
+
+    def _process_count(self) -> int:
+        if self.job.processes is not None:
+            return self.job.processes
+        unpacked = self.job.size * (8 if self.source.packing else 1)
+        if unpacked < SMALL_BYTES:
+            return 0
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return max(1, min(cores or 1, MAX_PROCESSES))
+
+    def _chunks(self) -> Iterator[chunks.Chunk]:
+        digest = hashlib.sha256()
+        start = self.source.mark if self.source.direct else 0
+        size = self.job.chunk_bytes * (4 if len(self.types) > 2000 else 1)
+
+        def blocks() -> Iterator[tuple[bytes, int]]:
+            for block, position in stream_text(self.source, size):
+                if self.source.direct:
+                    digest.update(block)
+                yield block, position
+
+        yield from chunks.split(blocks(), self.dialect, size=size, start=start)
+        if self.source.direct:
+            self.content_hash = digest.hexdigest()
+        else:
+            with self.source.path.open("rb") as file:
+                self.content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _run_children(self, processes: int) -> None:
+        children: list[Child] = []
+        try:
+            children = [Child() for _ in range(processes)]
+            for child in children:
+                child.call(_OPEN, str(self.source.path), self.dialect, self.types)
+            _Schedule(self, children).run()
+        finally:
+            for child in children:
+                child.close()
+
+    def _count(self, summary: Summary, chunk: chunks.Chunk) -> bool:
+        """Add up what a chunk holds, in the order of the file; whether there is anything to
+        write."""
+        if summary.not_utf8:
+            raise _WrongEncoding
+        if summary.fault:
+            self._refuse(summary)
+        before, self.line = self.line, self.line + summary.lines
+        if summary.rows:
+            self._count_numbers(summary, before)
+            self._count_texts(summary)
+        self.job.tell("read", chunk.position, self.rows + summary.rows)
+        return summary.rows > 0
+
+    def _place(self, summary: Summary) -> tuple[int, dict[int, list[int]]]:
+        """Where the chunk that was just counted goes, and the file's codes of its levels."""
+        offset = self.rows * self.layout.row_bytes
+        self.rows += summary.rows
+        self.group_rows.append(summary.rows)
+        maps = {}
+        for index, (levels, _, _) in summary.levels.items():
+            tally = self.tallies[index]
+            maps[index] = [] if tally.overflow else [tally.levels[level] for level in levels]
+        return offset, maps
+
+    def _refuse(self, summary: Summary) -> None:
+        fault = summary.fault
+        assert fault is not None
+        line = self.line + fault.line
+        column = None if fault.column is None else self.dialect.names[fault.column]
+        where = f"Line {line}" if column is None else f"Line {line}, column {column!r},"
+        raise DataError(f"{where} {fault.message}.", fault.hint, row=line, column=column)
+
+    def _count_numbers(self, summary: Summary, before: int) -> None:
+        facts = summary.numeric
+        assert facts is not None
+        for place, index in enumerate(self.layout.numeric):
+            tally = self.tallies[index]
+            odd = summary.odd.get(index)
+            tally.missing += int(facts.missing[place]) - (odd.count if odd else 0)
+            tally.minimum = float(np.fmin(tally.minimum, facts.minimum[place]))
+            tally.maximum = float(np.fmax(tally.maximum, facts.maximum[place]))
+            first = float(facts.first[place])
+            follows = tally.rows == 0 or first - tally.last == 1
+            tally.counting = tally.counting and bool(facts.counting[place]) and follows
+            if tally.rows == 0:
+                tally.first = first
+            tally.last = float(facts.last[place])
+            tally.rows += summary.rows
+            tally.swapped_bad += summary.swapped_bad.get(index, 0)
+            if odd:
+                tally.bad += odd.count
+                room = MAX_BAD_EXAMPLES - len(tally.examples)
+                tally.examples += [(before + line, text) for line, text in odd.examples[:room]]
+                tally.add_words(odd.words)
+
+    def _count_texts(self, summary: Summary) -> None:
+        for index, (levels, counts, missing) in summary.levels.items():
+            tally = self.tallies[index]
+            tally.rows += summary.rows
+            tally.missing += missing
+            if index in summary.long_texts:
+                tally.overflow = True
+            if not tally.overflow:
+                _merge_levels(tally, levels, counts)
+            if tally.overflow:
+                tally.levels, tally.counts = {}, []
+                self.closed.add(index)
+
+
+_MODULE = "regatta.ingest.parsing:"
+_OPEN, _PARSE, _WRITE = _MODULE + "open_parser", _MODULE + "parse_chunk", _MODULE + "write_chunk"
+
+
+class _Schedule:
+    """Hands chunks to children; counts their summaries in the order of the file."""
+
+    def __init__(self, reading: _Reading, children: Sequence[Child]) -> None:
+        self.reading = reading
+        self.children = children
+        self.source = reading._chunks()
+        self.direct = reading.source.direct
+        self.task: dict[Child, str] = dict.fromkeys(children, "open")
+        self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()
+        self.parsed: dict[int, Summary] = {}
+        self.more = True
+
+    def run(self) -> None:
+        while any(self.task.values()):
+            busy = [child for child, task in self.task.items() if task not in ("", "held")]
+            for child in ready(busy, 0.5):
+                self._answered(child)
+            self.reading.job.tell("read", 0, self.reading.rows) if not busy else None
+            self._commit()
+
+    def _answered(self, child: Child) -> None:
+        answer = child.result()
+        if self.task[child] == "parse":
+            index = next(chunk.index for chunk, each in self.waiting if each is child)
+            self.parsed[index] = answer
+            self.task[child] = "held"
+        else:
+            self._next(child)
+
+    def _next(self, child: Child) -> None:
+        chunk = next(self.source, None) if self.more else None
+        if chunk is None:
+            self.more = False
+            self.task[child] = ""
+            return
+        if self.direct:
+            chunk = replace(chunk, data=None)
+        self.waiting.append((chunk, child))
+        self.task[child] = "parse"
+        child.call(_PARSE, chunk, sorted(self.reading.closed))
+
+    def _commit(self) -> None:
+        """Count and place the chunks that are parsed, as far as all before them are."""
+        while self.waiting and self.waiting[0][0].index in self.parsed:
+            chunk, child = self.waiting.popleft()
+            summary = self.parsed.pop(chunk.index)
+            if self.reading._count(summary, chunk):
+                self.task[child] = "write"
+                child.call(_WRITE, str(self.reading.file), *self.reading._place(summary))
+            else:
+                self._next(child)
+
+
+def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:
+    for level, count in zip(levels, counts, strict=True):
+        code = tally.levels.setdefault(level, len(tally.levels))
+        if code == len(tally.counts):
+            tally.counts.append(0)
+        tally.counts[code] += count
+    if len(tally.levels) > MAX_LEVELS_KEPT:
+        tally.overflow = True
+
+
+def _column(name: str, index: int, verdict: Verdict, tally: Tally) -> ParsedColumn:
+    numeric = verdict.type.numeric
+    category = verdict.type.kind == "category"
+    spread = numeric and tally.maximum >= tally.minimum
+    return ParsedColumn(
+        name=name,
+        index=index,
+        kind=verdict.kind or verdict.type.kind,
+        type=verdict.type,
+        role=verdict.role,
+        missing=tally.missing + (tally.bad if numeric else 0),
+        distinct=len(tally.levels) if category and not tally.overflow else None,
+        evidence=_evidence(verdict, tally),
+        reason=verdict.reason,
+        refused=verdict.refused,
+        refused_line=tally.examples[0][0] if verdict.refused and tally.examples else None,
+        minimum=tally.minimum if spread else None,
+        maximum=tally.maximum if spread else None,
+        levels=tuple(tally.levels),
+        counts=tuple(tally.counts),
+        odd=tuple(tally.examples),
+    )
+
+
+def _evidence(verdict: Verdict, tally: Tally) -> str:
+    kind = verdict.type.kind
+    if tally.present == 0:
+        return f"all {tally.rows} cells are missing"
+    good = tally.present - tally.bad
+    if kind == "category":
+        found = "too many" if tally.overflow else str(len(tally.levels))
+        return f"{found} different texts in {tally.present} cells"
+    words = {"number": "numbers", "date": "dates", "boolean": "one of two words"}
+    return f"{good} of {tally.present} cells are {words[kind]}"
+
+
+def _with_marks(dialect: Dialect, columns: list[ParsedColumn]) -> Dialect:
+    """The dialect with the decimal and thousands marks that its columns use."""
+    styles = [c.type.style for c in columns if c.type.kind == "number" and c.maximum is not None]
+    commas = sum(style.decimal == "," for style in styles)
+    marks = [style.thousands for style in styles if style.thousands]
+    return replace(dialect, decimal="," if commas else ".", thousands=marks[0] if marks else "")
+
+
+# -- the sample -----------------------------------------------------------------------------------
+
+
+def _sampled_types(source: Source, sniffed: Sniffed) -> list[ColumnType]:
+    """Provisional types from the head, the middle and the tail of the file."""
+    dialect = sniffed.dialect
+    width = len(dialect.names)
+    records = sniffed.records + _windows(source, dialect)
+    most = max(20, SAMPLE_CELLS // width)
+    records = [record for record in records if len(record) == width]
+    if len(records) > most:
+        records = records[:: len(records) // most + 1]
+    columns = list(zip(*records, strict=True)) if records else [()] * width
+    types = [infer(cells) for cells in columns]
+    if any(each.kind == "number" and each.style.decimal == "," for each in types):
+        types = [infer(cells, decimal_comma=True) for cells in columns]
+    return types
+
+
+def _windows(source: Source, dialect: Dialect) -> list[list[str]]:
+    """Records from the middle and the end of a plain file, as far as they can be told apart."""
+    size = source.path.stat().st_size
+    if not source.direct or size < 4 * WINDOW_BYTES or dialect.newline == "\r":
+        return []
+    records: list[list[str]] = []
+    with source.path.open("rb") as file:
+        for place in (size // 3, 2 * size // 3, size - WINDOW_BYTES):
+            data = os.pread(file.fileno(), WINDOW_BYTES, max(place, dialect.offset))
+            lines = data.decode("utf-8", "replace").splitlines(keepends=True)[1:-1]
+            found, _ = read_records(
+                lines, dialect.delimiter, dialect.quote, dialect.escape, dialect.runs
+            )
+            records += found[1:-1]
+    return records

@@ -1,0 +1,496 @@
+"""One chunk of records as typed columns, with everything the file's report needs.
+
+    bytes ──canonical──▶ bytes ──pyarrow──▶ typed columns ─┐
+                            └─(a cell does not fit)─▶ texts ──┴─▶ Parsed: values, codes, hashes
+                                                                  Summary: counts, odd cells, faults
+
+pyarrow's reader is strict about the width of rows, and it is used on one thread: processes are
+the parallelism, and memory stays flat. A chunk that does not convert as a whole is read again as
+texts, whose cells are then judged one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regatta.ingest import chunks
+from regatta.ingest.columns import (
+    MAX_BAD_EXAMPLES,
+    MAX_BAD_WORDS,
+    MAX_LEVEL_LENGTH,
+    ColumnType,
+)
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.values import (
+    COMMA,
+    PLAIN,
+    missing_spellings,
+    parse_dates,
+    parse_numbers,
+    swapped_format,
+    text_level,
+)
+
+HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_NAN_BITS = np.uint64(0x7FF8000000000000)
+
+Codes = npt.NDArray[np.int32]
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class RowFault:
+    """A row that cannot be used: how many lines end before it in the chunk, and why."""
+
+    line: int
+    message: str
+    hint: str
+    column: int | None = None
+
+
+class NotUtf8(Exception):
+    """The text is not UTF-8 after all; ``position`` is the byte in the chunk."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+@dataclass
+class OddCells:
+    """Cells that do not fit the type of their column."""
+
+    count: int
+    examples: list[tuple[int, str]]  # (lines that end before it in the chunk, text)
+    words: list[tuple[str, int]]
+
+
+@dataclass
+class NumericFacts:
+    """Per stored numeric column, over a chunk: arrays (n_columns,)."""
+
+    missing: npt.NDArray[np.int64]
+    minimum: npt.NDArray[np.float64]
+    maximum: npt.NDArray[np.float64]
+    first: npt.NDArray[np.float64]
+    last: npt.NDArray[np.float64]
+    counting: npt.NDArray[np.bool_]
+
+
+@dataclass
+class Summary:
+    """What the importing process learns of a chunk."""
+
+    rows: int
+    lines: int
+    numeric: NumericFacts | None = None
+    odd: dict[int, OddCells] = field(default_factory=dict)
+    levels: dict[int, tuple[list[str], list[int], int]] = field(default_factory=dict)
+    swapped_bad: dict[int, int] = field(default_factory=dict)
+    long_texts: list[int] = field(default_factory=list)
+    fault: RowFault | None = None
+    not_utf8: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of a group of rows lie in the file of values.
+
+    A group holds ``row_hash`` (uint64), then the numeric columns (float64), then the codes of
+    the columns of texts (int32), each contiguous: one write a chunk, whatever the columns.
+    """
+
+    numeric: tuple[int, ...]
+    texts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, types: Sequence[ColumnType]) -> Layout:
+        return cls(
+            tuple(i for i, each in enumerate(types) if each.numeric),
+            tuple(i for i, each in enumerate(types) if not each.numeric),
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        return 8 + 8 * len(self.numeric) + 4 * len(self.texts)
+
+
+class ChunkParser:
+    """Parses chunks of one file. Lives in a child process, or in the importing one."""
+
+    def __init__(self, path: str, dialect: Dialect, types: Sequence[ColumnType]) -> None:
+        import pyarrow as pa
+
+        pa.set_memory_pool(pa.system_memory_pool())
+        self.path = path
+        self.dialect = dialect
+        self.types = list(types)
+        self.layout = Layout.of(types)
+        self.as_texts = {i for i, each in enumerate(types) if _needs_texts(each)}
+        self.decimal = self._decimal()
+        self.closed: set[int] = set()  # columns of texts with too many levels
+        self.parsed: _Parsed | None = None
+
+    def parse(self, chunk: chunks.Chunk, closed: Sequence[int] = ()) -> Summary:
+        """Parse a chunk and keep it until `write`; tell what is in it."""
+        self.closed.update(closed)
+        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
+        lines = chunks.count_lines(data, self.dialect)
+        fault = self._byte_fault(data)
+        if fault:
+            return Summary(0, lines, fault=fault)
+        data, delimiter = chunks.canonical(data, self.dialect)
+        try:
+            columns, fault = self._read(data, delimiter)
+        except NotUtf8:
+            return Summary(0, lines, not_utf8=True)
+        if fault:
+            return Summary(0, lines, fault=fault)
+        self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
+        summary = Summary(self.parsed.rows, lines)
+        for index, column in enumerate(columns):
+            self._store(index, column, data, summary)
+            if summary.fault:
+                return summary
+        if summary.rows:
+            summary.numeric = self.parsed.facts()
+        return summary
+
+    def write(self, file: str, offset: int, maps: dict[int, list[int]]) -> None:
+        """Write the chunk that was parsed. ``maps`` turns its codes into those of the file."""
+        parsed = self.parsed
+        assert parsed is not None
+        for place, index in enumerate(self.layout.texts):
+            lookup = np.array([*maps.get(index, []), -1], np.int32)
+            codes = parsed.codes[place]
+            parsed.codes[place] = lookup[codes] if len(lookup) > 1 else -1
+        descriptor = os.open(file, os.O_WRONLY)
+        try:
+            written = 0
+            view = memoryview(parsed.buffer)
+            while written < len(view):
+                written += os.pwrite(descriptor, view[written:], offset + written)
+        finally:
+            os.close(descriptor)
+        self.parsed = None
+
+    def _byte_fault(self, data: bytes) -> RowFault | None:
+        position = data.find(b"\0")
+        if position >= 0:
+            line = chunks.line_of(data, position, self.dialect)
+            return RowFault(line, "holds a NUL byte", "Export the file again as UTF-8 text.")
+        if self.dialect.padded:
+            data, _ = chunks.canonical(data, self.dialect)
+        if self.dialect.runs:
+            return None
+        fault = chunks.quote_fault(data, self.dialect)
+        if fault:
+            line = chunks.line_of(data, fault.position, self.dialect)
+            return RowFault(line, fault.message, fault.hint)
+        return None
+
+    # -- reading --
+
+    def _decimal(self) -> str:
+        """The decimal mark that Arrow is to know; columns with the other one are read as texts."""
+        commas = sum(each.kind == "number" and each.style == COMMA for each in self.types)
+        points = sum(each.kind == "number" and each.style == PLAIN for each in self.types)
+        decimal = "," if commas > points else "."
+        unlike = PLAIN if decimal == "," else COMMA
+        self.as_texts |= {
+            i for i, each in enumerate(self.types) if each.kind == "number" and each.style == unlike
+        }
+        return decimal
+
+    def _read(self, data: bytes, delimiter: str) -> tuple[list[Any], RowFault | None]:
+        """The columns as Arrow arrays: float64, or texts (some with a dictionary)."""
+        import pyarrow as pa
+
+        try:
+            return self._arrow(data, delimiter, typed=True)
+        except pa.ArrowInvalid:
+            pass
+        try:
+            return self._arrow(data, delimiter, typed=False)
+        except pa.ArrowInvalid as error:
+            try:
+                data.decode("utf-8")
+            except UnicodeDecodeError as wrong:
+                raise NotUtf8(wrong.start) from None
+            last = chunks.count_lines(data, self.dialect)
+            return [], RowFault(max(0, last - 1), f"cannot be read ({error})", "Look at that line.")
+
+    def _arrow(
+        self, data: bytes, delimiter: str, *, typed: bool
+    ) -> tuple[list[Any], RowFault | None]:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        names = [str(index) for index in range(len(self.types))]
+        ragged: list[tuple[int, int]] = []
+        blank = 0
+
+        def unfit(row: Any) -> str:
+            nonlocal blank
+            if row.actual_columns == 1 and not row.text.strip():
+                blank += 1
+            elif not ragged:
+                ragged.append((row.number - 1 - blank, row.actual_columns))
+            return "skip"
+
+        dialect = self.dialect
+        quoted = bool(dialect.quote) and dialect.quote.encode() in data
+        if not data.strip():
+            return [pa.array([], pa.string()) for _ in names], None
+        table = csv.read_csv(
+            pa.BufferReader(data),
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=names
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=delimiter,
+                quote_char=dialect.quote or False,
+                escape_char=dialect.escape or False,
+                newlines_in_values=quoted,
+                invalid_row_handler=unfit,
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types={
+                    name: self._arrow_type(index, typed) for index, name in enumerate(names)
+                },
+                null_values=missing_spellings(),
+                strings_can_be_null=False,
+                decimal_point=self.decimal,
+            ),
+        )
+        if ragged:
+            return [], self._ragged(data, *ragged[0])
+        arrays = [column.combine_chunks() for column in table.columns]
+        return arrays, None
+
+    def _arrow_type(self, index: int, typed: bool) -> Any:
+        import pyarrow as pa
+
+        column = self.types[index]
+        if column.kind in ("category", "boolean"):
+            return pa.dictionary(pa.int32(), pa.string())
+        if typed and column.kind == "number" and index not in self.as_texts:
+            return pa.float64()
+        return pa.string()
+
+    def _ragged(self, data: bytes, record: int, found: int) -> RowFault:
+        expected = len(self.types)
+        lines = chunks.record_lines(data, self.dialect, expected)
+        line = int(lines[min(record, len(lines) - 1)]) if len(lines) else 0
+        fields = "field" if found == 1 else "fields"
+        return RowFault(
+            line,
+            f"has {found} {fields} where {expected} are expected",
+            "Mend or remove that line; check its separators and quotes.",
+        )
+
+    # -- columns --
+
+    def _store(self, index: int, column: Any, data: bytes, summary: Summary) -> None:
+        import pyarrow as pa
+
+        assert self.parsed is not None
+        kind = self.types[index].kind
+        if kind == "category":
+            self._store_texts(index, column, summary)
+            return
+        if kind == "boolean":
+            values, bad = self._booleans(index, column)
+            texts = column
+        elif pa.types.is_floating(column.type):
+            values, bad, texts = column.to_numpy(zero_copy_only=False), None, None
+        else:
+            values, bad = self._converted(index, column, summary)
+            texts = column
+        infinite = np.isinf(values)
+        if infinite.any():
+            summary.fault = self._infinite(index, int(np.flatnonzero(infinite)[0]), data)
+            return
+        if bad is not None and bad.any():
+            summary.odd[index] = self._odd(texts, bad, data)
+        self.parsed.set_numbers(self.layout.numeric.index(index), values, index)
+
+    def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
+        each = self.types[index]
+        if each.kind == "number":
+            # Not one cell of trouble a chunk: from now on the column is read as texts at once.
+            self.as_texts.add(index)
+            return parse_numbers(column, each.style, each.missing)
+        values, bad = parse_dates(column, each.format, each.missing)
+        swapped = swapped_format(each.format)
+        if swapped:
+            summary.swapped_bad[index] = int(parse_dates(column, swapped, each.missing)[1].sum())
+        return values, bad
+
+    def _booleans(self, index: int, column: Any) -> tuple[Any, Any]:
+        each = self.types[index]
+        words = {each.false.lower(): 0.0, each.true.lower(): 1.0}
+        levels = [text_level(text) for text in column.dictionary.to_pylist()]
+        values = [words.get(level.lower(), np.nan) if level else np.nan for level in levels]
+        odd = [level is not None and level.lower() not in words for level in levels]
+        codes = column.indices.to_numpy(zero_copy_only=False)
+        return np.array(values)[codes], np.array(odd)[codes]
+
+    def _infinite(self, index: int, row: int, data: bytes) -> RowFault:
+        lines = chunks.record_lines(data, self.dialect, len(self.types))
+        return RowFault(
+            int(lines[row]),
+            "holds an infinite number",
+            "Replace it or leave the cell blank.",
+            index,
+        )
+
+    def _odd(self, texts: Any, bad: Any, data: bytes) -> OddCells:
+        rows = np.flatnonzero(bad)
+        lines = chunks.record_lines(data, self.dialect, len(self.types))
+        words: Counter[str] = Counter(texts[int(row)].as_py().strip() for row in rows[:100_000])
+        examples = [
+            (int(lines[row]), texts[int(row)].as_py()[:200]) for row in rows[:MAX_BAD_EXAMPLES]
+        ]
+        return OddCells(len(rows), examples, words.most_common(MAX_BAD_WORDS + 1))
+
+    def _store_texts(self, index: int, column: Any, summary: Summary) -> None:
+        assert self.parsed is not None
+        raw = column.dictionary.to_pylist()
+        levels: dict[str, int] = {}
+        place = [_level_code(text_level(text), levels) for text in raw]
+        codes = np.array([*place, -1], np.int32)[column.indices.to_numpy(zero_copy_only=False)]
+        known = list(levels)
+        counts = np.bincount(codes + 1, minlength=len(known) + 1)
+        missing = int(counts[0])
+        if any(len(level) > MAX_LEVEL_LENGTH for level in known):
+            summary.long_texts.append(index)
+            self.closed.add(index)
+        kept = [] if index in self.closed else known
+        summary.levels[index] = (kept, counts[1:].tolist() if kept else [], missing)
+        self.parsed.set_codes(self.layout.texts.index(index), codes, known, index)
+
+
+def _level_code(level: str | None, levels: dict[str, int]) -> int:
+    return -1 if level is None else levels.setdefault(level, len(levels))
+
+
+def _needs_texts(column: ColumnType) -> bool:
+    """Whether Arrow cannot convert the column by itself."""
+    if column.kind != "number":
+        return column.kind == "date"
+    return bool(column.missing or column.style.thousands or column.style.affix)
+
+
+def _read_range(path: str, chunk: chunks.Chunk) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        data = os.pread(file.fileno(), chunk.length, chunk.offset)
+        while len(data) < chunk.length:
+            more = os.pread(file.fileno(), chunk.length - len(data), chunk.offset + len(data))
+            if not more:
+                break
+            data += more
+    return data
+
+
+class _Parsed:
+    """The values of a chunk in the layout of the file, and the hash of each row."""
+
+    def __init__(self, rows: int, layout: Layout) -> None:
+        self.rows = rows
+        self.buffer = bytearray(rows * layout.row_bytes)
+        whole = np.frombuffer(self.buffer, np.uint8)
+        first = 8 * rows
+        second = first + 8 * rows * len(layout.numeric)
+        self.hashes: Hashes = whole[:first].view(np.uint64)
+        self.values = whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
+        self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
+        self.hashes[:] = HASH_SEED
+
+    def set_numbers(self, place: int, values: Any, index: int) -> None:
+        row = self.values[place]
+        row[:] = values
+        row += 0.0  # -0 becomes 0: equal numbers hash alike
+        bits = row.view(np.uint64).copy()
+        bits[np.isnan(row)] = _NAN_BITS
+        self._mix(bits, index)
+
+    def set_codes(self, place: int, codes: Codes, levels: list[str], index: int) -> None:
+        self.codes[place] = codes
+        hashes = [text_hash(level) for level in levels]
+        self._mix(np.array([*hashes, _NAN_BITS], np.uint64)[codes], index)
+
+    def _mix(self, bits: Hashes, index: int) -> None:
+        """Fold a column into the hash of its row. The column's number makes its multiplier."""
+        bits ^= bits >> np.uint64(32)
+        bits *= _MIX_1
+        bits ^= bits >> np.uint64(29)
+        bits *= _odd_multiplier(index)
+        self.hashes += bits
+        self.hashes ^= self.hashes >> np.uint64(31)
+
+    def facts(self) -> NumericFacts:
+        values = self.values
+        first, last = values[:, 0].copy(), values[:, -1].copy()
+        counting = (last - first) == self.rows - 1
+        for place in np.flatnonzero(counting):
+            counting[place] = bool((np.diff(values[place]) == 1).all())
+        return NumericFacts(
+            np.isnan(values).sum(axis=1),
+            np.fmin.reduce(values, axis=1),
+            np.fmax.reduce(values, axis=1),
+            first,
+            last,
+            counting,
+        )
+
+
+def text_hash(text: str) -> int:
+    """64 bits of a text's content."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _odd_multiplier(index: int) -> np.uint64:
+    value = ((index + 1) * int(_MIX_2) + int(HASH_SEED)) & 0xFFFFFFFFFFFFFFFF
+    value ^= value >> 33
+    return np.uint64(value | 1)
+
+
+def finish_hash(hashes: Hashes, seed: int) -> Hashes:
+    """Hashes mixed with a seed (splitmix64's last steps): uniform over 64 bits."""
+    mixed = hashes ^ np.uint64((seed * int(_MIX_2) + int(HASH_SEED)) & 0xFFFFFFFFFFFFFFFF)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= _MIX_1
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= _MIX_2
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+# -- calls for a child process --------------------------------------------------------------------
+
+
+def open_parser(
+    state: dict[str, Any], path: str, dialect: Dialect, types: Sequence[ColumnType]
+) -> None:
+    state["parser"] = ChunkParser(path, dialect, types)
+
+
+def parse_chunk(state: dict[str, Any], chunk: chunks.Chunk, closed: Sequence[int]) -> Summary:
+    parser: ChunkParser = state["parser"]
+    return parser.parse(chunk, closed)
+
+
+def write_chunk(state: dict[str, Any], file: str, offset: int, maps: dict[int, list[int]]) -> None:
+    state["parser"].write(file, offset, maps)

@@ -1,0 +1,223 @@
+"""A parsed file: typed columns on disk, mapped into memory, and the report on them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regatta.ingest import cache
+from regatta.ingest.columns import ColumnType
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.parsing import Layout
+from regatta.preprocessing import missing_column
+from regatta.utils import read_json, write_json
+
+VALUES_NAME = "values.bin"
+TABLE_NAME = "table.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ParsedColumn:
+    """A column of a parsed file.
+
+    ``kind`` is number, boolean, category, date or text; ``role`` feature or ignored, with a
+    ``reason``. ``refused`` is why it may not be a feature or a target as it is.
+    """
+
+    name: str
+    index: int
+    kind: str
+    type: ColumnType
+    role: str
+    missing: int
+    distinct: int | None
+    evidence: str
+    reason: str = ""
+    refused: str = ""
+    refused_line: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    levels: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    odd: tuple[tuple[int, str], ...] = ()
+
+    def report(self) -> dict[str, Any]:
+        """What `regatta inspect` tells of the column."""
+        value: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "missing": self.missing,
+            "distinct": self.distinct,
+            "role": self.role,
+            "evidence": self.evidence,
+        }
+        if self.reason:
+            value["reason"] = self.reason
+        if self.minimum is not None:
+            value |= {"minimum": self.minimum, "maximum": self.maximum}
+        if self.levels:
+            value["levels"] = list(self.levels[:20])
+        if self.kind == "date":
+            value["format"] = self.type.format
+        if self.odd:
+            value["odd_cells"] = [{"row": line, "text": text} for line, text in self.odd]
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.__dict__,
+            "type": self.type.to_json(),
+            "levels": list(self.levels),
+            "counts": list(self.counts),
+            "odd": [list(each) for each in self.odd],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ParsedColumn:
+        return cls(
+            **{
+                **value,
+                "type": ColumnType.from_json(value["type"]),
+                "levels": tuple(value["levels"]),
+                "counts": tuple(value["counts"]),
+                "odd": tuple((line, text) for line, text in value["odd"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class ParsedTable:
+    """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each)."""
+
+    directory: Path
+    key: str
+    path: str
+    name: str
+    content_hash: str
+    rows: int
+    dialect: Dialect
+    columns: tuple[ParsedColumn, ...]
+    group_rows: tuple[int, ...]
+    duplicates: int
+    evidence: dict[str, str] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def column(self, name: str) -> ParsedColumn:
+        """The column of that name, without regard to surrounding blanks, or a `DataError`."""
+        for wanted in (name, name.strip()):
+            for column in self.columns:
+                if column.name == wanted:
+                    return column
+        raise missing_column(name.strip(), self.names)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout.of([column.type for column in self.columns])
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        ends = np.cumsum([0, *self.group_rows]) * self.layout.row_bytes
+        return [int(each) for each in ends]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Bytes a row before each column within a group; codes lie after all numbers."""
+        numbers = {index: 8 * (1 + place) for place, index in enumerate(self.layout.numeric)}
+        start = 8 * (1 + len(self.layout.numeric))
+        return numbers | {index: start + 4 * place for place, index in enumerate(self.layout.texts)}
+
+    @cached_property
+    def _values(self) -> npt.NDArray[np.uint8]:
+        return np.memmap(self.directory / VALUES_NAME, np.uint8, "r")
+
+    @property
+    def groups(self) -> range:
+        return range(len(self.group_rows))
+
+    def hashes(self, group: int) -> npt.NDArray[np.uint64]:
+        """The content hash of each row of a group."""
+        return self._slice(group, 0, 8).view(np.uint64)
+
+    def numbers(self, group: int, column: ParsedColumn) -> npt.NDArray[np.float64]:
+        """A group's cells of a number, boolean or date column; NaN is missing."""
+        return self._slice(group, self._places[column.index], 8).view(np.float64)
+
+    def codes(self, group: int, column: ParsedColumn) -> npt.NDArray[np.int32]:
+        """A group's cells of a column of texts, as positions in its levels; -1 is missing."""
+        return self._slice(group, self._places[column.index], 4).view(np.int32)
+
+    def texts(self, group: int, column: ParsedColumn) -> npt.NDArray[np.object_]:
+        """A group's cells of a category; ``None`` is missing."""
+        levels = np.array([*column.levels, None], dtype=object)
+        return levels[self.codes(group, column)]
+
+    def values(self, column: ParsedColumn) -> npt.NDArray[np.float64]:
+        """All cells of a number, boolean or date column (in memory)."""
+        parts = [self.numbers(group, column) for group in self.groups]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def _slice(self, group: int, place: int, width: int) -> npt.NDArray[np.uint8]:
+        rows = self.group_rows[group]
+        start = self._offsets[group] + place * rows
+        return self._values[start : start + width * rows]
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the files while the block runs."""
+        with cache.hold(self.directory):
+            yield
+
+    def report(self) -> dict[str, Any]:
+        """The object that ``regatta inspect --json`` prints."""
+        return {
+            "path": self.path,
+            "dialect": self.dialect.report(),
+            "evidence": self.evidence,
+            "rows": self.rows,
+            "columns": [column.report() for column in self.columns],
+            "duplicate_rows": self.duplicates,
+            "repairs": list(self.repairs),
+            "warnings": list(self.warnings),
+            "rejected": [],
+        }
+
+    def save(self) -> None:
+        """Write ``table.json``."""
+        value = {
+            **{key: getattr(self, key) for key in _PLAIN},
+            "format": FORMAT,
+            "dialect": self.dialect.to_json(),
+            "columns": [column.to_json() for column in self.columns],
+        }
+        write_json(self.directory / TABLE_NAME, value, durable=False)
+
+
+_PLAIN = ("key", "path", "name", "content_hash", "rows", "group_rows", "duplicates", "evidence",
+          "repairs", "warnings")  # fmt: skip
+
+
+def load_table(directory: Path) -> ParsedTable:
+    """The table that lies in an entry of the cache."""
+    value = read_json(directory / TABLE_NAME)
+    plain = {key: value[key] for key in _PLAIN}
+    for key in ("group_rows", "repairs", "warnings"):
+        plain[key] = tuple(plain[key])
+    return ParsedTable(
+        directory=directory,
+        dialect=Dialect.from_json(value["dialect"]),
+        columns=tuple(ParsedColumn.from_json(each) for each in value["columns"]),
+        **plain,
+    )

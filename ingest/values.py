@@ -1,0 +1,319 @@
+"""What one cell says: missing, a number, a word for true or false, a date.
+
+Each rule exists twice, with the same meaning: for one text (samples, odd cells) and for an Arrow
+array of texts (whole chunks). Nothing here guesses: a cell either matches a style or it does not.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Words for "no value", compared in upper case and without surrounding blanks.
+MISSING_WORDS = frozenset(
+    ["", "NA", "N/A", "#N/A", "<NA>", "NULL", "NAN", "NONE", "?", "-", "--", "---", ".", "..",
+     "(NULL)", "#NA", "-NAN", "N.A.", "\\N", "#VALUE!", "#DIV/0!", "#REF!", "–", "—"]
+)  # fmt: skip
+# In a column of texts some of them are values of their own.
+MISSING_TEXTS = MISSING_WORDS - {"NONE", ".", "..", "---"}
+
+BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+
+CURRENCIES = "$€£¥₹"
+BLANKS = " \t\u00a0\u202f"
+
+_EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
+_INFINITE = re.compile(r"^[+-]?(?:inf|infinity)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class NumberStyle:
+    """How the numbers of a column are written: decimal mark, thousands mark, sign around them."""
+
+    decimal: str = "."
+    thousands: str = ""
+    affix: str = ""
+
+    @functools.cached_property
+    def pattern(self) -> str:
+        """A regular expression (for `re` and for RE2) that a whole trimmed number matches."""
+        decimal = re.escape(self.decimal)
+        if self.thousands:
+            mark = _class(self.thousands)
+            whole = rf"(?:[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+|[0-9]+)(?:{decimal}[0-9]*)?"
+        else:
+            whole = rf"[0-9]+(?:{decimal}[0-9]*)?"
+        core = rf"(?:{whole}|{decimal}[0-9]+){_EXPONENT}"
+        if not self.affix:
+            return rf"^[+-]?{core}$"
+        sign = re.escape(self.affix)
+        return rf"^[+-]?(?:{sign}[ \u00a0]?)?[+-]?{core}(?:[ \u00a0]?{sign})?$"
+
+    @functools.cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    def matches(self, text: str) -> bool:
+        return self._compiled.match(text) is not None
+
+    def parse(self, text: str) -> float:
+        """The number in a text that `matches`."""
+        text = text.replace(self.affix, "") if self.affix else text
+        for mark in _marks(self.thousands):
+            text = text.replace(mark, "")
+        text = text.strip(BLANKS)
+        return float(text.replace(self.decimal, ".") if self.decimal != "." else text)
+
+
+PLAIN = NumberStyle()
+COMMA = NumberStyle(",")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell of a column of numbers or dates says "no value"."""
+    return text.strip().upper() in MISSING_WORDS
+
+
+def text_level(text: str) -> str | None:
+    """A cell of a column of texts: without surrounding blanks, ``None`` if it is missing."""
+    word = text.strip()
+    return None if word.upper() in MISSING_TEXTS else word
+
+
+def is_infinite(text: str) -> bool:
+    """Whether a cell says infinity, in words."""
+    return _INFINITE.match(text.strip()) is not None
+
+
+def looks_numeric(text: str) -> bool:
+    """A number in the two plain styles, or in words infinity."""
+    return PLAIN.matches(text) or COMMA.matches(text) or is_infinite(text)
+
+
+def missing_spellings() -> list[str]:
+    """The missing words in the cases and paddings that Arrow's reader is to know by itself."""
+    spelled = {w for word in MISSING_WORDS for w in (word, word.lower(), word.capitalize())}
+    spelled |= {"NaN", "nAn", "N/a"}
+    return sorted({pad + word + end for word in spelled for pad in ("", " ") for end in ("", " ")}
+                  | {" " * n for n in range(1, 9)})  # fmt: skip
+
+
+# -- whole arrays ---------------------------------------------------------------------------------
+
+
+def parse_numbers(
+    texts: Any, style: NumberStyle, missing: Iterable[str] = ()
+) -> tuple[FloatArray, BoolArray]:
+    """The numbers in an Arrow array of strings.
+
+    Parameters
+    ----------
+    texts : pyarrow.StringArray (n,)
+    missing : iterable of str
+        Further words (trimmed) that stand for a missing value in this column.
+
+    Returns
+    -------
+    values (n,), bad (n,)
+        NaN where a cell is missing or bad. An infinite number is an infinite value.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim(texts, characters=BLANKS + "\r\n\f\v").fill_null("")
+    absent = pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array(sorted(MISSING_WORDS)))
+    extra = list(missing)
+    if extra:
+        absent = pc.or_(absent, pc.is_in(trimmed, value_set=pa.array(extra, pa.string())))
+    good = pc.match_substring_regex(trimmed, style.pattern.replace("\\u00a0", "\u00a0"))
+    cleaned = pc.if_else(good, trimmed, pa.scalar(None, pa.string()))
+    values = _to_float(_plain_text(cleaned, style))
+    infinite = pc.match_substring_regex(trimmed, r"(?i)^[+-]?inf(?:inity)?$")
+    values[_bools(infinite)] = np.inf
+    bad = ~(_bools(good) | _bools(absent) | _bools(infinite))
+    values[_bools(absent)] = np.nan
+    return values, bad
+
+
+def _plain_text(texts: Any, style: NumberStyle) -> Any:
+    import pyarrow.compute as pc
+
+    if style.affix:
+        texts = pc.replace_substring(texts, style.affix, "")
+        texts = pc.utf8_trim(texts, characters=BLANKS)
+    for mark in _marks(style.thousands):
+        texts = pc.replace_substring(texts, mark, "")
+    if style.decimal != ".":
+        texts = pc.replace_substring(texts, style.decimal, ".")
+    return texts
+
+
+def _to_float(texts: Any) -> FloatArray:
+    import pyarrow as pa
+
+    values: FloatArray = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values if values.flags.writeable else values.copy()
+
+
+def parse_dates(
+    texts: Any, date_format: str, missing: Iterable[str] = ()
+) -> tuple[FloatArray, BoolArray]:
+    """Seconds since 1970 of the dates in an Arrow array of strings, and which cells are bad."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(texts).fill_null("")
+    absent = pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array(sorted(MISSING_WORDS)))
+    extra = list(missing)
+    if extra:
+        absent = pc.or_(absent, pc.is_in(trimmed, value_set=pa.array(extra, pa.string())))
+    encoded = pc.if_else(absent, pa.scalar(None, pa.string()), trimmed)
+    values = _fast_dates(encoded, date_format)
+    if values is None:
+        values = _slow_dates(encoded, date_format)
+    bad = np.isnan(values) & ~_bools(absent)
+    return values, bad
+
+
+def _fast_dates(texts: Any, date_format: str) -> FloatArray | None:
+    """ISO dates by Arrow's own strict parser; ``None`` where a cell does not fit."""
+    import pyarrow as pa
+
+    if date_format not in ISO_FORMATS:
+        return None
+    try:
+        moments = texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None
+    if date_format != ISO and not _all_match(texts, date_format):
+        return None
+    whole = moments.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    values = whole / 1e6
+    values[_bools(moments.is_null())] = np.nan
+    return values
+
+
+def _all_match(texts: Any, date_format: str) -> bool:
+    import pyarrow.compute as pc
+
+    matched = pc.match_substring_regex(texts, format_pattern(date_format))
+    return bool(pc.all(matched.fill_null(True)).as_py())
+
+
+def _slow_dates(texts: Any, date_format: str) -> FloatArray:
+    encoded = texts.dictionary_encode()
+    seconds = np.array(
+        [parse_date(each.as_py(), date_format) for each in encoded.dictionary] + [np.nan]
+    )
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    values: FloatArray = seconds[codes]
+    return values
+
+
+def _bools(array: Any) -> BoolArray:
+    found: BoolArray = array.to_numpy(zero_copy_only=False).astype(bool)
+    return found
+
+
+def _marks(thousands: str) -> tuple[str, ...]:
+    return (" ", "\u00a0", "\u202f") if thousands == " " else tuple(thousands)
+
+
+def _class(thousands: str) -> str:
+    return "[ \u00a0\u202f]" if thousands == " " else re.escape(thousands)
+
+
+# -- dates ----------------------------------------------------------------------------------------
+
+ISO = "ISO8601"
+# Dates that Arrow's parser reads as they are.
+ISO_FORMATS = (ISO, "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M")
+
+_DAYS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y",
+    "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%m-%y", "%m-%d-%y",
+    "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y",
+)  # fmt: skip
+_TIMES = (
+    "", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M", " %H:%M:%S.%f", "T%H:%M:%S.%f",
+    " %I:%M:%S %p", " %I:%M %p", "T%H:%M:%S%z", " %H:%M:%S%z", "T%H:%M:%S.%f%z",
+)  # fmt: skip
+DATE_FORMATS = tuple(day + time for day in _DAYS for time in _TIMES)
+
+# The same digits read the other way round.
+SWAPPED = {
+    day: day.replace("%d", "\0").replace("%m", "%d").replace("\0", "%m")
+    for day in _DAYS
+    if day[:2] in ("%d", "%m") and "%m" in day
+}
+
+_DIRECTIVES = {
+    "%Y": r"[0-9]{4}", "%m": r"[0-9]{1,2}", "%d": r"[0-9]{1,2}", "%y": r"[0-9]{2}",
+    "%H": r"[0-9]{1,2}", "%M": r"[0-9]{2}", "%S": r"[0-9]{2}", "%f": r"[0-9]{1,6}",
+    "%I": r"[0-9]{1,2}", "%p": r"[AaPp][Mm]", "%b": r"[A-Za-z]{3}", "%B": r"[A-Za-z]{3,9}",
+    "%z": r"(?:Z|[+-][0-9]{2}:?[0-9]{2})",
+}  # fmt: skip
+
+
+@functools.cache
+def format_pattern(date_format: str) -> str:
+    """A regular expression that texts in a ``strptime`` format match: stricter than ``strptime``,
+    which takes a year of two digits for one of four."""
+    parts = re.split(r"(%[A-Za-z])", date_format)
+    return "^" + "".join(_DIRECTIVES.get(part) or re.escape(part) for part in parts) + "$"
+
+
+@functools.cache
+def _compiled_format(date_format: str) -> re.Pattern[str]:
+    return re.compile(format_pattern(date_format))
+
+
+def has_time(date_format: str) -> bool:
+    """Whether a format holds a time of day."""
+    return date_format == ISO or "%H" in date_format or "%I" in date_format
+
+
+def parse_date(text: str | None, date_format: str) -> float:
+    """Seconds since 1970, NaN where the text is no such date. Without a zone: UTC."""
+    if text is None:
+        return float("nan")
+    try:
+        if date_format == ISO:
+            moment = dt.datetime.fromisoformat(text)
+        elif _compiled_format(date_format).match(text):
+            moment = dt.datetime.strptime(text, date_format)
+        else:
+            return float("nan")
+    except ValueError:
+        return float("nan")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return moment.timestamp()
+
+
+def matching_date_formats(texts: Iterable[str]) -> list[str]:
+    """The formats that every one of the texts is written in, in order of preference."""
+    left = list(DATE_FORMATS)
+    for text in texts:
+        left = [each for each in left if parse_date(text, each) == parse_date(text, each)]
+        if not left:
+            return []
+    return left
+
+
+def swapped_format(date_format: str) -> str | None:
+    """The format with day and month exchanged, where both can look alike."""
+    for day, swapped in SWAPPED.items():
+        if date_format == day or date_format.startswith((day + " ", day + "T")):
+            return swapped + date_format[len(day) :]
+    return None
