@@ -1,6 +1,6 @@
 """The web application's entry point: which script the page is, and which routes stand beside it.
 
-    browser ── GET /            ▶ dashboard/app.py (navigation, four pages)
+    browser ── GET /            ▶ dashboard/pages/ (navigation, four pages)
             ── /api/…, /metrics ▶ dashboard/routes.py
 
 Started by ``streamlit run main.py``, ``python main.py`` or ``regatta serve``. The page shows what
@@ -18,7 +18,8 @@ from regatta.dashboard import settings
 from regatta.dashboard.routes import ROUTES, warm_up
 from regatta.utils import RegattaError
 
-SCRIPT = Path(__file__).resolve().parent / "dashboard" / "app.py"
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE / "dashboard" / "pages" / "navigation.py"
 
 app = st.App(SCRIPT, routes=ROUTES, lifespan=warm_up)
 
@@ -57,8 +58,7 @@ def serve(
 
 if __name__ == "main":  # `streamlit run main.py` imports this file under its bare name
     # The folder of this file must not offer its `utils` or `models` to anyone else's imports.
-    here = str(SCRIPT.parent.parent)
-    sys.path[:] = [entry for entry in sys.path if entry != here]
+    sys.path[:] = [entry for entry in sys.path if entry != str(HERE)]
     try:
         settings.check_address(st.get_option("server.address"))
     except RegattaError as error:

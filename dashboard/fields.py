@@ -29,10 +29,10 @@ LABELS = {
     "validation": "Share held out for validation",
 }
 MODELS = {
-    "linear": ("Linear", "Plain least squares: no penalty."),
-    "ridge": ("Ridge", "Shrinks all coefficients a little: a safe first choice."),
-    "lasso": ("Lasso", "Sets useless coefficients to exactly zero."),
-    "elasticnet": ("Elastic net", "Between ridge and lasso."),
+    "linear": ("Linear", "Least squares, no penalty."),
+    "ridge": ("Ridge", "Safe first choice."),
+    "lasso": ("Lasso", "Drops useless columns."),
+    "elasticnet": ("Elastic net", "Ridge and lasso mixed."),
 }
 
 

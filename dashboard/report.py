@@ -102,12 +102,8 @@ def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
     table = pd.DataFrame(
         {
             "column": [each["name"] for each in columns],
-            "type": [
-                KIND_WORDS.get(each.get("kind"), each.get("kind")) for each in report["columns"]
-            ],
-            "missing": [
-                100 * int(each.get("missing") or 0) / rows or None for each in report["columns"]
-            ],
+            "type": [KIND_WORDS.get(each.get("kind"), each.get("kind")) for each in columns],
+            "missing": [_share(int(each.get("missing") or 0), rows) for each in columns],
             "distinct": [each.get("distinct") for each in columns],
             "examples": [examples.get(each["name"], "") for each in columns],
         }
@@ -119,7 +115,7 @@ def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
         column_config={
             "column": st.column_config.TextColumn("Column", width="medium"),
             "type": st.column_config.TextColumn("Type", width="small"),
-            "missing": st.column_config.NumberColumn("Missing", format="%.2f %%", width="small"),
+            "missing": st.column_config.TextColumn("Missing", width="small"),
             "distinct": st.column_config.NumberColumn(
                 "Distinct", format="localized", width="small"
             ),
@@ -154,6 +150,12 @@ def _examples(preview: Mapping[str, Any]) -> dict[str, str]:
                 break
         found[name] = ", ".join(cells)
     return found
+
+
+def _share(count: int, rows: int) -> str:
+    if count == 0:
+        return "–"
+    return f"{count:,} ({100 * count / rows:.1f} %)"
 
 
 def _cell(value: Any) -> str:

@@ -96,8 +96,9 @@ def _write_csv(path: Path, rows: int, report: Report) -> None:
     names.append(LARGE_TARGET)
     weights = np.random.default_rng(7).normal(size=LARGE_FEATURES)
     schema = pa.schema([(name, pa.float64()) for name in names])
-    options = csv.WriteOptions(quoting_style="none")
+    options = csv.WriteOptions(quoting_style="none", include_header=False)
     with path.open("wb") as file, csv.CSVWriter(file, schema, write_options=options) as writer:
+        file.write((",".join(names) + "\n").encode())  # pyarrow would quote the names
         for start in range(0, rows, CHUNK_ROWS):
             count = min(CHUNK_ROWS, rows - start)
             generator = np.random.default_rng([7, start])

@@ -90,17 +90,13 @@ def show_recent() -> None:
 
 
 def show_recent_run(record: RunRecord) -> None:
-    """One run in a line."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        symbol, colour = words.STATE_WORDS[record.state]
-        score = "" if record.validation_r2 is None else f" · R² {record.validation_r2:.4f}"
-        st.markdown(
-            f":{colour}[{symbol}] **{words.plain(record.title)}** · {record.state}{score}"
-            f" · {words.ago(record.created)}",
-            width="stretch",
-        )
-        if st.button("Open", key=f"open-{record.run_id}", icon=":material/monitoring:"):
-            actions.go_to_run(record.run_id)
+    """One run in a line that opens it."""
+    symbol, colour = words.STATE_WORDS[record.state]
+    score = "" if record.validation_r2 is None else f" · R² {record.validation_r2:.4f}"
+    line = f"**{words.plain(record.title)}** · :{colour}[{record.state}]{score}"
+    label = f"{line} · {words.ago(record.created)}"
+    if st.button(label, key=f"open-{record.run_id}", icon=symbol, type="tertiary"):
+        actions.go_to_run(record.run_id)
 
 
 def start_demo(sample: samples.Sample) -> None:

@@ -201,7 +201,9 @@ class LiveView {
     this.table = element("div", "rg-workers");
     this.table.dataset.testid = "worker-table";
     this.machine = element("div", "rg-machine");
-    workers.append(this.table, this.machine);
+    this.events = element("ul", "rg-events");
+    this.events.setAttribute("aria-label", "last events");
+    workers.append(this.table, this.events, this.machine);
     const speed = this.card("", "Throughput");
     speed.append(this.plot("speed"));
     const cpu = this.card("", "CPU a worker");
@@ -286,7 +288,7 @@ class LiveView {
     set(
       tiles.epoch,
       status.epochs ? `${whole(epoch)} / ${whole(status.epochs)}` : whole(epoch),
-      status.step ? `step ${whole(status.step)}` : "",
+      status.learning_rate ? `learning rate ${short(status.learning_rate)}` : "",
     );
     set(tiles.time, clock(status.elapsed), this.timeNote());
     drawSpark(tiles.loss.spark, history.evaluations.train_loss.length > 2
@@ -336,6 +338,20 @@ class LiveView {
     }
     rows.forEach((row, at) => fillWorker(this.table.children[at], row, this.status));
     this.drawMachine();
+    this.drawEvents();
+  }
+
+  drawEvents() {
+    const room = Math.max(2, 7 - 2 * (this.workers || []).length);
+    const last = this.history.events.slice(-room);
+    const key = last.map((event) => event.id).join();
+    if (this.events.dataset.key === key) return;
+    this.events.dataset.key = key;
+    this.events.replaceChildren(...last.map((event) => {
+      const item = element("li", `rg-event rg-${event.kind}`);
+      item.append(element("time", "", clock(event.seconds)), event.message || event.kind);
+      return item;
+    }));
   }
 
   drawMachine() {
@@ -407,7 +423,7 @@ class LiveView {
         `validation ${short(evaluations.validation_loss.at(-1))}.`,
       layout: {
         uirevision: `${axis}-${scale}`,
-        margin: { l: 60, r: 12, t: 30, b: 38 },
+        margin: { l: 12, r: 12, t: 8, b: 30 },
         xaxis: { title: { text: titles[axis] } },
         yaxis: {
           type: scale, title: { text: "½ · mean squared error" },
@@ -458,7 +474,6 @@ class LiveView {
       label: `${name === "%" ? "CPU" : "Memory"} of ${ranks.length} workers over time.`,
       layout: {
         showlegend: ranks.length > 1,
-        margin: { l: 48, r: 12, t: ranks.length > 1 ? 26 : 8, b: 34 },
         xaxis: { title: { text: "seconds in training" } },
         yaxis: { rangemode: "tozero", title: { text: name } },
       },

@@ -75,7 +75,7 @@ function baseLayout(theme, changes) {
     font: { family: theme.font, size: 12, color: theme.text },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 48, r: 12, t: 8, b: 34 },
+    margin: { l: 12, r: 12, t: 8, b: 30 },
     hovermode: "x unified",
     hoverlabel: {
       bgcolor: theme.background,

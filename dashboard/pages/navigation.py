@@ -1,6 +1,8 @@
 """The script of the page: its frame and its navigation.
 
 Streamlit runs this file for every session and after every click; the page's own file runs within.
+It stands among the pages because a folder `pages` beside it would be taken for a navigation of its
+own until the first session has run.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from pathlib import Path
 
 import streamlit as st
 
-HERE = Path(__file__).resolve().parent
-PAGES = HERE / "pages"
+PAGES = Path(__file__).resolve().parent
+STATIC = PAGES.parent / "static"
 
-st.set_page_config(page_title="Regatta", page_icon=str(HERE / "static" / "icon.svg"), layout="wide")
-st.logo(str(HERE / "static" / "logo.svg"), size="medium")
+st.set_page_config(page_title="Regatta", page_icon=str(STATIC / "icon.svg"), layout="wide")
+st.logo(str(STATIC / "logo.svg"), size="medium")
 
 st.navigation(
     [

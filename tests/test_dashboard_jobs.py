@@ -1,0 +1,86 @@
+"""Jobs of the page: real processes, their status, their death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from regatta.dashboard import jobs, samples
+from regatta.runs.directory import read_holder
+from regatta.utils import UserError, write_json
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def finished(job: jobs.Job) -> bool:
+    return job.status().state in {"done", "failed"}
+
+
+def test_the_sample_is_made_once_and_not_by_the_page(regatta_home: Path) -> None:
+    path = regatta_home / "samples" / "few.csv"
+    job = jobs.start("sample", path=str(path), rows=1000)
+    assert jobs.start("sample", path=str(path), rows=1000) == job
+    wait_until(lambda: finished(job))
+    assert job.status().state == "done", job.status()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 1001
+    assert lines[0].split(",")[-1] == samples.LARGE_TARGET
+    assert len(lines[1].split(",")) == samples.LARGE_FEATURES + 1
+    assert max(map(len, lines)) < samples.LARGE_BYTES_A_ROW * 1.3
+
+
+def test_a_killed_job_is_failed_and_can_be_started_again(regatta_home: Path) -> None:
+    path = regatta_home / "samples" / "many.csv"
+    job = jobs.start("sample", path=str(path), rows=50_000_000)
+    wait_until(lambda: job.status().fraction > 0)
+    pid = read_holder(job.folder / "lock")
+    assert pid is not None and psutil.pid_exists(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: finished(job))
+    assert job.status().state == "failed" and job.status().message
+    job.forget()
+    assert job.status().state == "none"
+
+
+def test_an_error_keeps_its_sentence_and_place(regatta_home: Path) -> None:
+    job = jobs.start("predict", model=str(regatta_home / "no-model.json"), path="no.csv")
+    wait_until(lambda: finished(job))
+    status = job.status()
+    assert status.state == "failed" and "model" in status.message.lower()
+
+
+@pytest.mark.parametrize("job_id", ["", "..", "inspect-", "inspect-00", "../jobs", "x-" + "0" * 16])
+def test_other_names_are_no_jobs(regatta_home: Path, job_id: str) -> None:
+    with pytest.raises(UserError):
+        jobs.find(job_id)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", None, "missing.csv"])
+def test_a_result_lies_in_the_folder_of_its_job(regatta_home: Path, name: str | None) -> None:
+    (regatta_home / "jobs").mkdir()
+    job = jobs.job_of("predict", path="x")
+    job.folder.mkdir()
+    (regatta_home / "jobs" / "secret").write_text("s")
+    write_json(job.folder / "status.json", vars(jobs.Status("done", result={"file": name})))
+    assert job.result_file() is None
+
+
+def test_a_link_is_no_result(regatta_home: Path, tmp_path: Path) -> None:
+    (regatta_home / "jobs").mkdir()
+    job = jobs.job_of("predict", path="y")
+    job.folder.mkdir()
+    (job.folder / "out.csv").symlink_to(tmp_path / "elsewhere.csv")
+    (tmp_path / "elsewhere.csv").write_text("a\n")
+    write_json(job.folder / "status.json", vars(jobs.Status("done", result={"file": "out.csv"})))
+    assert job.result_file() is None

@@ -1,0 +1,198 @@
+"""The page's own routes, over real sockets: answers, refusals, limits."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from regatta.configuration import TrainingConfig
+from regatta.dashboard import settings, uploads
+from regatta.dashboard.routes import ROUTES
+from regatta.runs.metrics_store import MetricsWriter
+from regatta.runs.states import RunState
+from regatta.runs.store import RunStore
+
+SENT_BY_THE_PAGE = {"X-Regatta-Request": "upload"}
+
+
+class Server:
+    """The routes on a free port."""
+
+    def __init__(self) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        config = uvicorn.Config(Starlette(routes=ROUTES), log_level="warning")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, names)
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        status, body, _ = self.ask("GET", path, **headers)
+        return status, json.loads(body) if body else None
+
+    def post(self, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
+        status, answer, _ = self.ask("POST", path, body, **{**SENT_BY_THE_PAGE, **headers})
+        return status, json.loads(answer)
+
+
+@pytest.fixture
+def server(regatta_home: Path) -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def run_id(regatta_home: Path) -> str:
+    store = RunStore(regatta_home)
+    run_id = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.QUEUED).run_id
+    writer = MetricsWriter(store.directory(run_id).metrics)
+    writer.add("points", step=1, epoch=0.1, seconds=0.5, rows=10, loss=2.0)
+    writer.close()
+    return run_id
+
+
+def test_health(server: Server) -> None:
+    status, answer = server.get("/api/health")
+    assert status == 200 and answer["status"] == "ok"
+
+
+def test_metrics_are_prometheus_text(server: Server, run_id: str) -> None:
+    status, body, headers = server.ask("GET", "/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'regatta_runs{state="queued"} 1' in body.decode().splitlines()
+    assert run_id not in body.decode()
+
+
+def test_an_upload_is_stored_under_a_name_of_ours(server: Server, regatta_home: Path) -> None:
+    status, answer = server.post("/api/upload?name=..%2f..%2fevil.csv", b"a,b\n1,2\n")
+    assert status == 200
+    assert answer["name"] == "evil.csv" and answer["size"] == 8
+    stored = uploads.find_upload(answer["id"])
+    assert stored.path == regatta_home / "uploads" / answer["id"] / "evil.csv"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_over_the_cap_is_413_with_a_sentence(
+    server: Server, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    monkeypatch.setenv(settings.UPLOAD_LIMIT_VARIABLE, "0.01")
+    body: Any = iter([b"x" * 6_000] * 3) if chunked else b"x" * 18_000
+    status, answer = server.post("/api/upload?name=big.csv", body)
+    assert status == 413
+    assert "larger than" in answer["error"]["message"] and answer["error"]["hint"]
+    assert uploads.list_uploads() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "path"),
+    [
+        ({"Host": "evil.example"}, "/api/health"),
+        ({"Host": "evil.example:5000"}, "/metrics"),
+        ({"Host": "127.0.0.1.evil.example"}, "/api/health"),
+        ({"Origin": "http://evil.example"}, "/api/health"),
+        ({"Origin": "null"}, "/api/health"),
+        ({"Sec_Fetch_Site": "cross-site"}, "/api/health"),
+        ({"Sec_Fetch_Site": "same-site"}, "/assets/plotly-cartesian-4.1.1.min.js"),
+    ],
+)
+def test_requests_of_other_sites_are_refused(
+    server: Server, headers: dict[str, str], path: str
+) -> None:
+    status, answer = server.get(path, **headers)
+    assert status == 403 and answer["error"]["message"]
+
+
+def test_an_upload_of_another_site_is_refused(server: Server) -> None:
+    body = b"a\n1\n"
+    assert server.ask("POST", "/api/upload?name=x.csv", body)[0] == 403
+    assert server.post("/api/upload?name=x.csv", body, Origin="http://evil.example")[0] == 403
+    assert server.post("/api/upload?name=x.csv", body, Origin="http://127.0.0.1:1")[0] == 403
+    assert uploads.list_uploads() == []
+    origin = f"http://127.0.0.1:{server.port}"
+    assert server.post("/api/upload?name=x.csv", body, Origin=origin)[0] == 200
+
+
+def test_behind_a_proxy_its_name_is_ours(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.PROXY_VARIABLE, "1")
+    outside = {"Host": "inside:5000", "X_Forwarded_Host": "regatta.example"}
+    assert server.get("/api/health", **outside, Origin="https://regatta.example")[0] == 200
+    assert server.get("/api/health", **outside, Origin="https://evil.example")[0] == 403
+
+
+def test_live_news_come_once(server: Server, run_id: str) -> None:
+    status, first = server.get(f"/api/runs/{run_id}/live?since=")
+    assert status == 200 and first["points"]["step"] == [1]
+    news = f"/api/runs/{run_id}/live?since={first['cursor']}&tag={first['tag']}"
+    assert server.ask("GET", news)[:2] == (204, b"")
+    writer = MetricsWriter(RunStore(Path(uploads.home())).directory(run_id).metrics)
+    writer.add("points", step=2, epoch=0.2, seconds=1.0, rows=20, loss=float("nan"))
+    writer.close()
+    status, second = server.get(news)
+    assert status == 200 and second["points"]["step"] == [2]
+    assert second["points"]["loss"] == [None]  # JSON has no NaN
+
+
+@pytest.mark.parametrize(
+    "run_id", ["..", "..%2f..%2fetc", "20260101-000000-0000", "x", "20260101-000000-0000%00"]
+)
+@pytest.mark.parametrize("what", ["live", "model"])
+def test_only_runs_are_served(server: Server, run_id: str, what: str) -> None:
+    assert server.ask("GET", f"/api/runs/{run_id}/{what}")[0] == 404
+
+
+def test_the_model_is_a_download(server: Server, run_id: str, regatta_home: Path) -> None:
+    path = f"/api/runs/{run_id}/model"
+    assert server.get(path)[0] == 404
+    RunStore(regatta_home).directory(run_id).model.write_text('{"format": "regatta-model"}')
+    status, body, headers = server.ask("GET", path)
+    assert status == 200 and json.loads(body) == {"format": "regatta-model"}
+    assert headers["content-disposition"] == f'attachment; filename="{run_id}-model.json"'
+
+
+@pytest.mark.parametrize("name", ["live.js", "..%2fsettings.py", "plotly-LICENSE.txt"])
+def test_only_the_vendored_script_is_an_asset(server: Server, name: str) -> None:
+    assert server.ask("GET", f"/assets/{name}")[0] == 404
+
+
+def test_the_vendored_script_keeps_its_licence(server: Server, root: Path) -> None:
+    status, body, headers = server.ask("GET", "/assets/plotly-cartesian-4.1.1.min.js")
+    assert status == 200 and "immutable" in headers["cache-control"]
+    assert b"Licensed under the MIT license" in body[:300] and len(body) < 3_000_000
+    assert (root / "dashboard" / "static" / "plotly-LICENSE.txt").read_text().startswith("MIT")
+
+
+@pytest.mark.parametrize("job_id", ["..", "predict-..", "predict-0123456789abcdef"])
+def test_only_jobs_have_results(server: Server, job_id: str) -> None:
+    assert server.ask("GET", f"/api/jobs/{job_id}/result")[0] in {400, 404}
+
+
+def test_a_failure_shows_no_traceback(server: Server, run_id: str, regatta_home: Path) -> None:
+    RunStore(regatta_home).directory(run_id).metrics.write_bytes(b"garbage" * 1000)
+    status, answer = server.get(f"/api/runs/{run_id}/live?since=")
+    assert status == 500 and "Traceback" not in json.dumps(answer)
