@@ -1,0 +1,1 @@
+"""Benchmarks: ``regatta bench`` or ``make bench``. See ``docs/benchmarks.md``."""
