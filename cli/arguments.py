@@ -1,0 +1,270 @@
+"""What may be typed after ``regatta``: commands, options and their help.
+
+The options of ``train`` are made from `regatta.configuration.TrainingConfig`, whose checks and
+sentences they share. Every mistake in a command line is a `UserError`, so that ``--json`` tells it
+like any other. Actions are imported when they are called: ``regatta --help`` needs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Any, NoReturn
+
+from regatta import __version__
+from regatta.configuration import TrainingConfig, allowed, choices, flag, number_type
+from regatta.utils import UserError
+
+Action = Callable[[argparse.Namespace], int]
+
+GROUPS = {"data": "data", "model": "model", "training": "training", "run": "run"}
+EXPORT_FORMATS = ("sklearn", "json")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises a `UserError` where argparse would print and exit."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", Formatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message[:1].upper() + message[1:]
+        raise UserError(f"{sentence.rstrip('.')}.", f"See `{self.prog} --help`.")
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help with a wider first column, so that most options take one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command. Each command puts its ``action`` into the result."""
+    parser = Parser(
+        prog="regatta",
+        description="Train regression models on CSV files, and watch it live.",
+        epilog="`regatta COMMAND --help` tells more about each.",
+    )
+    parser.set_defaults(action=lambda _: parser.print_help() or 2)
+    parser.add_argument("--version", action="version", version=f"regatta {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    add_serve(commands)
+    add_train(commands)
+    add_inspect(commands)
+    add_predict(commands)
+    add_runs(commands)
+    add_datasets(commands)
+    add_export(commands)
+    add_bench(commands)
+    add_doctor(commands)
+    return parser
+
+
+def add_serve(commands: Any) -> None:
+    parser = command(commands, "serve", "tools:serve", "open the page in the browser")
+    parser.add_argument("--port", type=whole, default=5000, metavar="N", help="(default: 5000)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="(default: 127.0.0.1)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy signs people in: another --host than this machine's own is allowed",
+    )
+
+
+def add_train(commands: Any) -> None:
+    parser = command(
+        commands,
+        "train",
+        "train:train",
+        "train a model on a CSV file",
+        description="Train a model on a CSV file, here and now. Ctrl-C stops it so that "
+        "`regatta runs resume` can go on.",
+    )
+    parser.add_argument("path", metavar="FILE", help=_field("path").metadata["help"])
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    for each in fields(TrainingConfig):
+        if each.name != "path":
+            add_option(groups[each.metadata["group"]], each)
+    groups["run"].add_argument(
+        "--detach", action="store_true", help="queue it and return; it runs in the background"
+    )
+    add_json(groups["run"])
+
+
+def add_option(group: Any, each: Field[Any]) -> None:
+    """The option of one field. Its text is read later, by the field's own rules."""
+    words = f"{each.metadata['help']} ({_default(each)})".replace("%", "%%")
+    if each.name == "drop":
+        group.add_argument(
+            "--drop", action="append", metavar="COLUMN", default=argparse.SUPPRESS, help=words
+        )
+        return
+    group.add_argument(
+        flag(each.name), metavar=_metavar(each), default=argparse.SUPPRESS, help=words
+    )
+
+
+def add_inspect(commands: Any) -> None:
+    parser = command(commands, "inspect", "files:inspect", "tell how a CSV file is read")
+    parser.add_argument("path", metavar="FILE", help="CSV file")
+    add_json(parser)
+
+
+def add_predict(commands: Any) -> None:
+    parser = command(
+        commands,
+        "predict",
+        "files:predict",
+        "predict a new CSV file with a run's model",
+        description="Write the columns of a CSV file and a last one, `prediction`.",
+    )
+    add_run(parser)
+    parser.add_argument("path", metavar="FILE", help="CSV file with the columns of the training")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="CSV file to write")
+    add_json(parser)
+
+
+def add_export(commands: Any) -> None:
+    parser = command(
+        commands, "export", "files:export", "write a run's model for use without Regatta"
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--format",
+        default="sklearn",
+        metavar="|".join(EXPORT_FORMATS),
+        help="a scikit-learn pipeline (skops), or all numbers as JSON (default: sklearn)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="file to write (default: the run's id, here)"
+    )
+    add_json(parser)
+
+
+def add_runs(commands: Any) -> None:
+    parser = command(commands, "runs", "runs:list_runs", "list runs, and pause, resume or stop one")
+    parser.set_defaults(limit=20)
+    add_json(parser)
+    inner = parser.add_subparsers(metavar="COMMAND", dest="runs_command")
+    listing = command(inner, "list", "runs:list_runs", "list runs, newest first")
+    listing.add_argument(
+        "-n", "--limit", type=whole, default=20, metavar="N", help="at most N; 0: all (default: 20)"
+    )
+    show = command(inner, "show", "runs:show", "tell all about a run")
+    pause = command(inner, "pause", "runs:pause", "let a run stand still")
+    resume = command(
+        inner, "resume", "runs:resume", "let a run go on from its last checkpoint, here and now"
+    )
+    stop = command(inner, "stop", "runs:stop", "stop a run so that it can be resumed")
+    delete = command(inner, "delete", "runs:delete", "delete runs and their models")
+    for each in (show, pause, resume, stop):
+        add_run(each)
+    delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
+    resume.add_argument(
+        "--detach", action="store_true", help="queue it and return; it runs in the background"
+    )
+    for each in (listing, show, pause, resume, stop, delete):
+        # Given to `regatta runs --json list`, it must not be forgotten here.
+        add_json(each, default=argparse.SUPPRESS)
+
+
+def add_datasets(commands: Any) -> None:
+    parser = command(
+        commands, "datasets", "files:list_datasets", "list or delete prepared copies of CSV files"
+    )
+    add_json(parser)
+    inner = parser.add_subparsers(metavar="COMMAND", dest="datasets_command")
+    listing = command(inner, "list", "files:list_datasets", "list prepared copies")
+    delete = command(
+        inner, "delete", "files:delete_datasets", "delete prepared copies (never your CSV files)"
+    )
+    delete.add_argument("keys", nargs="*", metavar="KEY", help="as `regatta datasets` lists them")
+    delete.add_argument("--all", action="store_true", help="delete all of them")
+    for each in (listing, delete):
+        add_json(each, default=argparse.SUPPRESS)
+
+
+def add_bench(commands: Any) -> None:
+    parser = command(
+        commands, "bench", "tools:bench", "compare speed with scikit-learn and PyTorch"
+    )
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="...", help="name of a benchmark, its options"
+    )
+
+
+def add_doctor(commands: Any) -> None:
+    parser = command(commands, "doctor", "doctor:doctor", "look for what could go wrong here")
+    parser.add_argument("--port", type=whole, default=5000, metavar="N", help="(default: 5000)")
+    add_json(parser)
+
+
+RUN_HELP = "id of a run, the start of one, a name, or `last`"
+
+
+def add_run(parser: Any) -> None:
+    parser.add_argument("run", metavar="RUN", help=RUN_HELP)
+
+
+def add_json(parser: Any, *, default: Any = False) -> None:
+    parser.add_argument(
+        "--json", action="store_true", default=default, help="print one JSON object"
+    )
+
+
+def command(
+    commands: Any, name: str, action: str, words: str, *, description: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command whose ``action`` is ``module:function`` of this package."""
+    sentence = description or f"{words[0].upper()}{words[1:]}."
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=words, description=sentence)
+    parser.set_defaults(action=_lazy(action))
+    return parser
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 0, for options that are not a run's."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _lazy(action: str) -> Action:
+    module, function = action.split(":")
+
+    def act(chosen: argparse.Namespace) -> int:
+        found = getattr(importlib.import_module(f"regatta.cli.{module}"), function)
+        return int(found(chosen))
+
+    return act
+
+
+def _field(name: str) -> Field[Any]:
+    return next(each for each in fields(TrainingConfig) if each.name == name)
+
+
+def _metavar(each: Field[Any]) -> str:
+    words = list(choices(each))
+    if number_type(each) is not None:
+        words.insert(0, "N")
+    elif not words:
+        words.append("COLUMN" if each.name == "target" else "TEXT")
+    return "|".join(words)
+
+
+def _default(each: Field[Any]) -> str:
+    rule = allowed(each)
+    default = each.default
+    if default is None:
+        return f"{rule.removesuffix(' or auto')}; default: auto" if rule != "auto" else "auto"
+    if default in ("", ()):
+        return "required" if each.name == "target" else "default: none"
+    shown = f"default: {default:g}" if isinstance(default, float) else f"default: {default}"
+    return shown if choices(each) else f"{rule}; {shown}"

@@ -1,0 +1,235 @@
+"""``regatta inspect``, ``predict``, ``export`` and ``datasets``: files, in and out."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regatta.cli import output
+from regatta.cli.arguments import EXPORT_FORMATS
+from regatta.runs import service
+from regatta.runs.store import RunRecord, RunStore
+from regatta.utils import UserError, home
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
+SUFFIXES = {"sklearn": ".skops", "json": ".json"}
+SHOWN_REJECTS = 20
+
+
+def inspect(chosen: argparse.Namespace) -> int:
+    """``regatta inspect FILE``."""
+    path = existing_file(chosen.path)
+    from regatta import data_pipeline
+
+    report = data_pipeline.inspect_csv(path)
+    if chosen.json:
+        output.print_json(report)
+    else:
+        print(readable(report, path.name, shutil.get_terminal_size((100, 24)).columns))
+    return 0
+
+
+def predict(chosen: argparse.Namespace) -> int:
+    """``regatta predict RUN FILE -o OUT``."""
+    path, out = existing_file(chosen.path), Path(chosen.output)
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"There is no folder {out.parent}.", "Make it first.")
+    if out.exists() and out.samefile(path):
+        raise UserError(f"{out} is the file to predict.", "Name another file after -o.")
+    store = RunStore(home())
+    model = model_of(service.find(chosen.run, store=store), store)
+    from regatta import prediction
+
+    rows = prediction.predict_file(model, path, out)
+    if chosen.json:
+        output.print_json({"rows": rows, "output": str(out.absolute())})
+    else:
+        print(f"{rows:,} rows predicted: {out}")
+    return 0
+
+
+def export(chosen: argparse.Namespace) -> int:
+    """``regatta export RUN --format sklearn|json -o OUT``."""
+    if chosen.format not in EXPORT_FORMATS:
+        raise UserError(
+            f"--format is {chosen.format!r}.", f"It must be {' or '.join(EXPORT_FORMATS)}."
+        )
+    store = RunStore(home())
+    run = service.find(chosen.run, store=store)
+    model = model_of(run, store)
+    out = Path(chosen.output or f"{run.run_id}{SUFFIXES[chosen.format]}")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder.", "Name a file after -o.")
+    from regatta.export import export_model
+
+    done = export_model(model, chosen.format, out.absolute())
+    if chosen.json:
+        output.print_json(
+            {
+                "output": str(done.path),
+                "format": done.format,
+                "rows_compared": done.rows_compared,
+                "largest_difference": done.largest_difference,
+                "trusted_types": list(done.trusted_types),
+            }
+        )
+        return 0
+    print(
+        f"{out} predicts the same as the run's model: {done.rows_compared:,} rows differ by "
+        f"{done.largest_difference:.1g} of their size at most."
+    )
+    if chosen.format == "sklearn":
+        print(f"Load it with: skops.io.load({str(out)!r}, trusted={list(done.trusted_types)})")
+    return 0
+
+
+def list_datasets(chosen: argparse.Namespace) -> int:
+    """``regatta datasets list``."""
+    from regatta import data_pipeline
+
+    found = [_plain(each) for each in data_pipeline.list_datasets()]
+    if chosen.json:
+        output.print_json({"datasets": found})
+        return 0
+    if not found:
+        print("No prepared copy is kept.")
+        return 0
+    rows = [["KEY", "LAYER", "FILE", "ROWS", "SIZE", "LAST USED"]]
+    for each in found:
+        used = time.localtime(each.get("used") or 0)
+        rows.append(
+            [
+                str(each["key"])[:12],
+                str(each.get("layer", "")),
+                output.shortened(str(each.get("name", "")), 40),
+                f"{each.get('rows') or 0:,}",
+                output.size(each.get("bytes") or 0),
+                time.strftime("%Y-%m-%d %H:%M", used),
+            ]
+        )
+    print(output.table(rows, right=(3, 4)))
+    return 0
+
+
+def delete_datasets(chosen: argparse.Namespace) -> int:
+    """``regatta datasets delete KEY … | --all``."""
+    from regatta import data_pipeline
+
+    if bool(chosen.keys) == bool(chosen.all):
+        raise UserError("Name the copies to delete, or --all.", "`regatta datasets` lists them.")
+    known = [str(_plain(each)["key"]) for each in data_pipeline.list_datasets()]
+    keys = known if chosen.all else [_full_key(word, known) for word in chosen.keys]
+    for key in dict.fromkeys(keys):
+        data_pipeline.delete_dataset(key)
+    if chosen.json:
+        output.print_json({"deleted": keys})
+    else:
+        print(f"{len(keys)} deleted.")
+    return 0
+
+
+def existing_file(text: str) -> Path:
+    """The path of a file that is there."""
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise UserError(f"There is no file {text}.", "Check the path.")
+    if path.is_dir():
+        raise UserError(f"{text} is a folder, not a CSV file.", "Name a file in it.")
+    return path.absolute()
+
+
+def model_of(run: RunRecord, store: RunStore) -> Path:
+    """The model that a run has made."""
+    path = store.directory(run.run_id).model
+    if path.exists():
+        return path
+    hint = "Wait until it is finished."
+    if run.state.is_resumable:
+        hint = f"`regatta runs resume {run.run_id}` takes it up again."
+    elif run.state.is_terminal:
+        hint = "Train again."
+    raise UserError(f"Run {run.run_id} is {run.state} and has no model.", hint)
+
+
+def readable(report: Mapping[str, Any], name: str, width: int) -> str:
+    """The import report as text."""
+    lines = [f"{output.shortened(name, 60)}: {_reading(report)}.", ""]
+    rows = [["COLUMN", "KIND", "MISSING", "DISTINCT", "EVIDENCE"]]
+    total = max(int(report.get("rows") or 0), 1)
+    for column in report["columns"]:
+        missing = int(column.get("missing") or 0)
+        distinct = column.get("distinct")
+        rows.append(
+            [
+                output.shortened(str(column["name"]), 32),
+                _kind(column),
+                f"{missing:,} ({missing / total:.1%})" if missing else "",
+                "" if distinct is None else f"{distinct:,}",
+                output.shortened(str(column.get("evidence") or ""), 200),
+            ]
+        )
+    table = output.table(rows, right=(2, 3)).splitlines()
+    lines += [output.shortened(line, max(width, 60)) for line in table]
+    lines += _notes("Repaired", report.get("repairs") or [])
+    lines += _notes("To know", report.get("warnings") or [])
+    lines += _notes("Set aside", [_reject(each) for each in report.get("rejected") or []])
+    return "\n".join(lines)
+
+
+def _reading(report: Mapping[str, Any]) -> str:
+    dialect = report.get("dialect") or {}
+    delimiter = str(dialect.get("delimiter", ","))
+    parts = [
+        f"{report.get('rows', 0):,} rows",
+        f"{len(report['columns']):,} columns",
+        f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}",
+        str(dialect.get("encoding", "utf-8")),
+    ]
+    if dialect.get("decimal", ".") == ",":
+        parts.append("decimal comma")
+    if dialect.get("header") is False:
+        parts.append("no header")
+    return ", ".join(parts)
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    role = str(column.get("role") or "")
+    left_out = role not in ("", "feature")
+    return f"{column.get('kind')}{' (left out)' if left_out else ''}"
+
+
+def _notes(title: str, notes: Sequence[Any]) -> list[str]:
+    if not notes:
+        return []
+    lines = ["", f"{title}:"]
+    lines += [f"  - {output.shortened(_sentence(note), 300)}" for note in notes[:SHOWN_REJECTS]]
+    if len(notes) > SHOWN_REJECTS:
+        lines.append(f"  - and {len(notes) - SHOWN_REJECTS:,} more")
+    return lines
+
+
+def _sentence(note: Any) -> str:
+    if isinstance(note, Mapping):
+        return str(note.get("message") or note.get("text") or dict(note))
+    return str(note)
+
+
+def _reject(each: Mapping[str, Any]) -> str:
+    column = f", column {each['column']!r}" if each.get("column") else ""
+    return f"row {each.get('row')}{column}: {each.get('reason')}"
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else dict(vars(value))
+
+
+def _full_key(word: str, known: Sequence[str]) -> str:
+    found = [key for key in dict.fromkeys(known) if key.startswith(word)] if word else []
+    if len(found) != 1:
+        problem = "no prepared copy" if not found else f"{len(found)} prepared copies"
+        raise UserError(f"{word!r} means {problem}.", "`regatta datasets` lists them.")
+    return found[0]

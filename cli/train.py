@@ -1,0 +1,164 @@
+"""``regatta train``: make a run and work on it here, or queue it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from regatta.cli import output
+from regatta.cli.progress import ProgressBar
+from regatta.configuration import TrainingConfig, parse_value, resolve
+from regatta.ingest import cache
+from regatta.runs import service
+from regatta.runs.states import RunState
+from regatta.runs.store import RunStore
+from regatta.utils import UserError, home, read_json
+
+LARGEST_EFFECTS = 8
+
+
+def train(chosen: argparse.Namespace) -> int:
+    """``regatta train FILE --target NAME``."""
+    config = service.check_config(configuration(chosen))
+    store = RunStore(home())
+    if chosen.detach:
+        return queued(service.submit(config, store=store).run_id, as_json=chosen.json)
+    run_id = store.create(config, RunState.QUEUED, detached=False).run_id
+    copies = prepared_copies()
+    try:
+        return work_on(run_id, store, as_json=chosen.json)
+    except UserError:
+        # A mistake leaves nothing behind: neither the run nor what was made of the file for it.
+        store.delete(run_id)
+        for copy in prepared_copies() - copies:
+            cache.remove(copy)
+        raise
+
+
+def configuration(chosen: argparse.Namespace) -> TrainingConfig:
+    """The run's settings from the flags, the environment, the file of settings, the defaults."""
+    given: dict[str, Any] = {}
+    for each in fields(TrainingConfig):
+        if not hasattr(chosen, each.name):
+            continue
+        value = getattr(chosen, each.name)
+        # A column's name may hold a comma, so what was given to --drop is taken as it is.
+        given[each.name] = tuple(value) if each.name == "drop" else parse_value(each, value)
+    return resolve(given, config_file=home() / "config.toml")
+
+
+def prepared_copies() -> set[Path]:
+    """The prepared copies of CSV files that there are now."""
+    return {path for _, path in cache.entries()}
+
+
+def queued(run_id: str, *, as_json: bool) -> int:
+    """Say that a run waits for the supervisor."""
+    if as_json:
+        output.print_json({"run_id": run_id, "state": str(RunState.QUEUED)})
+    else:
+        print(run_id)
+        output.say_aside(f"queued; `regatta runs show {run_id}` tells how it goes.")
+    return 0
+
+
+def work_on(run_id: str, store: RunStore, *, as_json: bool) -> int:
+    """Be the coordinator of a run, with a progress bar, and tell the result."""
+    from regatta.coordinator import run_training
+
+    try:
+        with ProgressBar() as bar:
+            result = run_training(run_id, store, progress=bar)
+    except KeyboardInterrupt:  # a second Ctrl-C while the first was being obeyed
+        output.say_aside(f"killed; `regatta runs resume {run_id}` takes the run up again.")
+        return 128 + signal.SIGINT
+    return tell(result, as_json=as_json)
+
+
+def tell(result: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print a result; the exit code follows the signal that stopped the run, if one did."""
+    stopped = result.get("state") != str(RunState.FINISHED)
+    if as_json:
+        output.print_json({key: value for key, value in result.items() if key != "signal"})
+    elif stopped:
+        run_id = result["run_id"]
+        output.say_aside(
+            f"{result.get('state')} at step {result.get('step') or 0:,}; "
+            f"`regatta runs resume {run_id}` goes on from there."
+        )
+    else:
+        print(summary(result))
+    number = result.get("signal")
+    return 128 + int(number) if number else 0
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """A finished run in plain text: scores, speed, what matters most, what to do next."""
+    run_id, seconds = result["run_id"], result["seconds"]
+    workers = result["workers"]
+    crew = {0: "inside the process", 1: "by 1 worker"}.get(workers, f"by {workers} workers")
+    penalty = "" if result["model"] == "linear" else f", alpha {result['alpha']:g}"
+    end = "" if result.get("converged", True) else " without converging: more --epochs may help"
+    return "\n".join(
+        [
+            f"Run {run_id}: {result['model']}{penalty}, trained {crew} "
+            f"for {result['epochs']:,} epochs{end}.",
+            "",
+            _scores(result["metrics"]),
+            "",
+            f"{result['rows_train']:,} of {result['rows']:,} rows and {result['features']:,} "
+            f"features; {output.duration(seconds['total'])} in all, "
+            f"{output.duration(seconds['train'])} of it training "
+            f"({output.rate(result['rows_per_second'])} rows/s).",
+            *_effects(result),
+            "",
+            f"Model    {result['model_path']}",
+            f"Predict  regatta predict {run_id} NEW.csv -o OUT.csv",
+            f"Export   regatta export {run_id} --format sklearn -o MODEL.skops",
+        ]
+    )
+
+
+def _scores(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
+    held_out, training = metrics.get("validation") or {}, metrics["train"]
+    rows = [["", "held out", "training"]]
+    for name, key in (("R²", "r2"), ("RMSE", "rmse"), ("MAE", "mae")):
+        rows.append([name, *(output.number(part.get(key)) for part in (held_out, training))])
+    return output.table(rows, right=(1, 2))
+
+
+def _effects(result: Mapping[str, Any]) -> list[str]:
+    """The features whose change by one standard deviation moves the prediction most."""
+    from regatta.fitted_model import FittedModel
+
+    coefficients: Mapping[str, float] = result["coefficients"]
+    if not coefficients:
+        return []
+    model = FittedModel.load(Path(result["model_path"]))
+    effects = dict(zip(model.feature_names, model.weights.tolist(), strict=True))
+    largest = sorted(effects, key=lambda name: -abs(effects[name]))[:LARGEST_EFFECTS]
+    rows = [["Feature", "coefficient", "one std. deviation more"]]
+    for name in largest:
+        rows.append(
+            [
+                output.shortened(name, 40),
+                output.number(coefficients.get(name)),
+                f"{'+' if effects[name] > 0 else ''}{output.number(effects[name])}",
+            ]
+        )
+    zeros = sum(value == 0 for value in coefficients.values())
+    rest = [f"{len(coefficients) - len(largest):,} more"] if len(coefficients) > 8 else []
+    rest += [f"{zeros:,} are exactly zero"] if zeros else []
+    lines = ["", output.table(rows, right=(1, 2))]
+    return [*lines, f"({'; '.join(rest)})"] if rest else lines
+
+
+def result_of(run_id: str, store: RunStore) -> dict[str, Any] | None:
+    """The result that a finished run wrote down."""
+    path = store.directory(run_id).result
+    found: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return found
