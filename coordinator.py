@@ -11,28 +11,22 @@ worker or more it computes no gradient itself.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import hashlib
 import logging
 import math
 import platform
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regatta import __version__, data_pipeline, models
+from regatta import data_pipeline, models
 from regatta.configuration import TrainingConfig
-from regatta.fitted_model import FittedModel
 from regatta.metrics import Clock
 from regatta.parameter_server.checkpoints import Checkpoint, CheckpointFolder
 from regatta.parameter_server.protocol import SLOT_EXTRAS
@@ -40,6 +34,8 @@ from regatta.parameter_server.worker_pool import DataSource, Pool, PoolEvent, op
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.recorder import Recorder
+from regatta.runs.result import Outcome, fitted_model, result_object
+from regatta.runs.signals import StopSignals
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.solvers import choose
@@ -51,6 +47,7 @@ from regatta.utils import (
     RegattaError,
     Stopwatch,
     fingerprint,
+    log_to,
     write_json,
 )
 
@@ -122,7 +119,7 @@ def run_training(
         Another process works on the run, or it FAILED.
     """
     directory = store.directory(run_id)
-    with directory.lock(), _log_file(directory.log), _Signals() as signals:
+    with directory.lock(), log_to(directory.log), StopSignals() as signals:
         job = Coordinator(run_id, store, directory, signals, progress or (lambda _: None))
         return job.run()
 
@@ -135,7 +132,7 @@ class Coordinator:
         run_id: str,
         store: RunStore,
         directory: RunDirectory,
-        signals: _Signals,
+        signals: StopSignals,
         progress: ProgressCallback,
     ) -> None:
         self._run_id = run_id
@@ -184,64 +181,59 @@ class Coordinator:
 
     def _train_file(self) -> dict[str, Any]:
         config = self._config
-        prepared = self._prepare()
+        table, prepared = self._prepare()
         self._import_seconds = self._watch.seconds
-        offsets = tuple(int(row) for row in prepared.train_offsets)
-        settings = choose.resolve(config, offsets)
+        settings = choose.resolve(config, tuple(prepared.train_offsets))
         n_workers = choose.workers(config)
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
-        pool = open_pool(
-            DataSource(
-                Path(prepared.directory),
-                prepared.dtype,
-                prepared.rows_train,
-                prepared.rows_validation,
-                prepared.features,
-                prepared.shards,
-            ),
-            config.model,
-            settings.arithmetic or prepared.dtype,
-            n_workers,
-            logs=self._directory.path,
-            on_event=self._pool_event,
-            idle=self._while_a_round_lasts,
-        )
-        try:
-            return self._train(prepared, settings, pool, offsets)
-        finally:
-            pool.close()
+        with prepared.hold():
+            pool = open_pool(
+                DataSource(
+                    prepared.directory,
+                    prepared.dtype,
+                    prepared.rows_train,
+                    prepared.rows_validation,
+                    prepared.features,
+                    prepared.shards,
+                ),
+                config.model,
+                settings.arithmetic or prepared.dtype,
+                n_workers,
+                logs=self._directory.path,
+                on_event=self._pool_event,
+                idle=self._while_a_round_lasts,
+            )
+            try:
+                return self._train(table, prepared, settings, pool)
+            finally:
+                pool.close()
 
-    def _prepare(self) -> data_pipeline.PreparedData:
+    def _prepare(self) -> tuple[data_pipeline.ParsedTable, data_pipeline.PreparedData]:
         config = self._config
         path = Path(config.path)
         _log.info("Run %s: %s, target %s.", self._run_id, path.name, config.target)
 
-        def importing(found: data_pipeline.ImportProgress) -> None:
-            self._tell(TrainingProgress("import", found.fraction, message=found.message))
-
-        def preparing(fraction: float) -> None:
-            self._tell(TrainingProgress("prepare", fraction))
-            if self._stop_requested():
-                raise Stopped
+        def tell(found: data_pipeline.ImportProgress) -> None:
+            stage = "prepare" if found.stage == "prepare" else "import"
+            self._tell(TrainingProgress(stage, found.fraction))
 
         self._tell(TrainingProgress("import", 0.0))
         try:
-            table = data_pipeline.import_csv(
-                path, progress=importing, cancelled=self._stop_requested
+            table = data_pipeline.import_csv(path, progress=tell, cancelled=self._stop_requested)
+            self._recorder.event(0, "import", f"{path.name}: {table.rows:,} rows read.")
+            prepared = data_pipeline.prepare(
+                table,
+                target=config.target,
+                drop=config.drop,
+                seed=config.seed,
+                validation=config.validation,
+                shards=config.shards,
+                precision=config.precision,
+                progress=tell,
+                cancelled=self._stop_requested,
             )
-        except data_pipeline.ImportCancelled:
+        except data_pipeline.Cancelled:
             raise Stopped from None
-        self._recorder.event(0, "import", f"{path.name}: {table.rows:,} rows read.")
-        prepared = data_pipeline.prepare(
-            table,
-            target=config.target,
-            drop=config.drop,
-            seed=config.seed,
-            validation=config.validation,
-            shards=config.shards,
-            precision=config.precision,
-            progress=preparing,
-        )
         self._recorder.event(
             0,
             "prepare",
@@ -249,17 +241,17 @@ class Coordinator:
             f"{prepared.features:,} features.",
         )
         for warning in prepared.warnings:
-            self._recorder.event(0, "warning", str(warning))
-        return prepared
+            self._recorder.event(0, "warning", warning)
+        return table, prepared
 
     # Training
 
     def _train(
         self,
+        table: data_pipeline.ParsedTable,
         prepared: data_pipeline.PreparedData,
         settings: choose.Settings,
         pool: Pool,
-        offsets: tuple[int, ...],
     ) -> dict[str, Any]:
         config = self._config
         objective = models.get(config.model)
@@ -269,13 +261,14 @@ class Coordinator:
             pool=pool,
             objective=objective,
             penalty=models.Penalty(penalty.l1 / scale, penalty.l2),
-            train_offsets=offsets,
-            validation_offsets=tuple(int(row) for row in prepared.validation_offsets),
+            train_offsets=tuple(prepared.train_offsets),
+            validation_offsets=tuple(prepared.validation_offsets),
             n_features=prepared.features,
             max_row_norm2=prepared.max_row_norm2,
         )
         identity = _identity(prepared.key, config)
         training = _Training(
+            table=table,
             prepared=prepared,
             settings=settings,
             problem=problem,
@@ -399,7 +392,7 @@ class Coordinator:
         if affordable and solver.step_count >= self._next_evaluation and not solver.finished:
             self._evaluate(training, solver)
 
-    def _evaluate(self, training: _Training, solver: Solver) -> dict[str, dict[str, Any]]:
+    def _evaluate(self, training: _Training, solver: Solver) -> dict[str, dict[str, float | None]]:
         """Scores of all rows at the present parameters, as a row of ``evaluations``."""
         watch = Stopwatch()
         train = training.problem.training_scores(solver.parameters)
@@ -438,9 +431,7 @@ class Coordinator:
         reason = training.reason or _reason(solver, self._config)
         kind = "converged" if solver.converged else "finished"
         self._recorder.event(solver.step_count, kind, reason)
-        result = self._result(training, solver, scores)
-        self._write_model(training, solver, result)
-        write_json(self._directory.result, result)
+        result = self._write_results(training, solver, scores)
         self._writer.flush()
         self._store.update_state(
             self._run_id,
@@ -587,73 +578,36 @@ class Coordinator:
             self._run_id, state, message=error.message, hint=error.hint, step=self._step
         )
 
-    def _result(
-        self, training: _Training, solver: Solver, scores: dict[str, dict[str, Any]]
+    def _write_results(
+        self, training: _Training, solver: Solver, scores: dict[str, dict[str, float | None]]
     ) -> dict[str, Any]:
-        prepared, config = training.prepared, self._config
-        weights, intercept = training.in_target_units(solver.parameters)
-        means, scales = _feature_statistics(prepared)
-        coefficients = weights / scales
-        seconds = self._clock.seconds
-        return {
-            "run_id": self._run_id,
-            "state": str(RunState.FINISHED),
-            "model": config.model,
-            "solver": training.settings.solver,
-            "alpha": config.alpha,
-            "l1_ratio": config.l1_ratio,
-            "workers": training.pool.n_workers,
-            "shards": prepared.shards,
-            "rows": prepared.rows,
-            "rows_train": prepared.rows_train,
-            "rows_validation": prepared.rows_validation,
-            "features": prepared.features,
-            "epochs": solver.epoch,
-            "steps": solver.step_count,
-            "batch_size": training.settings.batch_size,
-            "learning_rate": training.base_rate,
-            "converged": solver.converged,
-            "validation_used_to_stop": config.patience is not None,
-            "seconds": {
-                "import": self._import_seconds,
-                "train": seconds,
-                "total": self._watch.seconds,
-            },
-            "rows_per_second": training.rows / seconds if seconds else 0.0,
-            "metrics": scores,
-            "coefficients": dict(zip(prepared.feature_names, coefficients.tolist(), strict=True)),
-            "intercept": intercept - float(coefficients @ means),
-            "weights_sha256": hashlib.sha256(np.append(weights, intercept).tobytes()).hexdigest(),
-            "model_path": str(self._directory.model),
-        }
-
-    def _write_model(self, training: _Training, solver: Solver, result: dict[str, Any]) -> None:
-        prepared, config = training.prepared, self._config
-        weights, intercept = training.in_target_units(solver.parameters)
-        FittedModel.from_json(
-            {
-                "format": "regatta-model",
-                "version": 1,
-                "run_id": self._run_id,
-                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "model": config.model,
-                "alpha": config.alpha,
-                "l1_ratio": config.l1_ratio,
-                "preprocessing": prepared.preprocessing,
-                "weights": weights.tolist(),
-                "intercept": intercept,
-                "dialect": prepared.dialect,
-                "rows_train": prepared.rows_train,
-                "metrics": result["metrics"],
-                "regatta_version": __version__,
-            }
-        ).save(self._directory.model)
+        """Write model and result; returns the result."""
+        config, prepared = self._config, training.prepared
+        model = fitted_model(
+            self._run_id, config, training.table, prepared, solver.parameters, scores
+        )
+        model.save(self._directory.model)
+        outcome = Outcome(
+            run_id=self._run_id,
+            rows_processed=training.rows,
+            base_rate=training.base_rate,
+            n_workers=training.pool.n_workers,
+            import_seconds=self._import_seconds,
+            train_seconds=self._clock.seconds,
+            total_seconds=self._watch.seconds,
+            scores=scores,
+        )
+        result = result_object(outcome, config, prepared, training.settings, solver, model)
+        result["model_path"] = str(self._directory.model)
+        write_json(self._directory.result, result)
+        return result
 
 
 @dataclass
 class _Training:
     """What belongs together while one attempt trains."""
 
+    table: data_pipeline.ParsedTable
     prepared: data_pipeline.PreparedData
     settings: choose.Settings
     problem: Problem
@@ -677,11 +631,6 @@ class _Training:
         self.train_squares = self.problem.training_scores(nothing).residual_variation
         self.validation_squares = self.problem.validation_scores(nothing).residual_variation
 
-    def in_target_units(self, parameters: NDArray[np.float64]) -> tuple[Any, float]:
-        """Weights (n_features,) and intercept for standardised features, target's own units."""
-        scale = self.prepared.target_scale
-        return parameters[:-1] * scale, float(parameters[-1] * scale + self.prepared.target_mean)
-
     def state(self) -> dict[str, Any]:
         limit = self.loss_limit
         return {
@@ -704,63 +653,10 @@ class _Training:
             np.copyto(self.best_parameters, arrays["best_validation"])
 
 
-class _Signals:
-    """SIGINT and SIGTERM become a wish that the loop looks at; a second one within two seconds
-    is not waited for."""
-
-    IMPATIENT_SECONDS = 2.0
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._at = 0.0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.received is not None and now - self._at < self.IMPATIENT_SECONDS:
-            raise KeyboardInterrupt
-        self.received, self._at = number, now
-
-
-@contextlib.contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Regatta's log goes to ``path`` too while the block lasts."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logger = logging.getLogger("regatta")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
 def _identity(key: str, config: TrainingConfig) -> str:
     """A fingerprint of everything that decides the weights: data, settings, versions."""
     settings = {k: v for k, v in config.to_json().items() if k not in FREE_SETTINGS}
     return fingerprint({"data": key, "settings": settings})
-
-
-def _feature_statistics(prepared: data_pipeline.PreparedData) -> tuple[Any, Any]:
-    """Mean and scale of each feature, in order."""
-    features = [
-        feature for column in prepared.preprocessing["columns"] for feature in column["features"]
-    ]
-    return (
-        np.array([feature["mean"] for feature in features]),
-        np.array([feature["scale"] for feature in features]),
-    )
 
 
 def _describe(config: TrainingConfig, settings: choose.Settings, pool: Pool) -> str:

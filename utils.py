@@ -188,12 +188,29 @@ class Stopwatch:
         return time.monotonic() - self.start
 
 
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+@contextlib.contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Regatta's log goes to the file ``path`` too while the block lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logger = logging.getLogger("regatta")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 def configure_logging(level: int = logging.INFO, *, file: Path | None = None) -> None:
     """Send Regatta's log to stderr, and to ``file`` where one is given."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file is not None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
-    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    formatter = logging.Formatter(LOG_FORMAT)
     root = logging.getLogger("regatta")
     root.handlers.clear()
     root.setLevel(level)
