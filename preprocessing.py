@@ -69,7 +69,8 @@ class NumberEncoding:
     """A number: the median of the training rows stands for a missing one.
 
     ``missing`` holds words that stood for a missing value in this column when it was fitted;
-    ``decimal`` and ``thousands`` say how its numbers were written.
+    ``decimal``, ``thousands`` and ``affix`` (a currency or percent sign) say how its numbers were
+    written.
     """
 
     name: str
@@ -78,6 +79,7 @@ class NumberEncoding:
     missing: tuple[str, ...] = ()
     decimal: str = "."
     thousands: str = ""
+    affix: str = ""
     kind: str = "number"
 
     def encode(self, values: AnyArray, out: FloatArray) -> None:
@@ -91,6 +93,7 @@ class NumberEncoding:
             "missing": list(self.missing),
             "decimal": self.decimal,
             "thousands": self.thousands,
+            "affix": self.affix,
             "features": [_plain_feature(each) for each in self.features],
         }
 
@@ -355,6 +358,7 @@ def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:
             tuple(value.get("missing", ())),
             value.get("decimal", "."),
             value.get("thousands", ""),
+            value.get("affix", ""),
         )
     if kind == "boolean":
         return BooleanEncoding(

@@ -249,11 +249,13 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     if column.kind == "number" and tally.present == 0:
         return Verdict(column, kind="number", role="ignored", reason="all missing",
                        warnings=(f"Column {name!r} is blank in all rows.",))  # fmt: skip
-    if column.kind == "number" and max(tally.maximum, -tally.minimum) > EXACT_INTEGER:
-        if tally.minimum > EXACT_INTEGER / 1e3:
-            told = f"Column {name!r} holds whole numbers beyond 2^53: an identifier, left out."
-            return Verdict(column, role="ignored", reason="identifier", kind="text",
-                           warnings=(told,))  # fmt: skip
+    if (
+        column.kind == "number"
+        and tally.minimum > EXACT_INTEGER / 1e3
+        and (tally.maximum > EXACT_INTEGER)
+    ):
+        told = f"Column {name!r} holds whole numbers beyond 2^53: an identifier, left out."
+        return Verdict(column, role="ignored", reason="identifier", kind="text", warnings=(told,))
     repairs, warnings = [], []
     style = column.style
     if column.kind == "number" and style != PLAIN and tally.present:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -94,7 +95,14 @@ class _Reading:
     width: int
 
 
-def sniff(text: str, encoding: str, *, complete: bool, name: str = "file") -> Sniffed:
+def sniff(
+    text: str,
+    encoding: str,
+    *,
+    complete: bool,
+    name: str = "file",
+    expected: Sequence[str] = (),
+) -> Sniffed:
     """Find the dialect of a text.
 
     Parameters
@@ -103,6 +111,8 @@ def sniff(text: str, encoding: str, *, complete: bool, name: str = "file") -> Sn
         The start of the file.
     complete : bool
         Whether that is all of it. If not, the last record is left aside.
+    expected : sequence of str
+        Names that the columns should have, where they are known: tells a header from data.
 
     Raises
     ------
@@ -125,7 +135,8 @@ def sniff(text: str, encoding: str, *, complete: bool, name: str = "file") -> Sn
     records, record_lines = best.records[first:], best.lines[first:]
     if first:
         repairs.append(f"{record_lines[0]} lines before the table skipped")
-    names, header, why = _names(records, width, comment, lines, start, repairs)
+    said = _expected_header(records[0], expected)
+    names, header, why = _names(records, width, comment, lines, start, repairs, said)
     data = records[1:] if header == "row" else records
     width = max(width, len(names))
     if header == "row" and not data:
@@ -145,7 +156,7 @@ def sniff(text: str, encoding: str, *, complete: bool, name: str = "file") -> Sn
         quote=best.quote,
         escape=best.escape,
         header=header != "none",
-        skip_rows=start + (record_lines[0] if header == "row" else record_lines[0]),
+        skip_rows=start + record_lines[0],
         comment=comment,
         runs=best.runs,
         padded=_padded(body, best),
@@ -345,25 +356,33 @@ def _names(
     lines: list[str],
     start: int,
     repairs: list[str],
+    said: bool | None,
 ) -> tuple[tuple[str, ...], str, str]:
     """Names of the columns; where they came from (row, comment, none); and why."""
     first, body = records[0], records[1:]
-    found, why = has_header(first, body)
+    found, why = has_header(first, body) if said is None else (said, "the names that are expected")
     if found:
         cells = _fit_header(first, body, width, repairs)
         return tuple(_repaired(cells, repairs)), "row", why
     if comment:
         above = [line for line in lines[:start] if line.startswith(comment)]
-        cells = _comment_names(above[-1] if above else "", comment, records, width)
-        if cells:
+        commented = _comment_names(above[-1] if above else "", comment, width)
+        if commented:
             repairs.append("names taken from the last comment line")
-            return tuple(_repaired(cells, repairs)), "comment", "the last comment line"
+            return tuple(_repaired(commented, repairs)), "comment", "the last comment line"
     return tuple(f"column_{index}" for index in range(width)), "none", why
 
 
-def _comment_names(
-    line: str, comment: str, records: list[list[str]], width: int
-) -> list[str] | None:
+def _expected_header(first: list[str], expected: Sequence[str]) -> bool | None:
+    """Whether the first record is a header, as far as the expected names tell."""
+    if not expected:
+        return None
+    if set(expected) <= {cell.strip() for cell in first}:
+        return True
+    return False if all(re.fullmatch(r"column_\d+", each) for each in expected) else None
+
+
+def _comment_names(line: str, comment: str, width: int) -> list[str] | None:
     text = line[len(comment) :].strip()
     for cut in (",", ";", "\t", "|", None):
         cells = [cell.strip().strip('"') for cell in text.split(cut)]
@@ -434,7 +453,7 @@ def _counts_up(numbers: list[str]) -> bool:
     if len(numbers) < 3 or not all(re.fullmatch(r"\d{1,4}", each) for each in numbers):
         return False
     values = [int(each) for each in numbers]
-    steps = {b - a for a, b in zip(values, values[1:], strict=False)}
+    steps = {b - a for a, b in itertools.pairwise(values)}
     return steps in ({1}, {-1})
 
 

@@ -13,6 +13,7 @@ from regatta.ingest.table import ParsedColumn, ParsedTable
 
 SENTINELS = (-200.0, -999.0, -9999.0, -99999.0, -99.0, -1e6, 999.0, 9999.0, 99999.0, 999999.0)
 HASHES_AT_ONCE = 4_000_000
+LEAK_CORRELATION = 0.9999
 
 
 def examine(table: ParsedTable) -> ParsedTable:
@@ -103,3 +104,34 @@ def _sentinel_warnings(
         for value in suspects
         if low <= high and (value > high + 2 * spread or value < low - 0.5 * spread)
     ]
+
+
+def leaks(table: ParsedTable, target: ParsedColumn) -> list[str]:
+    """Warnings of columns whose correlation with the target is all but one."""
+    found = []
+    for column in table.columns:
+        if column.index == target.index or column.kind not in ("number", "boolean"):
+            continue
+        if abs(_correlation(table, column, target)) > LEAK_CORRELATION:
+            found.append(
+                f"Column {column.name!r} gives the target {target.name!r} away (correlation of "
+                "all but 1): leave it out with --drop unless it is known beforehand."
+            )
+    return found
+
+
+def _correlation(table: ParsedTable, a: ParsedColumn, b: ParsedColumn) -> float:
+    """Of the rows that have both, by sums of centred products, a group at once."""
+    shift = [each.minimum or 0.0 for each in (a, b)]
+    sums = np.zeros(6)
+    for group in table.groups:
+        x = table.numbers(group, a) - shift[0]
+        y = table.numbers(group, b) - shift[1]
+        both = ~(np.isnan(x) | np.isnan(y))
+        x, y = x[both], y[both]
+        sums += [len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y]
+    n, sx, sy, xx, yy, xy = sums
+    if n < 3:
+        return 0.0
+    spread = (xx - sx * sx / n) * (yy - sy * sy / n)
+    return float((xy - sx * sy / n) / np.sqrt(spread)) if spread > 0 else 0.0

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -237,7 +236,7 @@ class _Import:
             group_rows=tuple(reading.group_rows),
             duplicates=0,
             evidence=sniffed.evidence,
-            repairs=tuple([*repairs, *(r for v in reading.verdicts for r in v.repairs)]),
+            repairs=(*repairs, *(r for v in reading.verdicts for r in v.repairs)),
             warnings=tuple(w for v in reading.verdicts for w in v.warnings),
         )
 

@@ -166,6 +166,17 @@ class ChunkParser:
             summary.numeric = self.parsed.facts()
         return summary
 
+    def texts(self, chunk: chunks.Chunk) -> tuple[list[Any], bytes, RowFault | None]:
+        """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
+        is wrong with it."""
+        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
+        fault = self._byte_fault(data)
+        data, delimiter = chunks.canonical(data, self.dialect)
+        if fault:
+            return [], data, fault
+        columns, fault = self._read(data, delimiter)
+        return columns, data, fault
+
     def write(self, file: str, offset: int, maps: dict[int, list[int]]) -> None:
         """Write the chunk that was parsed. ``maps`` turns its codes into those of the file."""
         parsed = self.parsed

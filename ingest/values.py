@@ -100,6 +100,7 @@ def looks_numeric(text: str) -> bool:
     return PLAIN.matches(text) or COMMA.matches(text) or is_infinite(text)
 
 
+@functools.cache
 def missing_spellings() -> list[str]:
     """The missing words in the cases and paddings that Arrow's reader is to know by itself."""
     spelled = {w for word in MISSING_WORDS for w in (word, word.lower(), word.capitalize())}
@@ -198,7 +199,7 @@ def _fast_dates(texts: Any, date_format: str) -> FloatArray | None:
     if date_format != ISO and not _all_match(texts, date_format):
         return None
     whole = moments.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    values = whole / 1e6
+    values: FloatArray = whole / 1e6
     values[_bools(moments.is_null())] = np.nan
     return values
 

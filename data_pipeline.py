@@ -1,0 +1,699 @@
+"""From a CSV file to shuffled, standardised, memory-mapped rows; nothing is ever read twice.
+
+    file.csv ──import_csv──▶ layer 1: typed columns           (home/datasets/parsed/<key>)
+                                │ prepare(target, drop, seed, …)
+                                ▼
+                             layer 2: training and validation (home/datasets/prepared/<key>)
+                             rows, cut into shards
+
+Layer 1 depends on the file alone. Layer 2 is imputed, encoded and standardised with statistics of
+the training rows only, so the score on the held-out rows is an honest one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regatta.ingest import cache, findings, scatter
+from regatta.ingest.child import Child, ready
+from regatta.ingest.importer import Cancelled, ImportProgress, import_table
+from regatta.ingest.rereading import PredictionBatch, read_batches
+from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
+from regatta.ingest.split import Split, split_rows
+from regatta.ingest.table import ParsedColumn, ParsedTable
+from regatta.ingest.values import has_time
+from regatta.preprocessing import (
+    DATE_PARTS,
+    OTHER_LEVEL,
+    BooleanEncoding,
+    CategoryEncoding,
+    ColumnEncoding,
+    DateEncoding,
+    DroppedColumn,
+    Feature,
+    NumberEncoding,
+    Preprocessing,
+    choose_levels,
+)
+from regatta.utils import DataError, UserError, fingerprint, read_json, write_json
+
+PREPARED_NAME = "prepared.json"
+FORMAT = 2
+MEDIAN_ROWS = 1_000_000
+MEDIAN_BYTES = 64 << 20
+# Fewer cells are prepared in this process: starting others would take longer.
+SMALL_CELLS = 4_000_000
+MAX_PROCESSES = 6
+
+ProgressCallback = Callable[[ImportProgress], None]
+
+
+def import_csv(
+    path: Path | str,
+    *,
+    processes: int | None = None,
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> ParsedTable:
+    """Read a CSV file into typed columns on disk, or find them if it was read before.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file, plain or packed with gzip, bzip2, xz or zip.
+    processes : int, optional
+        Parsing processes; 0 parses in this one. Default: one a core, none for a small file.
+    progress : callable, optional
+        Called a few times a second with an `ImportProgress`.
+    cancelled : callable, optional
+        Asked now and then; the import ends with `Cancelled` once it returns true.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read for certain: says in which row and column, and what to do.
+    """
+    return import_table(Path(path), processes=processes, progress=progress, cancelled=cancelled)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Layer 2: rows ready for training, on disk.
+
+    ``train.bin`` (rows_train, features + 2) and ``validation.bin``, in C order and ``dtype``: a
+    row is its standardised features, a one, and (y - target_mean) / target_scale, side by side
+    (docs/decisions/0003).
+    Shard ``s`` holds the rows from ``train_offsets[s]`` to ``train_offsets[s + 1]``.
+    """
+
+    directory: Path
+    key: str
+    dtype: str
+    rows: int
+    rows_train: int
+    rows_validation: int
+    features: int
+    feature_names: list[str]
+    shards: int
+    train_offsets: list[int]
+    validation_offsets: list[int]
+    target_mean: float
+    target_scale: float
+    max_row_norm2: float
+    preprocessing: Preprocessing
+    dataset: dict[str, Any]
+    warnings: list[str]
+
+    def open(self, name: str) -> npt.NDArray[Any]:
+        """``X_train``, ``y_train``, ``X_validation`` or ``y_validation``, mapped read-only."""
+        kind, part = name.split("_")
+        count = self.rows_train if part == "train" else self.rows_validation
+        shape = (count, self.features + 2)
+        rows = np.memmap(self.directory / f"{part}.bin", self.dtype, "r", shape=shape)
+        return rows[:, :-2] if kind == "X" else rows[:, -1]
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the files from being removed while the block runs."""
+        with cache.hold(self.directory):
+            yield
+
+    def to_json(self) -> dict[str, Any]:
+        value = {key: item for key, item in self.__dict__.items() if key != "directory"}
+        return {**value, "preprocessing": self.preprocessing.to_json()}
+
+    @classmethod
+    def load(cls, directory: Path) -> PreparedData:
+        """What lies in a folder of prepared data."""
+        value = read_json(directory / PREPARED_NAME)
+        value["preprocessing"] = Preprocessing.from_json(value["preprocessing"])
+        return cls(directory=directory, **value)
+
+
+def prepare(
+    table: ParsedTable,
+    *,
+    target: str,
+    drop: Sequence[str] = (),
+    seed: int = 0,
+    validation: float = 0.2,
+    shards: int = 16,
+    precision: str = "float32",
+    processes: int | None = None,
+    progress: ProgressCallback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> PreparedData:
+    """Split, impute, encode, standardise and shuffle the rows of a table, or find the result.
+
+    Parameters
+    ----------
+    target : str
+        The column to predict: a number. Rows without it are left out.
+    drop : sequence of str
+        Columns to leave out.
+    validation : float
+        Share of the rows that is held out, by a seeded hash of their content.
+
+    Raises
+    ------
+    DataError
+        If the target or the columns cannot be used, with the column's name.
+    """
+    chosen = _target(table, target)
+    left_out = [table.column(name).name for name in drop]
+    if chosen.name in left_out:
+        raise DataError(f"{chosen.name!r} is the target and cannot be dropped.", "Keep it.",
+                        column=chosen.name)  # fmt: skip
+    settings = [FORMAT, table.key, chosen.name, sorted(set(left_out)), seed, validation, shards,
+                precision]  # fmt: skip
+    key = fingerprint(settings)
+    found = _found(key, table)
+    if found:
+        return found
+    with cache.one_at_a_time(f"prepared {key}", cancelled), table.hold():
+        found = _found(key, table)
+        if found:
+            return found
+        with cache.building("prepared") as folder:
+            job = _Preparation(table, chosen, left_out, folder, processes, progress, cancelled)
+            prepared = job.run(key, seed, validation, shards, precision)
+            write_json(folder / PREPARED_NAME, prepared.to_json(), durable=False)
+            return replace(prepared, directory=cache.publish(folder, "prepared", key))
+
+
+def _found(key: str, table: ParsedTable) -> PreparedData | None:
+    directory = cache.entry("prepared", key)
+    if directory is None:
+        return None
+    prepared = PreparedData.load(directory)
+    prepared.dataset.update(path=table.path, name=table.name)
+    return prepared
+
+
+def _target(table: ParsedTable, name: str) -> ParsedColumn:
+    """The column to predict, if it can be predicted."""
+    column = table.column(name)
+    name = column.name
+    if column.missing == table.rows:
+        raise DataError(f"The target {name!r} is blank in all rows.", "Choose another column.",
+                        column=name)  # fmt: skip
+    if column.refused:
+        raise DataError(f"{column.refused}.", "Mend these cells: they are the target.",
+                        row=column.refused_line, column=name)  # fmt: skip
+    if column.kind == "boolean":
+        raise DataError(
+            f"The target {name!r} holds words ({column.type.false} / {column.type.true}), not "
+            "numbers.", "Write it as 0 and 1 to predict it as a number.", column=name)  # fmt: skip
+    if column.kind != "number":
+        what = {"date": "dates"}.get(column.kind, "text")
+        if column.reason == "identifier" and column.type.numeric:
+            what = "whole numbers too large to be exact"
+        raise DataError(f"The target {name!r} holds {what}, not numbers.",
+                        "Choose a numeric column.", column=name)  # fmt: skip
+    return column
+
+
+# -- the page, the command --------------------------------------------------------------------
+
+
+def inspect_csv(path: Path | str, *, target: str | None = None) -> dict[str, Any]:
+    """The import report of a file: dialect, rows, columns, repairs, warnings, rejected rows.
+
+    With a target, columns that give it away are warned of, too.
+    """
+    table = import_csv(path)
+    report = table.report()
+    if target is not None:
+        report["warnings"] += findings.leaks(table, _target(table, target))
+    return report
+
+
+def preview(table: ParsedTable | Path | str, rows: int = 50) -> list[dict[str, Any]]:
+    """The first rows of a file as they were understood: numbers, texts, dates in ISO format."""
+    if not isinstance(table, ParsedTable):
+        table = import_csv(table)
+    found: list[dict[str, Any]] = []
+    for group in table.groups:
+        cells = {column.name: _shown(table, group, column, rows) for column in table.columns}
+        count = min(rows - len(found), table.group_rows[group])
+        found += [{name: values[row] for name, values in cells.items()} for row in range(count)]
+        if len(found) >= rows:
+            break
+    return found
+
+
+def _shown(table: ParsedTable, group: int, column: ParsedColumn, rows: int) -> list[Any]:
+    if column.type.kind == "category":
+        if not column.levels:
+            return ["…"] * rows
+        return list(table.texts(group, column)[:rows])
+    values: list[Any] = [
+        None if value != value else value for value in table.numbers(group, column)[:rows].tolist()
+    ]
+    if column.kind == "boolean":
+        words = {0.0: column.type.false, 1.0: column.type.true}
+        return [words.get(value) for value in values]
+    if column.kind == "date":
+        timed = has_time(column.type.format)
+        return [value if value is None else _iso(value, timed) for value in values]
+    return values
+
+
+def _iso(seconds: float, timed: bool) -> str:
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC).replace(tzinfo=None)
+    return moment.isoformat(sep=" ") if timed else moment.date().isoformat()
+
+
+def list_datasets() -> list[dict[str, Any]]:
+    """What is kept of files: parsed columns and prepared rows, the last used first."""
+    found = []
+    for layer, directory in reversed(cache.entries()):
+        try:
+            found.append(_described(layer, directory))
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
+def _described(layer: str, directory: Path) -> dict[str, Any]:
+    common = {
+        "key": directory.name,
+        "layer": layer,
+        "bytes": cache.size_of(directory),
+        "last_used": cache.last_used(directory),
+    }
+    if layer == "parsed":
+        value = read_json(directory / "table.json")
+        return common | {"name": value["name"], "path": value["path"], "rows": value["rows"],
+                         "columns": len(value["columns"])}  # fmt: skip
+    value = read_json(directory / PREPARED_NAME)
+    return common | {
+        "name": value["dataset"]["name"],
+        "path": value["dataset"]["path"],
+        "rows": value["rows"],
+        "columns": value["features"],
+        "target": value["preprocessing"]["target"],
+        "parsed_key": value["dataset"]["key"],
+    }
+
+
+def delete_dataset(key: str) -> int:
+    """Remove what is kept under a key, and what was prepared from it; the bytes set free.
+
+    Raises
+    ------
+    UserError
+        If there is nothing under that key, or a run uses it.
+    """
+    chosen = [each for each in list_datasets() if key in (each["key"], each.get("parsed_key"))]
+    if not chosen:
+        raise UserError(f"There is no data set {key!r}.", "See `regatta datasets list`.")
+    freed = 0
+    for each in chosen:
+        if not cache.remove(cache.datasets_folder(each["layer"]) / each["key"]):
+            raise UserError(f"The data set {each['key']!r} is in use.", "Stop its run first.")
+        freed += each["bytes"]
+    return freed
+
+
+def read_for_prediction(
+    path: Path | str, preprocessing: Preprocessing
+) -> Iterator[PredictionBatch]:
+    """Read a file as a stream against a fitted preprocessing; see `ingest.rereading`."""
+    return read_batches(Path(path), preprocessing)
+
+
+class _Preparation:
+    """One making of layer 2."""
+
+    def __init__(
+        self,
+        table: ParsedTable,
+        target: ParsedColumn,
+        drop: list[str],
+        folder: Path,
+        processes: int | None,
+        progress: ProgressCallback | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        self.table = table
+        self.target = target
+        self.drop = drop
+        self.folder = folder
+        self.processes = processes
+        self.progress = progress
+        self.cancelled = cancelled
+        self.dropped: list[DroppedColumn] = []
+        self.warnings = list(table.warnings)
+        self.done = self.total = 0
+
+    def run(
+        self, key: str, seed: int, validation: float, shards: int, precision: str
+    ) -> PreparedData:
+        split = split_rows(self.table, self.target, seed, validation)
+        columns = self._fitted_columns(split)
+        plan = Plan(self.table.directory, split, self._provisional(columns), precision,
+                    folder=self.folder)  # fmt: skip
+        width = len(plan.preprocessing.features)
+        blocks = blocks_of(self.table, width)
+        self.total = 3 * len(blocks)
+        with _Crew(self._process_count(split, width), self._tell) as crew:
+            crew.open(plan)
+            moments = _merged(crew.map("moments_of", [(block,) for block in blocks]))
+            plan = self._scaled(plan, moments)
+            norm = self._write(crew, plan, blocks)
+        for part in PARTS:
+            plan.path("keys", part).unlink()
+        rows = split.rows_train + split.rows_validation
+        if rows < self.table.rows:
+            missing = self.table.rows - rows
+            self.warnings.append(f"{missing} rows without {self.target.name!r} were left out.")
+        return PreparedData(
+            directory=self.folder,
+            key=key,
+            dtype=precision,
+            rows=rows,
+            rows_train=split.rows_train,
+            rows_validation=split.rows_validation,
+            features=len(plan.preprocessing.features),
+            feature_names=plan.preprocessing.feature_names,
+            shards=shards,
+            train_offsets=shard_offsets(split.rows_train, shards),
+            validation_offsets=shard_offsets(split.rows_validation, shards),
+            target_mean=plan.target_mean,
+            target_scale=plan.target_scale,
+            max_row_norm2=norm,
+            preprocessing=plan.preprocessing,
+            dataset={
+                "path": self.table.path,
+                "name": self.table.name,
+                "content_hash": self.table.content_hash,
+                "key": self.table.key,
+                "rows": self.table.rows,
+            },
+            warnings=self.warnings,
+        )
+
+    def _tell(self) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled
+        self.done += 1
+        if self.progress is not None and self.done % 8 == 0:
+            self.progress(ImportProgress("prepare", self.done, self.total, self.table.rows, 0.0))
+
+    def _process_count(self, split: Split, width: int) -> int:
+        if self.processes is not None:
+            return self.processes
+        if self.table.rows * (width + 1) < SMALL_CELLS:
+            return 0
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return max(1, min(cores or 1, MAX_PROCESSES))
+
+    # -- fitting --
+
+    def _fitted_columns(self, split: Split) -> list[ColumnEncoding]:
+        """Encodings fitted on training rows, features not yet scaled."""
+        usable = []
+        for column in self.table.columns:
+            if column.index == self.target.index:
+                continue
+            if column.name in self.drop:
+                self.dropped.append(DroppedColumn(column.name, "dropped by you"))
+            elif column.role != "feature":
+                self.dropped.append(DroppedColumn(column.name, column.reason))
+            elif column.refused:
+                raise DataError(f"{column.refused}.",
+                                "Mend these cells, or leave the column out with --drop.",
+                                row=column.refused_line, column=column.name)  # fmt: skip
+            else:
+                usable.append(column)
+        fitted = []
+        for column, statistic in _statistics(self.table, split, usable):
+            encoding = _encoding(column, statistic)
+            if encoding is None:
+                reason = "constant" if column.kind == "category" else "all missing"
+                self._leave_out(column.name, reason)
+            else:
+                fitted.append(encoding)
+        self._need(fitted)
+        return fitted
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.dropped.append(DroppedColumn(name, reason))
+        self.warnings.append(f"Column {name!r} was left out: {reason} over the training rows.")
+
+    def _need(self, columns: Sequence[ColumnEncoding]) -> None:
+        if not columns:
+            reasons = "; ".join(f"{each.name!r}: {each.reason}" for each in self.dropped[:5])
+            raise DataError("No column is left to learn from.",
+                            reasons or "Add a column beside the target.")  # fmt: skip
+
+    def _provisional(self, columns: list[ColumnEncoding]) -> Preprocessing:
+        return Preprocessing(tuple(columns), self.target.name)
+
+    def _scaled(self, plan: Plan, moments: Moments) -> Plan:
+        """The plan with means and scales; constant features are dropped."""
+        means, scales = moments.mean, moments.scale
+        constant = (moments.low == moments.high) | (scales == 0)
+        columns: list[Any] = []
+        start = 0
+        for column in plan.preprocessing.columns:
+            features = []
+            for place, feature in enumerate(column.features, start):
+                if not constant[place]:
+                    features.append(
+                        replace(feature, mean=float(means[place]), scale=float(scales[place]))
+                    )
+            start += len(column.features)
+            if not features:
+                self._leave_out(column.name, "constant")
+            elif len(features) == len(column.features) or column.kind == "date":
+                columns.append(replace(column, features=tuple(features)))  # type: ignore[type-var]
+            else:
+                raise AssertionError(f"one level of {column.name!r} cannot be constant alone")
+        self._need(columns)
+        scale = 1.0 if constant[-1] else float(scales[-1])
+        if constant[-1]:
+            self.warnings.append(
+                f"The target {self.target.name!r} is the same in all training rows."
+            )
+        encoded = Preprocessing(tuple(columns), self.target.name, tuple(self.dropped))
+        rows, width = plan.split.rows_train, len(encoded.features)
+        bits = scatter.bucket_bits(rows, width, np.dtype(plan.dtype).itemsize)
+        return Plan(plan.table_directory, plan.split, encoded, plan.dtype, float(means[-1]), scale,
+                    self.folder, bits)  # fmt: skip
+
+    # -- writing --
+
+    def _write(self, crew: _Crew, plan: Plan, blocks: list[Block]) -> float:
+        """Scatter all rows to buckets and sort each; the largest squared norm."""
+        for part in PARTS:
+            for kind in ("rows", "keys"):
+                _reserve(plan, kind, part)
+        crew.open(plan)
+        counts = crew.map("count_buckets", [(block,) for block in blocks])
+        places, edges = _places(counts)
+        arguments = [(block, {part: places[part][i] for part in PARTS})
+                     for i, block in enumerate(blocks)]  # fmt: skip
+        norm = max(crew.map("scatter_block", arguments), default=0.0)
+        crew.map(
+            "sort_bucket",
+            [
+                (part, int(start), int(stop))
+                for part in PARTS
+                for start, stop in zip(edges[part][:-1], edges[part][1:], strict=True)
+                if stop > start
+            ],
+        )
+        return norm
+
+
+class _Crew:
+    """Runs the calls of `scatter` in this process or in children; results in order."""
+
+    def __init__(self, processes: int, tell: Callable[[], None]) -> None:
+        self.processes = processes
+        self.tell = tell
+        self.children: list[Child] = []
+        self.state: dict[str, Any] = {}
+
+    def __enter__(self) -> _Crew:
+        self.children = [Child() for _ in range(self.processes)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for child in self.children:
+            child.close()
+
+    def open(self, plan: Plan) -> None:
+        for child in self.children:
+            child.call(f"{_SCATTER}:open_plan", plan)
+        for child in self.children:
+            child.result()
+        scatter.open_plan(self.state, plan)
+
+    def map(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        if not self.children:
+            results = []
+            for each in arguments:
+                results.append(getattr(scatter, function)(self.state, *each))
+                self.tell()
+            return results
+        return self._map_children(function, arguments)
+
+    def _map_children(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        results: list[Any] = [None] * len(arguments)
+        upcoming = iter(range(len(arguments)))
+        busy: dict[Child, int] = {}
+
+        def start(child: Child) -> None:
+            index = next(upcoming, None)
+            if index is not None:
+                busy[child] = index
+                child.call(f"{_SCATTER}:{function}", *arguments[index])
+
+        for child in self.children:
+            start(child)
+        while busy:
+            for child in ready(list(busy)):
+                results[busy.pop(child)] = child.result()
+                self.tell()
+                start(child)
+        return results
+
+
+_SCATTER = "regatta.ingest.scatter"
+
+
+def shard_offsets(rows: int, shards: int) -> list[int]:
+    """Where each shard begins, and the end of the last: as equal as can be."""
+    return [shard * rows // shards for shard in range(shards + 1)]
+
+
+def _merged(parts: Sequence[Moments]) -> Moments:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.merged(part)
+    return total
+
+
+def _reserve(plan: Plan, kind: str, part: str) -> None:
+    """Make a file of the full size, so that a full disk is an error now and not a signal later."""
+    rows, width = plan.rows_of(part), len(plan.preprocessing.features)
+    itemsize = 8 if kind == "keys" else np.dtype(plan.dtype).itemsize
+    size = rows * itemsize * (width + 2 if kind == "rows" else 1)
+    with plan.path(kind, part).open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except AttributeError:
+            file.truncate(size)
+        except OSError as error:
+            raise UserError(
+                f"There is no room for the prepared rows ({size / 1e9:.1f} GB): {error.strerror}.",
+                "Free some space, or set REGATTA_HOME to another disk.",
+            ) from None
+
+
+def _places(
+    counts: Sequence[dict[str, npt.NDArray[np.int64]]],
+) -> tuple[dict[str, list[npt.NDArray[np.int64]]], dict[str, npt.NDArray[np.int64]]]:
+    """For each block where its rows of each bucket go, and where the buckets begin and end."""
+    places: dict[str, list[npt.NDArray[np.int64]]] = {}
+    edges: dict[str, npt.NDArray[np.int64]] = {}
+    for part in PARTS:
+        total = np.sum([each[part] for each in counts], axis=0)
+        edges[part] = np.concatenate([[0], np.cumsum(total)])
+        upcoming = edges[part][:-1].copy()
+        places[part] = []
+        for each in counts:
+            places[part].append(upcoming.copy())
+            upcoming += each[part]
+    return places, edges
+
+
+# -- statistics of the training rows --------------------------------------------------------------
+
+
+def _statistics(
+    table: ParsedTable, split: Split, columns: Sequence[ParsedColumn]
+) -> Iterator[tuple[ParsedColumn, Any]]:
+    """For each column its median over training rows (``None`` if all are missing), or for a
+    category the rows of each level. Medians are of at most `MEDIAN_ROWS` evenly spaced rows."""
+    step = -(-split.rows_train // MEDIAN_ROWS)
+    most = max(1, MEDIAN_BYTES // (8 * min(split.rows_train, MEDIAN_ROWS)))
+    for start in range(0, len(columns), most):
+        batch = columns[start : start + most]
+        numbers: dict[int, list[npt.NDArray[np.float64]]] = {c.index: [] for c in batch}
+        counts = {c.index: np.zeros(len(c.levels) + 1, np.int64) for c in batch}
+        seen = 0
+        for group in table.groups:
+            rows = np.flatnonzero(split.masks(table, group)[0])
+            spaced = rows[-seen % step :: step]
+            seen += len(rows)
+            for column in batch:
+                if column.kind == "category":
+                    codes = table.codes(group, column)[rows]
+                    counts[column.index] += np.bincount(codes + 1, minlength=len(column.levels) + 1)
+                else:
+                    numbers[column.index].append(table.numbers(group, column)[spaced])
+        for column in batch:
+            if column.kind == "category":
+                named = zip((None, *column.levels), counts[column.index].tolist(), strict=True)
+                yield column, dict(named)
+            else:
+                yield column, _median(numbers.pop(column.index))
+
+
+def _median(parts: list[npt.NDArray[np.float64]]) -> float | None:
+    values = np.concatenate(parts)
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else None
+
+
+def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:
+    """The encoding of a column, features not yet scaled; ``None`` if it says nothing."""
+    if statistic is None:
+        return None
+    if column.kind == "category":
+        return _category(column.name, statistic)
+    if column.kind == "boolean":
+        impute = 1.0 if statistic > 0.5 else 0.0
+        features = (Feature(column.name, 0.0, 1.0),)
+        return BooleanEncoding(column.name, impute, features, column.type.false, column.type.true)
+    if column.kind == "date":
+        return _date(column, statistic)
+    return NumberEncoding(
+        column.name,
+        statistic,
+        (Feature(column.name, 0.0, 1.0),),
+        column.type.missing,
+        column.type.style.decimal,
+        column.type.style.thousands,
+        column.type.style.affix,
+    )
+
+
+def _category(name: str, counts: dict[str | None, int]) -> CategoryEncoding | None:
+    levels, other = choose_levels(counts)
+    if len(levels) + other < 2:
+        return None
+    features = [Feature(f"{name}={level}", 0.0, 1.0, level=level) for level in levels]
+    if other:
+        features.append(Feature(f"{name}={OTHER_LEVEL}", 0.0, 1.0))
+    return CategoryEncoding(name, levels, other, tuple(features))
+
+
+def _date(column: ParsedColumn, median: float) -> DateEncoding:
+    timed = has_time(column.type.format)
+    parts = [part for part in DATE_PARTS if timed or not part.startswith("day")]
+    features = tuple(Feature(f"{column.name}:{part}", 0.0, 1.0, part=part) for part in parts)
+    return DateEncoding(column.name, median, features, column.type.format)
