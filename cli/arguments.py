@@ -49,7 +49,7 @@ def make_parser() -> Parser:
         description="Train regression models on CSV files, and watch it live.",
         epilog="`regatta COMMAND --help` tells more about each.",
     )
-    parser.set_defaults(action=lambda _: parser.print_help() or 2)
+    parser.set_defaults(action=lambda _: _show_help(parser))
     parser.add_argument("--version", action="version", version=f"regatta {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     add_serve(commands)
@@ -227,6 +227,11 @@ def command(
     parser: argparse.ArgumentParser = commands.add_parser(name, help=words, description=sentence)
     parser.set_defaults(action=_lazy(action))
     return parser
+
+
+def _show_help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return UserError.exit_code
 
 
 def whole(text: str) -> int:

@@ -91,7 +91,7 @@ def list_datasets(chosen: argparse.Namespace) -> int:
     """``regatta datasets list``."""
     from regatta import data_pipeline
 
-    found = [_plain(each) for each in data_pipeline.list_datasets()]
+    found = data_pipeline.list_datasets()
     if chosen.json:
         output.print_json({"datasets": found})
         return 0
@@ -100,15 +100,14 @@ def list_datasets(chosen: argparse.Namespace) -> int:
         return 0
     rows = [["KEY", "LAYER", "FILE", "ROWS", "SIZE", "LAST USED"]]
     for each in found:
-        used = time.localtime(each.get("used") or 0)
         rows.append(
             [
-                str(each["key"])[:12],
-                str(each.get("layer", "")),
-                output.shortened(str(each.get("name", "")), 40),
-                f"{each.get('rows') or 0:,}",
-                output.size(each.get("bytes") or 0),
-                time.strftime("%Y-%m-%d %H:%M", used),
+                each["key"][:12],
+                each["layer"],
+                output.shortened(each["name"], 40),
+                f"{each['rows']:,}",
+                output.size(each["bytes"]),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(each["last_used"])),
             ]
         )
     print(output.table(rows, right=(3, 4)))
@@ -121,14 +120,19 @@ def delete_datasets(chosen: argparse.Namespace) -> int:
 
     if bool(chosen.keys) == bool(chosen.all):
         raise UserError("Name the copies to delete, or --all.", "`regatta datasets` lists them.")
-    known = [str(_plain(each)["key"]) for each in data_pipeline.list_datasets()]
-    keys = known if chosen.all else [_full_key(word, known) for word in chosen.keys]
-    for key in dict.fromkeys(keys):
-        data_pipeline.delete_dataset(key)
+    known = [str(each["key"]) for each in data_pipeline.list_datasets()]
+    chosen_keys = known if chosen.all else [_full_key(word, known) for word in chosen.keys]
+    freed = 0
+    for key in chosen_keys:
+        # With the columns of a file go the rows prepared from them, which may be named, too.
+        if any(each["key"] == key for each in data_pipeline.list_datasets()):
+            freed += data_pipeline.delete_dataset(key)
+    left = {str(each["key"]) for each in data_pipeline.list_datasets()}
+    gone = [key for key in known if key not in left]
     if chosen.json:
-        output.print_json({"deleted": keys})
+        output.print_json({"deleted": gone, "bytes": freed})
     else:
-        print(f"{len(keys)} deleted.")
+        print(f"{len(gone)} deleted, {output.size(freed)} set free.")
     return 0
 
 
@@ -221,10 +225,6 @@ def _sentence(note: Any) -> str:
 def _reject(each: Mapping[str, Any]) -> str:
     column = f", column {each['column']!r}" if each.get("column") else ""
     return f"row {each.get('row')}{column}: {each.get('reason')}"
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else dict(vars(value))
 
 
 def _full_key(word: str, known: Sequence[str]) -> str:

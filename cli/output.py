@@ -100,7 +100,7 @@ def number(value: float | None, digits: int = 4) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if 1e-4 <= size < 10**digits:
+    if 1e-4 <= size < 1000:
         return f"{value:.{digits}g}"
     if size < 1e12 and size >= 1:
         scale = 10 ** max(len(str(int(size))) - digits, 0)
