@@ -468,6 +468,7 @@ class Coordinator:
         self._clock.stop()
         self._save(training, solver)
         self._recorder.event(solver.step_count, "paused", f"Paused at step {solver.step_count:,}.")
+        self._writer.flush()
         self._report(training, solver, force=True)
         self._store.update_state(self._run_id, RunState.PAUSED, step=solver.step_count)
         while self._wish == "pause" and not self._stop_requested():

@@ -17,7 +17,7 @@ and on the target in its own units, as in ``make_pipeline(StandardScaler(), Lass
 Inside, the target is divided by its standard deviation s; then l1 becomes l1/s and l2 stays.
 
 A new model is a subclass of `Objective`, decorated with `register`, that says what a residual
-costs; ``tests/test_new_model.py`` adds Huber regression that way.
+costs; ``docs/extending.md`` adds Huber regression that way.
 
 Source: Parikh & Boyd, Proximal Algorithms (2014), for the proximal operators.
 """

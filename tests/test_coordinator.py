@@ -1,0 +1,318 @@
+"""Whole runs: from a file to a model, through commands, signals, deaths and resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from regatta.configuration import TrainingConfig
+from regatta.coordinator import run_training
+from regatta.fitted_model import FittedModel
+from regatta.runs.metrics_store import MetricsReader
+from regatta.runs.states import RunState
+from regatta.runs.store import RunStore
+from regatta.utils import DataError, DivergenceError
+
+ROWS = 12_000
+# Long enough to be disturbed: some ten seconds of training on one core.
+LONG: dict[str, Any] = {"epochs": 4000, "batch_size": 1024, "tol": 0.0, "workers": 2}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV with known coefficients, sorted by its target."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((ROWS, 6))
+    y = X @ [1.0, -2.0, 0.0, 3.0, 0.5, 0.0] + 4 + 0.5 * rng.standard_normal(ROWS)
+    rows = np.column_stack([X, y])[np.argsort(y)]
+    path = tmp_path_factory.mktemp("table") / "rows.csv"
+    np.savetxt(path, rows, fmt="%.6g", delimiter=",", header="a,b,c,d,e,f,y", comments="")
+    return path
+
+
+@pytest.fixture
+def store(regatta_home: Path) -> RunStore:
+    return RunStore(regatta_home)
+
+
+def train(store: RunStore, table: Path, **settings: Any) -> dict[str, Any]:
+    return run_training(create(store, table, **settings), store)
+
+
+def create(store: RunStore, table: Path, **settings: Any) -> str:
+    config = TrainingConfig(path=str(table), target="y", **settings)
+    return store.create(config).run_id
+
+
+def start(run_id: str) -> subprocess.Popen[bytes]:
+    """The run's coordinator as a process of its own."""
+    command = [sys.executable, "-P", "-m", "regatta.runs.coordinate", run_id]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What ``condition`` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not come true")
+
+
+def step_of(store: RunStore, run_id: str) -> int:
+    """The last step that the run has written down."""
+    point = MetricsReader(store.directory(run_id).metrics).latest("points")
+    return int(point["step"]) if point else 0
+
+
+def wait_for_step(store: RunStore, run_id: str, step: int) -> int:
+    return int(wait_for(lambda: (now := step_of(store, run_id)) >= step and now))
+
+
+def result_of(store: RunStore, run_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(store.directory(run_id).result.read_text())
+    return found
+
+
+_undisturbed: list[str] = []
+
+
+@pytest.fixture
+def undisturbed(store: RunStore, table: Path) -> str:
+    """The weights of the long run when nothing happens to it."""
+    if not _undisturbed:
+        _undisturbed.append(train(store, table, **LONG)["weights_sha256"])
+    return _undisturbed[0]
+
+
+def test_a_run_leaves_a_result_a_model_and_figures(store, table):
+    result = train(store, table, epochs=30, batch_size=1024, workers=2)
+    directory = store.directory(result["run_id"])
+    record = store.get(result["run_id"])
+    assert record.state is RunState.FINISHED
+    assert record.validation_r2 == result["metrics"]["validation"]["r2"] > 0.97
+    assert result["rows"] == ROWS == result["rows_train"] + result["rows_validation"]
+    truth = {"a": 1.0, "b": -2.0, "c": 0.0, "d": 3.0, "e": 0.5, "f": 0.0}
+    assert result["coefficients"] == pytest.approx(truth, abs=0.02)
+    assert result["intercept"] == pytest.approx(4, abs=0.02)
+    model = FittedModel.load(directory.model)
+    assert model.weights_sha256 == result["weights_sha256"]
+    assert result == result_of(store, result["run_id"])
+
+
+def test_figures_of_a_run(store, table):
+    result = train(store, table, epochs=30, batch_size=1024, workers=2)
+    reader = MetricsReader(store.directory(result["run_id"]).metrics)
+    points = reader.read("points")
+    assert len(points) >= 100
+    assert [p["step"] for p in points] == sorted({p["step"] for p in points})
+    assert points[-1]["loss"] < points[0]["loss"] / 10
+    assert points[-1]["rows"] == result["rows_train"] * result["epochs"]
+    for name in ("learning_rate", "gradient_norm", "bytes_published", "bytes_gathered"):
+        assert all(p[name] > 0 for p in points)
+    rate = points[-1]["rows"] / result["seconds"]["train"]
+    assert result["rows_per_second"] == pytest.approx(rate, rel=0.05)
+    last = reader.latest("evaluations")
+    assert last["validation_r2"] == result["metrics"]["validation"]["r2"]
+    assert {w["rank"] for w in reader.latest_workers()} == {0, 1}
+    assert reader.latest("machine")["memory_total"] > 0
+    kinds = [event["kind"] for event in reader.read("events")]
+    assert kinds[:2] == ["import", "prepare"] and "started" in kinds
+
+
+def test_a_short_run_has_a_hundred_points_too(store, table):
+    result = train(store, table, workers=0, model="linear", batch_size="full")
+    reader = MetricsReader(store.directory(result["run_id"]).metrics)
+    assert len(reader.read("points")) >= 100
+
+
+def test_the_workers_do_the_work_and_stay_the_same(store, table):
+    """From /proc: the same process ids for 100 epochs and more, and an equal share of CPU time."""
+    run_id = create(store, table, **{**LONG, "batch_size": 8192})
+    process = start(run_id)
+    try:
+        wait_for_step(store, run_id, 1000)
+        workers = workers_of(process.pid)
+        before = [cpu_seconds(pid) for pid in workers]
+        first = step_of(store, run_id)
+        wait_for_step(store, run_id, first + 2000)
+        after = [cpu_seconds(pid) for pid in workers]
+        assert workers_of(process.pid) == workers and len(workers) == 2
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    used = np.subtract(after, before)
+    assert used.min() >= 0.6 * used.mean(), used
+
+
+def workers_of(pid: int) -> list[int]:
+    children = psutil.Process(pid).children()
+    return sorted(c.pid for c in children if "spawn_main" in " ".join(c.cmdline()))
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def test_pause_resume_and_stop(store, table):
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 200)
+    store.send_command(run_id, "pause")
+    wait_for(lambda: store.get(run_id).state is RunState.PAUSED)
+    frozen = step_of(store, run_id)
+    assert not any_change(lambda: step_of(store, run_id), seconds=1.0)
+    store.send_command(run_id, "resume")
+    wait_for_step(store, run_id, frozen + 200)
+    assert store.get(run_id).state is RunState.RUNNING
+    store.send_command(run_id, "stop")
+    assert process.wait(30) == 0
+    assert store.get(run_id).state is RunState.STOPPED
+
+
+def any_change(value: Callable[[], Any], seconds: float) -> bool:
+    """Whether ``value`` changes within some time: what a pause must not do."""
+    first, deadline = value(), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value() != first:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_stopped_run_resumes_to_the_same_bytes(store, table, undisturbed):
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 500)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    stopped = store.get(run_id)
+    assert stopped.state is RunState.STOPPED and 0 < stopped.step < stopped.total_steps
+    result = run_training(run_id, store)
+    assert result["weights_sha256"] == undisturbed
+    steps = [p["step"] for p in MetricsReader(store.directory(run_id).metrics).read("points")]
+    assert steps == sorted(set(steps))
+
+
+def test_a_killed_coordinator_leaves_no_worker_and_resumes_to_the_same_bytes(
+    store, table, undisturbed
+):
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 500)
+    store.send_command(run_id, "pause")  # a pause writes a checkpoint
+    wait_for(lambda: store.get(run_id).state is RunState.PAUSED)
+    saved = step_of(store, run_id)
+    store.send_command(run_id, "resume")
+    wait_for_step(store, run_id, saved + 200)
+    workers = workers_of(process.pid)
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers), 5)
+    assert store.get(run_id).state is RunState.INTERRUPTED
+    result = run_training(run_id, store)
+    assert result["weights_sha256"] == undisturbed
+    events = MetricsReader(store.directory(run_id).metrics).read("events")
+    resumed = [event["message"] for event in events if event["kind"] == "resumed"]
+    assert any(message.startswith("Resumed from step") for message in resumed)
+
+
+def test_a_killed_worker_changes_nothing(store, table, undisturbed):
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 500)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    assert process.wait(60) == 0
+    events = MetricsReader(store.directory(run_id).metrics).read("events")
+    assert [e["rank"] for e in events if e["kind"] == "worker_died"] in ([0], [1])
+    assert result_of(store, run_id)["weights_sha256"] == undisturbed
+
+
+def test_a_stopped_worker_is_killed_and_replaced(store, table, undisturbed):
+    """SIGSTOP: alive, but its heart does not beat."""
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 500)
+    os.kill(workers_of(process.pid)[1], signal.SIGSTOP)
+    assert process.wait(60) == 0
+    events = MetricsReader(store.directory(run_id).metrics).read("events")
+    died = [e["message"] for e in events if e["kind"] == "worker_died"]
+    assert len(died) == 1 and "heart" in died[0]
+    assert result_of(store, run_id)["weights_sha256"] == undisturbed
+
+
+def test_a_worker_that_dies_again_and_again_fails_the_run(store, table):
+    run_id = create(store, table, **{**LONG, "epochs": 100_000})
+    process = start(run_id)
+    wait_for_step(store, run_id, 200)
+    killed: set[int] = set()
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        for pid in workers_of_or_none(process.pid)[:1]:
+            if pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        time.sleep(0.05)
+    assert process.wait(10) == 1
+    assert len(killed) >= 4
+    record = store.get(run_id)
+    assert record.state is RunState.FAILED
+    assert "Worker" in record.message and "SIGKILL" in record.message
+
+
+def workers_of_or_none(pid: int) -> list[int]:
+    try:
+        return workers_of(pid)
+    except psutil.Error:
+        return []
+
+
+def test_divergence_is_told_with_a_rate_to_try(store, table):
+    run_id = create(store, table, learning_rate=50.0, batch_size=1024, epochs=50, workers=0)
+    with pytest.raises(DivergenceError, match="diverged at step") as caught:
+        run_training(run_id, store)
+    assert store.get(run_id).state is RunState.DIVERGED
+    suggested = float(caught.value.hint.split("--learning-rate ")[1].split(",")[0])
+    result = train(store, table, learning_rate=suggested, batch_size=1024, epochs=50, workers=0)
+    assert result["metrics"]["validation"]["r2"] > 0.9
+
+
+def test_patience_keeps_the_best_by_validation_and_says_so(store, table):
+    result = train(store, table, patience=3, batch_size=1024, epochs=500, workers=0, tol=0.0)
+    assert result["validation_used_to_stop"] and result["epochs"] < 500
+    assert "validation" in store.get(result["run_id"]).message
+
+
+def test_a_users_mistake_fails_the_run_with_its_sentence(store, table):
+    config = TrainingConfig(path=str(table), target="nope", workers=0)
+    run_id = store.create(config).run_id
+    with pytest.raises(DataError, match="nope"):
+        run_training(run_id, store)
+    record = store.get(run_id)
+    assert record.state is RunState.FAILED and "nope" in record.message
+
+
+def test_a_model_of_ones_own_is_trained_by_real_workers(store, table, tmp_path, monkeypatch):
+    """The example of docs/extending.md, as it stands there."""
+    page = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    code = page.split("```python")[1].split("```")[0]
+    (tmp_path / "huber.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = train(store, table, model="huber:Huber", epochs=20, batch_size=1024, workers=2)
+    assert result["metrics"]["validation"]["r2"] > 0.97
+    assert result["model"] == "huber:Huber"
