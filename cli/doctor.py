@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from regatta.cli import output
+from regatta.cli.train import usable_cores
 from regatta.utils import BLAS_THREAD_VARIABLES, HOME_VARIABLE, home
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -113,9 +114,8 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_cores() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = os.getloadavg()[0]
-    busy = load > 0.5 * (cores or 1)
+    cores, load = usable_cores(), os.getloadavg()[0]
+    busy = load > 0.5 * cores
     yield Finding(
         "cores",
         "warn" if busy else "ok",

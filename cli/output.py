@@ -49,7 +49,8 @@ def show_error(error: RegattaError, *, as_json: bool) -> None:
     if as_json:
         print_json({"error": error.to_json()})
         return
-    say_aside(f"{error.message}{_place(error)}")
+    place = _place(error)
+    say_aside(f"{error.message.rstrip('.')}{place}." if place else error.message)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
 

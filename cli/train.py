@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Mapping
 from dataclasses import fields
@@ -24,6 +25,7 @@ LARGEST_EFFECTS = 8
 def train(chosen: argparse.Namespace) -> int:
     """``regatta train FILE --target NAME``."""
     config = service.check_config(configuration(chosen))
+    warn_of_many_workers(config)
     store = RunStore(home())
     if chosen.detach:
         return queued(service.submit(config, store=store).run_id, as_json=chosen.json)
@@ -49,6 +51,22 @@ def configuration(chosen: argparse.Namespace) -> TrainingConfig:
         # A column's name may hold a comma, so what was given to --drop is taken as it is.
         given[each.name] = tuple(value) if each.name == "drop" else parse_value(each, value)
     return resolve(given, config_file=home() / "config.toml")
+
+
+def warn_of_many_workers(config: TrainingConfig) -> None:
+    """Say so if more workers are asked for than can be of use."""
+    asked, cores = config.workers or 0, usable_cores()
+    if asked > config.shards:
+        output.say_aside(f"{asked} workers for {config.shards} shards: {config.shards} will work.")
+    elif asked > cores:
+        output.say_aside(f"{asked} workers share {cores} cores: fewer would be faster.")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def prepared_copies() -> set[Path]:

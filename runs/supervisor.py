@@ -44,7 +44,8 @@ from regatta.utils import (
     home,
 )
 
-logger = logging.getLogger(__name__)
+# Not __name__: this module is run as the main one.
+logger = logging.getLogger("regatta.runs.supervisor")
 
 AUTOMATIC_RESUMES = 3
 
