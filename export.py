@@ -315,7 +315,31 @@ def _compare_pipeline(model: FittedModel, pipeline: Any, source: Path | None) ->
     columns = sample_columns(model)
     frame = sample_frame(model, columns, list(pipeline["columns"].feature_names_in_))
     largest = _compare(pipeline.predict(frame), model.predict(columns), "The exported pipeline")
-    return len(frame), largest
+    real = _source_rows(model, source, pipeline.read_csv_)
+    if real is None:
+        return len(frame), largest
+    expected, frame_read = real
+    what = f"The exported pipeline, on rows of {source},"
+    real_largest = _compare(pipeline.predict(frame_read), expected, what)
+    return len(frame) + len(frame_read), max(largest, real_largest)
+
+
+def _source_rows(
+    model: FittedModel, source: Path | None, options: Mapping[str, Any]
+) -> tuple[FloatArray, pd.DataFrame] | None:
+    """The model's predictions for the first rows of the training file, and these rows as pandas
+    reads them; ``None`` where one of the two cannot read it any more."""
+    from regatta import data_pipeline
+
+    frame = _source_frame(source, options)
+    if source is None or frame is None:
+        return None
+    try:
+        batch = next(iter(data_pipeline.read_for_prediction(source, model.preprocessing)))
+    except (RegattaError, OSError, StopIteration):
+        return None
+    rows = min(len(batch.rows), len(frame))
+    return model.predict(batch.columns)[:rows], frame[:rows]
 
 
 # -- made-up rows and the comparison --------------------------------------------------------------
@@ -380,10 +404,14 @@ def sample_frame(
     writer.writerows(zip(*cells, strict=True))
     text.seek(0)
     options = _missing_options(model)
-    if any(getattr(column, "thousands", "") == "." for column in model.preprocessing.columns):
+    if any(_needs_settings(column) for column in model.preprocessing.columns):
         options |= {"decimal": ",", "thousands": "."}
     frame: pd.DataFrame = pd.read_csv(text, **options)
     return frame
+
+
+def _needs_settings(column: ColumnEncoding) -> bool:
+    return isinstance(column, NumberEncoding) and column.thousands == "." and not column.affix
 
 
 def _cell(column: ColumnEncoding, value: Any) -> str:
@@ -400,7 +428,9 @@ def _cell(column: ColumnEncoding, value: Any) -> str:
             iso = column.format == "ISO8601"
             return moment.isoformat() if iso else moment.strftime(column.format)
         case NumberEncoding():
-            return repr(value).replace(".", column.decimal)
+            marks = {",": column.thousands, ".": column.decimal}
+            number = "".join(marks.get(mark, mark) for mark in format(value, ","))
+            return column.affix + number
     return str(value)
 
 

@@ -141,7 +141,8 @@ def _parts(model: FittedModel, reading: Reading) -> Iterator[Part]:
     for column in columns:
         if isinstance(column, NumberEncoding):
             words = tuple(sorted(set(column.missing) - PANDAS_MISSING))
-            alike.setdefault((words, column.decimal, column.thousands), []).append(column)
+            style = (words, column.decimal, column.thousands, column.affix)
+            alike.setdefault(style, []).append(column)
     for numbers in alike.values():
         yield _number_part(numbers, reading)
     for column in columns:
@@ -162,7 +163,7 @@ def _step_name(name: str) -> str:
 def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     first = numbers[0]
     words = sorted(set(first.missing) - PANDAS_MISSING)
-    text = _number_text(first.decimal, first.thousands)
+    text = _number_text(first.decimal, first.thousands, first.affix)
     steps = [*(_replace_missing(words, "nan") if words else []), *text]
     return Part(
         "numbers",
@@ -174,19 +175,22 @@ def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     )
 
 
-def _number_text(decimal: str, thousands: str) -> Steps:
+def _number_text(decimal: str, thousands: str, affix: str) -> Steps:
     """Steps that bring numbers in a style of their own into the usual one.
 
     Numbers that pandas has read already pass unchanged. Where a full stop separates thousands
     there are none: "1.234" in a text could not be told from a number; such files are read with
     the settings of `read_csv_`.
     """
-    if thousands == "." or (decimal == "." and not thousands):
+    plain = decimal == "." and not thousands
+    if not affix and (plain or thousands == "."):
         return []
-    marks = (" ", "\u00a0", "\u202f") if thousands == " " else tuple(thousands)
+    blanks = (" ", "\u00a0", "\u202f")
+    marks = [affix] if affix else []
+    marks += blanks if thousands == " " else list(thousands)
     steps: Steps = [("text", _function(np.asarray, dtype="str"))]
     for position, mark in enumerate(marks, start=1):
-        steps += [(f"thousands {position}", _function(np.strings.replace, old=mark, new=""))]
+        steps += [(f"mark {position}", _function(np.strings.replace, old=mark, new=""))]
     if decimal != ".":
         steps += [("decimal", _function(np.strings.replace, old=decimal, new="."))]
     return steps

@@ -86,6 +86,7 @@ MIXED = (
     number("b b", missing=("?", "NA")),
     number("comma", decimal=","),
     number("grouped", thousands=","),
+    number("price", thousands=" ", decimal=",", affix="€", missing=("n. a.",)),
     category("colour", "(missing)", "green", "red", other=True),
     category("size", "L", "M"),
     boolean("smoker", "no", "yes"),
@@ -237,6 +238,16 @@ def test_decimal_commas_read_as_text_or_as_numbers(tmp_path: Path) -> None:
     expected = model.predict({**column("a", 1.5, math.nan, -2.25), **column("b", 2.0, 3.0, 4.0)})
     assert predict_text(pipeline, text, sep=";") == pytest.approx(expected.tolist())
     assert predict_text(pipeline, text, sep=";", decimal=",") == pytest.approx(expected.tolist())
+
+
+def test_currencies_and_thousands(tmp_path: Path) -> None:
+    model = a_model(number("a", thousands=".", decimal=",", affix="€"), number("b", thousands=","))
+    text = 'a;b\n"€1.234,5";"1,000"\n-€2;-3\n;\n'
+    expected = model.predict(
+        {**column("a", 1234.5, -2.0, math.nan), **column("b", 1000.0, -3.0, math.nan)}
+    )
+    found = predict_text(pipeline_of(model, tmp_path), text, sep=";", skip_blank_lines=False)
+    assert found == pytest.approx(expected.tolist())
 
 
 def test_full_stops_between_thousands_need_the_settings(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Predictions for a file: its columns as they are, and a last one, ``prediction``.
+
+    new.csv ──read_for_prediction──▶ batches of rows ──model──▶ written aside ──rename──▶ out.csv
+
+Rows go through in batches, so memory does not grow with the file; what was at ``out`` before stays
+until the new file is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from regatta import data_pipeline
+from regatta.fitted_model import FittedModel
+from regatta.ingest.rereading import PredictionBatch
+from regatta.utils import DataError, UserError, atomic_path
+
+COLUMN = "prediction"
+
+# A spreadsheet takes a cell that starts like this for a formula, and runs it.
+FORMULA_STARTS = frozenset("=+-@\t\r")
+# Signs and digits in any style of writing numbers, or signs alone.
+HARMLESS = re.compile(
+    r"[+-]?[\d.,'\u00a0\u202f ]*\d[\d.,'\u00a0\u202f ]*(?:[eE][+-]?\d+)?\s*%?|[-–—]+"
+)
+
+
+def predict_file(
+    model: FittedModel | Path,
+    path: Path,
+    out: Path,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Predict every row of a CSV file, and return their number.
+
+    Parameters
+    ----------
+    model : FittedModel or path of a ``model.json``
+    path : path
+        A file with the columns that the model was trained on; the target's may be missing.
+    out : path
+        Written as UTF-8 with commas. Text that a spreadsheet would run as a formula gets a leading
+        apostrophe.
+    progress : callable, optional
+        Told the number of rows so far.
+
+    Raises
+    ------
+    UserError
+        If ``out`` is the input or cannot be written.
+    DataError
+        If a column is missing or a cell does not fit, with its row and column.
+    """
+    if not isinstance(model, FittedModel):
+        model = FittedModel.load(model)
+    _check_places(path, out)
+    rows = 0
+    with (
+        atomic_path(out) as aside,
+        aside.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        for batch in data_pipeline.read_for_prediction(path, model.preprocessing):
+            if rows == 0:
+                writer.writerow([*map(defused, batch.header), COLUMN])
+            writer.writerows(_predicted(model, batch))
+            rows += len(batch.rows)
+            if progress is not None:
+                progress(rows)
+    return rows
+
+
+def defused(cell: str) -> str:
+    """``cell``, with a leading apostrophe if a spreadsheet would take it for a formula."""
+    if cell[:1] in FORMULA_STARTS and not HARMLESS.fullmatch(cell):
+        return "'" + cell
+    return cell
+
+
+def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        predictions = model.predict(batch.columns)
+    if not np.isfinite(predictions).all():
+        raise DataError(
+            f"The numbers in or after line {batch.first_line} are too large to predict from.",
+            "Are they in the units of the training data?",
+            row=batch.first_line,
+        )
+    for cells, prediction in zip(batch.rows, predictions.tolist(), strict=True):
+        yield [*map(defused, cells), prediction]
+
+
+def _check_places(path: Path, out: Path) -> None:
+    if out.exists() and path.exists() and out.samefile(path):
+        raise UserError(f"{str(out)!r} is the file to predict from.", "Write to another one.")
+    if out.is_dir():
+        raise UserError(f"{str(out)!r} is a folder.", "Name a file to write.")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"There is no folder {str(out.parent)!r}.", "Make it first.")
