@@ -288,8 +288,15 @@ class Coordinator:
             step=solver.step_count,
         )
         self._recorder.event(solver.step_count, "started", _describe(config, settings, pool))
+        self._recorder.sample(pool.samples(), force=True)
+        self._writer.flush()
+        gc.collect()
+        gc.freeze()
         self._clock.start()
-        self._loop(training, solver)
+        try:
+            self._loop(training, solver)
+        finally:
+            gc.unfreeze()
         return self._finish(training, solver)
 
     def _make_solver(self, training: _Training) -> Solver:
@@ -318,31 +325,26 @@ class Coordinator:
         """Steps until the solver is done. Everything in here costs time at every step."""
         problem, recorder = training.problem, self._recorder
         training.base_rate = training.base_rate or solver.rate
-        gc.collect()
-        gc.freeze()
         now = time.perf_counter()
-        next_tick, next_save = now, now + CHECKPOINT_SECONDS
-        try:
-            while not solver.finished:
-                solver.measure = recorder.due(solver.step_count + 1, now)
-                ended = solver.step()
-                training.rows += problem.rows
-                if not problem.loss <= training.loss_limit:
-                    self._check_divergence(training, solver)
+        next_tick, next_save = now + TICK_SECONDS, now + CHECKPOINT_SECONDS
+        while not solver.finished:
+            solver.measure = recorder.due(solver.step_count + 1, now)
+            ended = solver.step()
+            training.rows += problem.rows
+            if not problem.loss <= training.loss_limit:
+                self._check_divergence(training, solver)
+            now = time.perf_counter()
+            if solver.measure:
+                self._point(training, solver, now)
+            if ended:
+                self._end_of_epoch(training, solver)
+            if now >= next_tick:
+                self._tick(training, solver)
                 now = time.perf_counter()
-                if solver.measure:
-                    self._point(training, solver, now)
-                if ended:
-                    self._end_of_epoch(training, solver)
-                if now >= next_tick:
-                    self._tick(training, solver)
-                    now = time.perf_counter()
-                    next_tick = now + TICK_SECONDS
-                    if now >= next_save:
-                        self._save(training, solver)
-                        next_save = time.perf_counter() + CHECKPOINT_SECONDS
-        finally:
-            gc.unfreeze()
+                next_tick = now + TICK_SECONDS
+                if now >= next_save:
+                    self._save(training, solver)
+                    next_save = time.perf_counter() + CHECKPOINT_SECONDS
 
     def _check_divergence(self, training: _Training, solver: Solver) -> None:
         """Called when the loss is above its limit, not finite, or has no limit yet."""
@@ -424,9 +426,9 @@ class Coordinator:
     def _finish(self, training: _Training, solver: Solver) -> dict[str, Any]:
         if training.patience.epochs is not None and training.patience.best is not None:
             np.copyto(solver.parameters, training.best_parameters)
+        self._clock.stop()
         self._point(training, solver, time.perf_counter())
         scores = self._evaluate(training, solver)
-        self._clock.stop()
         self._recorder.sample(training.pool.samples(), force=True)
         reason = training.reason or _reason(solver, self._config)
         kind = "converged" if solver.converged else "finished"
