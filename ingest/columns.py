@@ -41,8 +41,6 @@ MAX_LEVELS_KEPT = 10_000
 MAX_LEVEL_LENGTH = 1_000
 MAX_BAD_EXAMPLES = 20
 MAX_BAD_WORDS = 1_000
-# Whole numbers beyond it are not exact in float64.
-EXACT_INTEGER = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,8 @@ def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
         return ColumnType("number", evidence="blank in the sample")
     style, share = best_style(present, decimal_comma=decimal_comma)
     words = {c: n for c, n in present.items() if not style.matches(c) and not is_infinite(c)}
+    if _long_integers(present):
+        return ColumnType("category", evidence="whole numbers beyond 2^53: no float64 holds them")
     if share == 1.0:
         return ColumnType("number", style, evidence=f"all {total} sampled cells are numbers")
     if share >= 1 - MIXED_SHARE or (share >= 0.5 and _few_words(words)):
@@ -222,6 +222,12 @@ def date_formats(texts: list[str]) -> list[str]:
     return []
 
 
+def _long_integers(counts: Counter[str]) -> bool:
+    """Whether most cells are whole numbers that float64 cannot hold: identifiers."""
+    long = sum(n for c, n in counts.items() if c.isdigit() and len(c) > 15 and int(c) > 2**53)
+    return long > 0.5 * sum(counts.values())
+
+
 def _few_words(words: Iterable[str]) -> bool:
     found = list(words)
     return len(found) <= FEW_WORDS and not any(ch.isdigit() for word in found for ch in word)
@@ -249,13 +255,6 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     if column.kind == "number" and tally.present == 0:
         return Verdict(column, kind="number", role="ignored", reason="all missing",
                        warnings=(f"Column {name!r} is blank in all rows.",))  # fmt: skip
-    if (
-        column.kind == "number"
-        and tally.minimum > EXACT_INTEGER / 1e3
-        and (tally.maximum > EXACT_INTEGER)
-    ):
-        told = f"Column {name!r} holds whole numbers beyond 2^53: an identifier, left out."
-        return Verdict(column, role="ignored", reason="identifier", kind="text", warnings=(told,))
     repairs, warnings = [], []
     style = column.style
     if column.kind == "number" and style != PLAIN and tally.present:
@@ -317,7 +316,8 @@ def _judge_texts(name: str, column: ColumnType, tally: Tally) -> Verdict:
     style, share = best_style(counts)
     words = [level for level in counts if not style.matches(level) and not is_infinite(level)]
     present = [word for word in words if not is_missing(word)]
-    if share >= 1 - TINY_SHARE or (share >= 0.5 and _few_words(present)):
+    numeric = share >= 1 - TINY_SHARE or (share >= 0.5 and _few_words(present))
+    if numeric and not _long_integers(counts):
         return Verdict(ColumnType("number", style, evidence=f"{share:.1%} numbers"), again=True)
     pair = boolean_pair(counts)
     if pair:

@@ -261,7 +261,7 @@ class ChunkParser:
 
         dialect = self.dialect
         quoted = bool(dialect.quote) and dialect.quote.encode() in data
-        if not data.strip():
+        if not data or data.isspace():
             return [pa.array([], pa.string()) for _ in names], None
         table = csv.read_csv(
             pa.BufferReader(data),
@@ -419,8 +419,7 @@ class _Parsed:
 
     def __init__(self, rows: int, layout: Layout) -> None:
         self.rows = rows
-        self.buffer = bytearray(rows * layout.row_bytes)
-        whole = np.frombuffer(self.buffer, np.uint8)
+        self.buffer = whole = np.empty(rows * layout.row_bytes, np.uint8)
         first = 8 * rows
         second = first + 8 * rows * len(layout.numeric)
         self.hashes: Hashes = whole[:first].view(np.uint64)
