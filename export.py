@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.fitted_model import FittedModel, FloatArray
+from regatta.ingest.values import is_missing
 from regatta.preprocessing import (
     DATE_PERIODS,
     MISSING_LEVEL,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-6
 SAMPLE_ROWS = 200
-SOURCE_ROWS = 1000
+SOURCE_CELLS = 1_000_000
 
 JSON_FORMAT = "regatta-score"
 FORMULA = [
@@ -275,17 +276,20 @@ def _reading(model: FittedModel, source: Path | None, options: Mapping[str, Any]
         for name, column in zip(known, frame.columns, strict=True)
         if str(column).strip() == name and column != name
     }
+    cells = {
+        column: frame[names.get(column.name, column.name)] for column in model.preprocessing.columns
+    }
     padded = {
         column.name
-        for column in model.preprocessing.columns
-        if column.kind in ("category", "boolean")
-        and _has_blanks(frame[names.get(column.name, column.name)])
+        for column, texts in cells.items()
+        if column.kind in ("category", "boolean") and bool((texts != texts.str.strip()).any())
     }
-    return Reading(names, frozenset(padded))
-
-
-def _has_blanks(cells: pd.Series[str]) -> bool:
-    return bool((cells != cells.str.strip()).any())
+    missing = {
+        column.name: frozenset(filter(is_missing, texts.unique()))
+        for column, texts in cells.items()
+        if column.kind == "number"
+    }
+    return Reading(names, frozenset(padded), missing)
 
 
 def _source_frame(source: Path | None, options: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -295,7 +299,9 @@ def _source_frame(source: Path | None, options: Mapping[str, Any]) -> pd.DataFra
     if source is None or not source.is_file():
         return None
     try:
-        frame: pd.DataFrame = pd.read_csv(source, nrows=SOURCE_ROWS, **options)
+        width = len(pd.read_csv(source, nrows=1, **options).columns)
+        rows = max(SAMPLE_ROWS, SOURCE_CELLS // width)
+        frame: pd.DataFrame = pd.read_csv(source, nrows=rows, low_memory=False, **options)
         return frame
     except (ValueError, OSError, pd.errors.ParserError):
         return None
@@ -319,9 +325,12 @@ def _compare_pipeline(model: FittedModel, pipeline: Any, source: Path | None) ->
     if real is None:
         return len(frame), largest
     expected, frame_read = real
-    what = f"The exported pipeline, on rows of {source},"
-    real_largest = _compare(pipeline.predict(frame_read), expected, what)
-    return len(frame) + len(frame_read), max(largest, real_largest)
+    try:
+        found = pipeline.predict(frame_read)
+    except ValueError:  # a cell that pandas leaves as text: it will say so to anyone
+        return len(frame), largest
+    largest = max(largest, _compare(found, expected, f"On {source} the exported pipeline"))
+    return len(frame) + len(frame_read), largest
 
 
 def _source_rows(

@@ -85,13 +85,21 @@ class Reading:
     names : mapping of a column's name to its name in the frame, where they differ
     padded : set of names
         Columns of words whose cells have blanks around them.
+    missing : mapping of a column's name to cells that mean a missing value
+        Where pandas leaves them as text: a lone blank, for instance.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     padded: frozenset[str] = frozenset()
+    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def name(self, column: str) -> str:
         return self.names.get(column, column)
+
+    def words(self, column: NumberEncoding) -> tuple[str, ...]:
+        """Cells that mean a missing value and that pandas leaves as text."""
+        cells = self.missing.get(column.name, frozenset()).union(column.missing)
+        return tuple(sorted(cells - PANDAS_MISSING))
 
 
 @dataclass(frozen=True)
@@ -140,8 +148,7 @@ def _parts(model: FittedModel, reading: Reading) -> Iterator[Part]:
     alike: dict[tuple[Any, ...], list[NumberEncoding]] = {}
     for column in columns:
         if isinstance(column, NumberEncoding):
-            words = tuple(sorted(set(column.missing) - PANDAS_MISSING))
-            style = (words, column.decimal, column.thousands, column.affix)
+            style = (reading.words(column), column.decimal, column.thousands, column.affix)
             alike.setdefault(style, []).append(column)
     for numbers in alike.values():
         yield _number_part(numbers, reading)
@@ -162,7 +169,7 @@ def _step_name(name: str) -> str:
 
 def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     first = numbers[0]
-    words = sorted(set(first.missing) - PANDAS_MISSING)
+    words = reading.words(first)
     text = _number_text(first.decimal, first.thousands, first.affix)
     steps = [*(_replace_missing(words, "nan") if words else []), *text]
     return Part(
