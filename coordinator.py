@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from regatta import data_pipeline, models
 from regatta.configuration import TrainingConfig
+from regatta.ingest.importer import Cancelled, ImportProgress
+from regatta.ingest.table import ParsedTable
 from regatta.metrics import Clock
 from regatta.parameter_server.checkpoints import Checkpoint, CheckpointFolder
 from regatta.parameter_server.protocol import SLOT_EXTRAS
@@ -208,12 +210,12 @@ class Coordinator:
             finally:
                 pool.close()
 
-    def _prepare(self) -> tuple[data_pipeline.ParsedTable, data_pipeline.PreparedData]:
+    def _prepare(self) -> tuple[ParsedTable, data_pipeline.PreparedData]:
         config = self._config
         path = Path(config.path)
         _log.info("Run %s: %s, target %s.", self._run_id, path.name, config.target)
 
-        def tell(found: data_pipeline.ImportProgress) -> None:
+        def tell(found: ImportProgress) -> None:
             stage = "prepare" if found.stage == "prepare" else "import"
             self._tell(TrainingProgress(stage, found.fraction))
 
@@ -232,7 +234,7 @@ class Coordinator:
                 progress=tell,
                 cancelled=self._stop_requested,
             )
-        except data_pipeline.Cancelled:
+        except Cancelled:
             raise Stopped from None
         self._recorder.event(
             0,
@@ -248,7 +250,7 @@ class Coordinator:
 
     def _train(
         self,
-        table: data_pipeline.ParsedTable,
+        table: ParsedTable,
         prepared: data_pipeline.PreparedData,
         settings: choose.Settings,
         pool: Pool,
@@ -610,7 +612,7 @@ class Coordinator:
 class _Training:
     """What belongs together while one attempt trains."""
 
-    table: data_pipeline.ParsedTable
+    table: ParsedTable
     prepared: data_pipeline.PreparedData
     settings: choose.Settings
     problem: Problem

@@ -68,7 +68,7 @@ def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, paren
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    faulthandler.enable(sys.__stderr__)
+    faulthandler.enable(2)
     try:
         worker = Worker(setup, memory, pipe)
         pipe.send_bytes(READY)
@@ -92,8 +92,8 @@ class Worker:
         self.rank = setup.rank
         self._pipe = pipe
         self._board = Board(memory, setup.layout)
-        self._counts = self._board.counts(setup.rank)
-        self._times = self._board.times(setup.rank)
+        self._counts = self._board.counts[setup.rank]
+        self._times = self._board.times[setup.rank]
         self._seen = setup.version
         directory, rows = Path(setup.directory), (setup.layout.n_features, setup.dtype)
         self._kernel = Kernel(

@@ -78,18 +78,22 @@ def schedule(name: str, total_steps: int, steps_per_epoch: int) -> Callable[[int
     halved at each tenth of the run.
     """
 
+    def constant(step: int) -> float:
+        return 1.0
+
     def cosine(step: int) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / total_steps)))
 
     def inverse_scaling(step: int) -> float:
-        return (1.0 + step / steps_per_epoch) ** -0.5
+        return 1.0 / math.sqrt(1.0 + step / steps_per_epoch)
 
     def halving(step: int) -> float:
         return float(0.5 ** (10 * step // total_steps))
 
-    return {
-        "constant": lambda step: 1.0,
+    factors: dict[str, Callable[[int], float]] = {
+        "constant": constant,
         "inverse-scaling": inverse_scaling,
         "cosine": cosine,
         "step": halving,
-    }[name]
+    }
+    return factors[name]

@@ -116,29 +116,21 @@ class Board:
         control, ranges, owners, parameters, workers, slots, _ = layout.offsets()
         self.memory = memory
         self.layout = layout
-        self.control = memory.view(control, CONTROL_WORDS, "q")
+        self.control = memory.integers(control, CONTROL_WORDS)
         self.ranges: NDArray[np.int64] = memory.array(ranges, (2, layout.n_shards, 2), np.int64)
-        self.range_words = memory.view(ranges, 4 * layout.n_shards, "q")
-        self.owners = memory.view(owners, layout.n_shards, "q")
+        self.range_words = memory.integers(ranges, 4 * layout.n_shards)
+        self.owners = memory.integers(owners, layout.n_shards)
         self.parameters: NDArray[np.float64] = memory.array(
             parameters, (2, layout.parameter_width), np.float64
         )[:, : layout.n_features + 1]
         self.slots: NDArray[np.float64] = memory.array(
             slots, (layout.n_shards, layout.slot_width), np.float64
         )
-        words = layout.n_workers * WORKER_WORDS
-        self._counts = memory.view(workers, words, "q") if words else None
-        self._times = memory.view(workers, words, "d") if words else None
-
-    def counts(self, rank: int) -> memoryview:
-        """A worker's row as integers: DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION."""
-        assert self._counts is not None
-        return self._counts[rank * WORKER_WORDS : (rank + 1) * WORKER_WORDS]
-
-    def times(self, rank: int) -> memoryview:
-        """A worker's row as floats: COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK."""
-        assert self._times is not None
-        return self._times[rank * WORKER_WORDS : (rank + 1) * WORKER_WORDS]
+        rows = [workers + 8 * WORKER_WORDS * rank for rank in range(layout.n_workers)]
+        # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION of each rank
+        self.counts = [memory.integers(row, WORKER_WORDS) for row in rows]
+        # COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK of each rank
+        self.times = [memory.floats(row, WORKER_WORDS) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,14 @@ class SharedMemory:
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, dtype=dtype, count=count, offset=offset).reshape(shape)
 
-    def view(self, offset: int, count: int, code: str) -> memoryview:
-        """``count`` items of 8 bytes at ``offset``: "q" integers or "d" floats. Its items are
-        Python numbers and cost a third of what indexing an array does."""
-        return memoryview(self._map)[offset : offset + 8 * count].cast(code)
+    def integers(self, offset: int, count: int) -> memoryview[int]:
+        """``count`` int64 at ``offset``. Items of a view are Python numbers and cost a third of
+        what indexing an array does."""
+        return memoryview(self._map)[offset : offset + 8 * count].cast("q")
+
+    def floats(self, offset: int, count: int) -> memoryview[float]:
+        """``count`` float64 at ``offset``."""
+        return memoryview(self._map)[offset : offset + 8 * count].cast("d")
 
     def __getstate__(self) -> tuple[Any, int]:
         return reduction.DupFd(self._descriptor), self.size

@@ -194,7 +194,7 @@ class WorkerPool:
         self._layout = Layout(source.n_features, source.n_shards, n_workers)
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
-        self._counts = [self._board.counts(rank) for rank in range(n_workers)]
+        self._counts = self._board.counts
         self._version = 0
         self._waiting_for: dict[tuple[int, int], tuple[int, ...]] = {}
         self._owned = [0] * n_workers
@@ -393,7 +393,7 @@ class WorkerPool:
         self._await_ready(successor)
 
     def _sample(self, member: _Member) -> WorkerSample:
-        counts, times = self._counts[member.rank], self._board.times(member.rank)
+        counts, times = self._counts[member.rank], self._board.times[member.rank]
         state = WorkerState(counts[STATE])
         compute, wait = times[COMPUTE_SECONDS], times[WAIT_SECONDS]
         since = max(0.0, time.perf_counter() - times[MARK]) if times[MARK] else 0.0

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regatta.configuration import TrainingConfig
-from regatta.data_pipeline import ParsedTable, PreparedData
+from regatta.data_pipeline import PreparedData
 from regatta.fitted_model import FittedModel
+from regatta.ingest.table import ParsedTable
 from regatta.solvers.base import Solver
 from regatta.solvers.choose import Settings
 

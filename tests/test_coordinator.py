@@ -126,9 +126,11 @@ def test_figures_of_a_run(store, table):
     rate = points[-1]["rows"] / result["seconds"]["train"]
     assert result["rows_per_second"] == pytest.approx(rate, rel=0.05)
     last = reader.latest("evaluations")
+    assert last is not None
     assert last["validation_r2"] == result["metrics"]["validation"]["r2"]
     assert {w["rank"] for w in reader.latest_workers()} == {0, 1}
-    assert reader.latest("machine")["memory_total"] > 0
+    machine = reader.latest("machine")
+    assert machine is not None and machine["memory_total"] > 0
     kinds = [event["kind"] for event in reader.read("events")]
     assert kinds[:2] == ["import", "prepare"] and "started" in kinds
 
