@@ -1,1 +1,0 @@
-"""Benchmarks: ``regatta bench`` or ``make bench``. See ``docs/benchmarks.md``."""
