@@ -57,6 +57,7 @@ class ColumnType:
     format: str = ""
     missing: tuple[str, ...] = ()
     evidence: str = ""
+    leading_zeros: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -141,7 +142,8 @@ def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
     if _long_integers(present):
         return ColumnType("category", evidence="whole numbers beyond 2^53: no float64 holds them")
     if share == 1.0:
-        return ColumnType("number", style, evidence=f"all {total} sampled cells are numbers")
+        evidence = f"all {total} sampled cells are numbers"
+        return ColumnType("number", style, evidence=evidence, leading_zeros=_zeros_lead(present))
     if share >= 1 - MIXED_SHARE or (share >= 0.5 and _few_words(words)):
         return ColumnType("number", style, evidence=f"{share:.1%} of {total} sampled cells numbers")
     pair = boolean_pair(present)
@@ -228,6 +230,11 @@ def _long_integers(counts: Counter[str]) -> bool:
     return long > 0.5 * sum(counts.values())
 
 
+def _zeros_lead(counts: Counter[str]) -> bool:
+    """Whether whole numbers are padded with zeros, as codes are."""
+    return any(re.fullmatch(r"0\d+", cell) for cell in counts)
+
+
 def _few_words(words: Iterable[str]) -> bool:
     found = list(words)
     return len(found) <= FEW_WORDS and not any(ch.isdigit() for word in found for ch in word)
@@ -259,6 +266,8 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     style = column.style
     if column.kind == "number" and style != PLAIN and tally.present:
         repairs.append(f"column {name!r}: {describe_style(style)}")
+    if column.leading_zeros:
+        warnings.append(f"Column {name!r} has leading zeros: a code? It was read as a number.")
     if column.kind == "date":
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad and tally.present:

@@ -20,9 +20,9 @@ from typing import Any
 from regatta.ingest.values import BOOLEAN_PAIRS, is_missing, looks_numeric, matching_date_formats
 from regatta.utils import DataError
 
-SEPARATORS = (",", ";", "\t", "|", " ", ":", "^", "~")
+SEPARATORS = (",", ";", "\t", "|", " ", "^", "~")
 # A separator that often stands inside cells must do better than the usual ones.
-HANDICAP = {" ": 0.9, ":": 0.55, "^": 0.8, "~": 0.8}
+HANDICAP = {" ": 0.9, "^": 0.8, "~": 0.8}
 COMMENTS = ("#", "%", "//")
 SAMPLE_RECORDS = 400
 SAMPLE_TEXT = 1 << 17
@@ -131,19 +131,24 @@ def sniff(
         raise DataError(f"{name!r} holds no table.", "A CSV needs a header and some rows.")
     best = _best_reading(body, comment, wanted, complete)
     width = best.width
-    first = _table_start(best)
+    first = _table_start(best, start)
     records, record_lines = best.records[first:], best.lines[first:]
     if first:
         repairs.append(f"{record_lines[0]} lines before the table skipped")
     said = _expected_header(records[0], expected)
     names, header, why = _names(records, width, comment, lines, start, repairs, said)
-    data = records[1:] if header == "row" else records
+    header_rows = 0
+    if header == "row":
+        header_rows = _header_rows(records)
+        if header_rows > 1:
+            names = _merged_names(records[:header_rows], width, repairs)
+    data = records[header_rows:]
     width = max(width, len(names))
     if header == "row" and not data:
         if complete:
             raise DataError(f"{name!r} has a header and no rows.", "Add rows of data.", row=1)
         raise DataError(f"The first row of {name!r} is too long.", "Check the end of its lines.")
-    first_line = start + (record_lines[1] if header == "row" else record_lines[0])
+    first_line = start + record_lines[header_rows]
     seen = Counter(len(record) for record in data)
     evidence["delimiter"] = (
         f"{NAMES.get(best.delimiter, best.delimiter)!r} on {len(best.records)} sampled rows, "
@@ -236,7 +241,9 @@ def _comments(lines: list[str], start: int) -> tuple[str, int]:
         while at < len(lines) and (lines[at].startswith(mark) or not lines[at].strip()):
             at += 1
         commented = any(line.startswith(mark) for line in lines[start:at])
-        if commented and at < len(lines):
+        if commented and at == len(lines):
+            raise DataError("The file holds comment lines alone.", "Add a header and some rows.")
+        if commented:
             return mark, at
     return "", start
 
@@ -323,30 +330,54 @@ def _cell_sense(cell: str, delimiter: str) -> float:
     return 0.8 if _WORDS.match(cell) else 0.4
 
 
-def _table_start(reading: _Reading) -> int:
-    """The first record that belongs to the table: before it stand titles and notes."""
+def _table_start(reading: _Reading, offset: int) -> int:
+    """The first record that belongs to the table: before it stand titles and notes.
+
+    Raises
+    ------
+    DataError
+        If a record before the table is as full as one of it: a row of another width, no title.
+    """
     records, width = reading.records, reading.width
     if width < 2:
         return 0
-    widths = [len(record) for record in records]
     first = 0
-    while first < len(records) - 1 and widths[first] not in (width, width - 1):
+    while first < len(records) - 1 and len(records[first]) not in (width, width - 1):
         first += 1
-    if first and first < len(records) - 1 and widths[first] == width - 1 != widths[first + 1]:
-        # A title that happens to be one cell short, or a header without the name of row labels?
-        first += sum(1 for cell in records[first] if cell.strip()) < width - 1
-    if first > max(1, len(records) // 2):
-        return 0
-    typical = sorted(sum(1 for c in r if c.strip()) for r in records[first:])
-    usual = typical[len(typical) // 2]
-    while (
-        width > 2
-        and usual > 2
-        and first < len(records) - 1
-        and sum(1 for cell in records[first] if cell.strip()) <= 1
-    ):
+    if len(records[first]) < width and _stands_above(*_head(records, first + 1)):
         first += 1
+    while first < len(records) - 2 and _is_title(records, first, width):
+        first += 1
+    if first <= 10 and _stands_above(*_head(records, first)):
+        return first
+    for record, line in zip(records[:first], reading.lines, strict=False):
+        if _filled(record) > 1 and (len(record) > width or _filled(record) >= width):
+            raise DataError(
+                f"Line {offset + line + 1} has {len(record)} fields where {width} are expected.",
+                "Mend or remove that line; check its separators and quotes.",
+                row=offset + line + 1,
+            )
     return first
+
+
+def _head(records: list[list[str]], at: int) -> tuple[list[str], list[list[str]]]:
+    return (records[at], records[at + 1 :]) if at < len(records) else ([], [])
+
+
+def _filled(record: list[str]) -> int:
+    return sum(1 for cell in record if cell.strip())
+
+
+def _is_title(records: list[list[str]], at: int, width: int) -> bool:
+    """Whether a record holds one cell alone, and what follows is fuller or is a header."""
+    if _filled(records[at]) > 1:
+        return False
+    filled = sorted(_filled(record) for record in records[at:])
+    usual = filled[len(filled) // 2]
+    following = records[at + 1]
+    header_follows = _filled(following) == width and bool(_stands_above(*_head(records, at + 1)))
+    more = _filled(following) > 2 and not any(looks_numeric(c.strip()) for c in following)
+    return (width > 2 and (usual > 2 or more)) or header_follows
 
 
 def _names(
@@ -382,6 +413,56 @@ def _expected_header(first: list[str], expected: Sequence[str]) -> bool | None:
     return False if all(re.fullmatch(r"column_\d+", each) for each in expected) else None
 
 
+def _header_rows(records: list[list[str]]) -> int:
+    """How many rows the header has: rows of words above columns of numbers or dates."""
+    for rows in (3, 2):
+        below = records[rows:]
+        if len(below) < 3:
+            continue
+        upper = records[1:rows]
+        columns = [_column(below, index) for index in range(len(records[0]))]
+        kinds = [
+            index
+            for index, column in enumerate(columns)
+            if column and (all(map(_numberish, column)) or all(map(_is_date, column[:20])))
+        ]
+        if len(kinds) > 1 and all(_names_columns(row, kinds) for row in upper):
+            return rows
+    return 1
+
+
+def _names_columns(row: list[str], places: list[int]) -> bool:
+    """Whether a row holds words and no numbers where numbers stand below."""
+    cells = [row[place].strip() for place in places if place < len(row)]
+    words = sum(map(_is_word, cells))
+    filled = sum(not is_missing(cell) for cell in cells)
+    return words == filled and words >= max(2, 0.3 * len(places))
+
+
+def _merged_names(rows: list[list[str]], width: int, repairs: list[str]) -> tuple[str, ...]:
+    """Names from a header of several rows; a name above blanks spans them."""
+    repairs.append(f"the header has {len(rows)} rows: names put together")
+    parts: list[list[str]] = [[] for _ in range(width)]
+    for number, row in enumerate(rows):
+        last = ""
+        for index in range(width):
+            cell = row[index].strip() if index < len(row) else ""
+            last = cell or (last if number < len(rows) - 1 else "")
+            if last:
+                parts[index].append(last)
+    return tuple(_repaired([" ".join(each) for each in parts], repairs))
+
+
+def _is_word(cell: str) -> bool:
+    """Neither missing nor a number nor a date."""
+    return not (is_missing(cell) or _numberish(cell) or _is_date(cell))
+
+
+def _numberish(cell: str) -> bool:
+    """A number in any style, with a currency or percent sign, too."""
+    return looks_numeric(cell) or bool(re.fullmatch(r"[+-]?[$€£]? ?\d[\d.,' ]*[%€$£]?", cell))
+
+
 def _comment_names(line: str, comment: str, width: int) -> list[str] | None:
     text = line[len(comment) :].strip()
     for cut in (",", ";", "\t", "|", None):
@@ -414,8 +495,10 @@ def has_header(first: list[str], body: list[list[str]]) -> tuple[bool, str]:
     if not body:
         return not any(looks_numeric(cell.strip()) for cell in first), "only one row"
     cells = [cell.strip() for cell in first]
-    numbers = [cell for cell in cells if looks_numeric(cell)]
+    numbers = [cell for cell in cells if _numberish(cell)]
     if numbers:
+        if len(numbers) < len(cells) and _are_years(cells, body):
+            return True, "the numbers of the first row are years"
         if _counts_up(numbers) and not any(
             _counts_up([c.strip() for c in row if looks_numeric(c.strip())]) for row in body[:5]
         ):
@@ -423,16 +506,12 @@ def has_header(first: list[str], body: list[list[str]]) -> tuple[bool, str]:
         return False, f"the first row holds the number {numbers[0]}"
     if "?" in cells:
         return False, "the first row holds a missing value"
-    columns = [_column(body, index) for index in range(len(cells))]
-    for cell, column in zip(cells, columns, strict=True):
-        if not cell or is_missing(cell):
-            continue
-        if column and sum(map(looks_numeric, column)) > 0.5 * len(column):
-            return True, f"{cell!r} stands above numbers"
-        if column and _is_date(column[0]) and not _is_date(cell):
-            return True, f"{cell!r} stands above dates"
+    above = _stands_above(first, body)
+    if above:
+        return True, above
     if any(_is_date(cell) for cell in cells):
         return False, "the first row holds a date"
+    columns = [_column(body, index) for index in range(len(cells))]
     filled = [(cell, column) for cell, column in zip(cells, columns, strict=True) if column]
     again = sum(cell in column for cell, column in filled)
     if filled and again >= 0.5 * len(filled):
@@ -441,6 +520,32 @@ def has_header(first: list[str], body: list[list[str]]) -> tuple[bool, str]:
     if any(cell.lower() in words and len(cell) > 1 for cell in cells):
         return False, "the first row holds a word for true or false"
     return True, "the first row holds words that do not come again"
+
+
+def _stands_above(first: list[str], body: list[list[str]]) -> str:
+    """Why a row of words is a header: one of them stands above numbers or dates. Blank if not."""
+    cells = [cell.strip() for cell in first]
+    if any(map(_numberish, cells)):
+        return ""
+    for index, cell in enumerate(cells):
+        column = _column(body, index) if cell and not is_missing(cell) else []
+        if column and sum(map(_numberish, column)) > 0.5 * len(column):
+            return f"{cell!r} stands above numbers"
+        if column and _is_date(column[0]) and not _is_date(cell):
+            return f"{cell!r} stands above dates"
+    return ""
+
+
+def _are_years(cells: list[str], body: list[list[str]]) -> bool:
+    """Whether the numbers of a row are different years, above other numbers."""
+    places = [index for index, cell in enumerate(cells) if _numberish(cell)]
+    year = re.compile(r"(?:19|20)\d\d")
+    if len({cells[place] for place in places}) < max(2, len(places)):
+        return False
+    if not all(year.fullmatch(cells[place]) for place in places):
+        return False
+    below = [cell for place in places for cell in _column(body, place)]
+    return sum(bool(year.fullmatch(cell)) for cell in below) < 0.2 * max(len(below), 1)
 
 
 def _column(body: list[list[str]], index: int) -> list[str]:

@@ -36,6 +36,7 @@ from regatta.ingest.columns import (
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, sniff
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
+    LEGACY,
     FileIdentity,
     Source,
     guessed_encoding,
@@ -159,18 +160,11 @@ class _Import:
         self.told = 0.0
 
     def run(self) -> ParsedTable:
-        encoding: str | None = None
-        for _ in range(3):
-            try:
-                return self._run(encoding)
-            except _WrongEncoding:
-                # The start was UTF-8, some later part is not.
-                encoding = "cp1252" if encoding is None else "latin-1"
-            except DataError as error:
-                if encoding != "cp1252" or "CP1252" not in error.message:
-                    raise
-                encoding = "latin-1"
-        raise DataError(f"{self.path.name!r} has no known encoding.", "Save it as UTF-8.")
+        try:
+            return self._run(None)
+        except _WrongEncoding:
+            # The start was UTF-8, some later part is not.
+            return self._run(LEGACY)
 
     def _run(self, encoding: str | None) -> ParsedTable:
         source, head = open_source(self.path, encoding)

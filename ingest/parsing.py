@@ -188,7 +188,7 @@ class ChunkParser:
         descriptor = os.open(file, os.O_WRONLY)
         try:
             written = 0
-            view = memoryview(parsed.buffer)
+            view = memoryview(parsed.buffer)  # type: ignore[arg-type]
             while written < len(view):
                 written += os.pwrite(descriptor, view[written:], offset + written)
         finally:

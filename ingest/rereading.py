@@ -22,6 +22,7 @@ from regatta.ingest.columns import ColumnType, best_style, date_formats
 from regatta.ingest.dialect import Dialect, Sniffed, sniff
 from regatta.ingest.parsing import ChunkParser, RowFault
 from regatta.ingest.source import (
+    LEGACY,
     FileIdentity,
     Source,
     is_complete,
@@ -94,7 +95,7 @@ def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[Predictio
 def _opened(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
     source, head = open_source(path)
     if source.direct and not _is_utf8(source):
-        source, head = open_source(path, "cp1252")
+        source, head = open_source(path, LEGACY)
     sniffed = sniff(
         text_of(head),
         source.encoding,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
-import io
 import lzma
 import os
 import zipfile
@@ -58,6 +57,8 @@ NOT_TEXT = (
     (b"\x80\x04", "a Python pickle", "Regatta never loads one; write the table as CSV."),
     (b"\x80\x05", "a Python pickle", "Regatta never loads one; write the table as CSV."),
 )
+# What text is taken for that is not UTF-8: a superset of Latin-1's printable characters.
+LEGACY = "cp1252"
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<table")
 
 
@@ -264,22 +265,12 @@ def _find_encoding(raw: bytes, wanted: str | None, path: Path) -> tuple[str, int
         pass
     if raw.count(0):
         _refuse_binary(raw, path)
-    encoding = single_byte_encoding(raw)
-    return encoding, 0, [guessed_encoding(encoding)]
+    return LEGACY, 0, [guessed_encoding(LEGACY)]
 
 
 def guessed_encoding(encoding: str) -> str:
     """The repair that tells of a guess."""
     return f"not UTF-8: read as {encoding} (a guess: check accented letters)"
-
-
-def single_byte_encoding(raw: bytes) -> str:
-    """cp1252, unless there are bytes that it does not have."""
-    try:
-        raw.decode("cp1252")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "cp1252"
 
 
 def _utf16_without_mark(raw: bytes) -> str | None:
@@ -304,7 +295,8 @@ def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterato
             yield block[skip:]
             skip = 0
         return
-    decoder = codecs.getincrementaldecoder(source.encoding)("strict")
+    errors = "c1" if source.encoding == LEGACY else "strict"
+    decoder = codecs.getincrementaldecoder(source.encoding)(errors)
     done = 0
     try:
         for block in blocks:
@@ -317,6 +309,15 @@ def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterato
             f"{done + error.start}.",
             "Save it as UTF-8.",
         ) from None
+
+
+def _as_control(error: UnicodeError) -> tuple[str, int]:
+    """The five bytes that cp1252 leaves open become control characters, as browsers do it."""
+    assert isinstance(error, UnicodeDecodeError)
+    return chr(error.object[error.start]), error.start + 1
+
+
+codecs.register_error("c1", _as_control)
 
 
 def _refuse_known(raw: bytes, path: Path) -> None:
@@ -358,6 +359,3 @@ def text_of(head: bytes) -> str:
 def is_complete(head: bytes) -> bool:
     """Whether a head is the whole text."""
     return len(head) < HEAD_BYTES - 4
-
-
-__all__ = ["FileIdentity", "Source", "io", "open_source", "stream_text", "text_of", "unpacked"]
