@@ -28,14 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit_blas_threads()  # before anything imports NumPy
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(words)
-        sys.stdout.flush()
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader has gone (`regatta runs | head`): that is no failure, and not to be told
         # again when Python closes its streams.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return code
 
 
 def _run(words: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def inspect(chosen: argparse.Namespace) -> int:
     if chosen.json:
         output.print_json(report)
     else:
-        print(readable(report, path.name, shutil.get_terminal_size((100, 24)).columns))
+        print(readable(report, path.name, output.width_of_lines()))
     return 0
 
 
@@ -177,7 +176,7 @@ def readable(report: Mapping[str, Any], name: str, width: int) -> str:
             ]
         )
     table = output.table(rows, right=(2, 3)).splitlines()
-    lines += [output.shortened(line, max(width, 60)) for line in table]
+    lines += [output.shortened(line, width) for line in table]
     lines += _notes("Repaired", report.get("repairs") or [])
     lines += _notes("To know", report.get("warnings") or [])
     lines += _notes("Set aside", [_reject(each) for each in report.get("rejected") or []])

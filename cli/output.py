@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -92,6 +93,11 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def width_of_lines() -> int:
+    """How wide a line of a table may be: as the terminal is; what is piped is not cut."""
+    return max(shutil.get_terminal_size().columns, 60) if sys.stdout.isatty() else 1000
 
 
 def number(value: float | None, digits: int = 4) -> str:

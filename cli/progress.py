@@ -8,7 +8,8 @@ import time
 from typing import Any, Protocol
 
 _STAGES = {"import": "Reading", "prepare": "Preparing", "train": "Training"}
-_BAR_WIDTH = 24
+_BAR_WIDTHS = (6, 24)  # at least, at most
+_LEAST_IMPORTANT = ("R²", "epoch", "loss")
 _REDRAW_SECONDS = 0.1
 _line_is_drawn = False
 
@@ -57,35 +58,49 @@ class ProgressBar:
         if not self._shown or (now < self._next and progress.stage == self._stage):
             return
         self._stage, self._next = progress.stage, now + _REDRAW_SECONDS
+        # A line as wide as the terminal would wrap on some and leave its rest behind.
         width = shutil.get_terminal_size().columns - 1
-        draw_line(render(progress, unicode=_speaks_unicode(self._stream))[:width], self._stream)
+        draw_line(render(progress, width, unicode=_speaks_unicode(self._stream)), self._stream)
 
 
-def render(progress: Progress, *, unicode: bool = True) -> str:
-    """One line: stage, bar, and what is known of epoch, loss, score, speed and time left."""
+def render(progress: Progress, width: int, *, unicode: bool = True) -> str:
+    """One line of at most ``width`` characters: stage, bar, and what is known of epoch, loss,
+    score, speed and time left. In a narrow terminal the bar gives way first, then the facts."""
+    fraction = min(max(progress.fraction, 0.0), 1.0)
+    stage, share = f"{_STAGES.get(progress.stage, progress.stage):9}", f"{fraction:4.0%}"
+    facts = _facts(progress, unicode)
+    least, most = _BAR_WIDTHS
+
+    def room() -> int:
+        return width - len("  ".join([stage, "", share, *facts]))
+
+    for word in _LEAST_IMPORTANT:
+        if room() < least:
+            facts = [fact for fact in facts if not fact.startswith(word)]
+    bar_width = min(max(room(), least), most)
+    full, empty = ("█", "░") if unicode else ("#", ".")
+    done = int(fraction * bar_width)
+    bar = full * done + empty * (bar_width - done)
+    return "  ".join([stage, bar, share, *facts])[:width].rstrip()
+
+
+def _facts(progress: Progress, unicode: bool) -> list[str]:
     from regatta.cli import output
 
-    full, empty = ("█", "░") if unicode else ("#", ".")
-    fraction = min(max(progress.fraction, 0.0), 1.0)
-    done = int(fraction * _BAR_WIDTH)
-    parts = [
-        f"{_STAGES.get(progress.stage, progress.stage):9}",
-        full * done + empty * (_BAR_WIDTH - done),
-        f"{fraction:4.0%}",
-    ]
     if progress.stage != "train":
-        return "  ".join([*parts, output.shortened(progress.message, 60)]).rstrip()
+        return [output.shortened(progress.message, 60)] if progress.message else []
+    facts = []
     if progress.epochs:
-        parts.append(f"epoch {progress.epoch:,.0f}/{progress.epochs:,}")
+        facts.append(f"epoch {progress.epoch:,.0f}/{progress.epochs:,}")
     if progress.loss is not None:
-        parts.append(f"loss {output.number(progress.loss)}")
-    if progress.validation_r2 is not None:
-        parts.append(f"R² {progress.validation_r2:.3f}" if unicode else "")
+        facts.append(f"loss {output.number(progress.loss)}")
+    if progress.validation_r2 is not None and unicode:
+        facts.append(f"R² {progress.validation_r2:.3f}")
     if progress.rows_per_second is not None:
-        parts.append(f"{output.rate(progress.rows_per_second)} rows/s")
+        facts.append(f"{output.rate(progress.rows_per_second)} rows/s")
     if progress.eta_seconds is not None:
-        parts.append(f"ETA {clock(progress.eta_seconds)}")
-    return "  ".join(part for part in parts if part)
+        facts.append(f"ETA {clock(progress.eta_seconds)}")
+    return facts
 
 
 def clock(seconds: float) -> str:

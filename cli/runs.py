@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,8 +35,7 @@ def list_runs(chosen: argparse.Namespace) -> int:
         print("No run yet. `regatta train FILE --target NAME` makes one.")
         return 0
     shown = runs[: chosen.limit] if chosen.limit else runs
-    width = shutil.get_terminal_size((110, 24)).columns
-    print(_listing(shown, width))
+    print(_listing(shown, output.width_of_lines()))
     if len(shown) < len(runs):
         print(f"({len(runs) - len(shown):,} older ones: `regatta runs list -n 0` lists all)")
     return 0
@@ -206,7 +204,7 @@ def _listing(runs: list[RunRecord], width: int) -> str:
     if not any(run.name for run in runs):
         rows = [row[:-1] for row in rows]
     lines = output.table(rows, right=(4, 6)).splitlines()
-    return "\n".join(output.shortened(line, max(width, 60)) for line in lines)
+    return "\n".join(output.shortened(line, width) for line in lines)
 
 
 def _state(run: RunRecord) -> str:

@@ -132,14 +132,24 @@ def test_tracebacks_are_for_debugging(
 
 
 def test_the_bar_shows_stage_epoch_loss_score_speed_and_time_left() -> None:
-    line = progress.render(Far())
+    line = progress.render(Far(), 120)
     assert line == (
         "Training   ████████████░░░░░░░░░░░░   50%  epoch 31/50  loss 4,200,000,000  R² 0.641  "
         "12.3M rows/s  ETA 1:12"
     )
-    assert progress.render(Far(), unicode=False).isascii()
-    reading = progress.render(Far(stage="import", fraction=2.0, message="row 5"))
+    assert progress.render(Far(), 120, unicode=False).isascii()
+    reading = progress.render(Far(stage="import", fraction=2.0, message="row 5"), 80)
     assert reading.startswith("Reading") and "100%  row 5" in reading and "loss" not in reading
+
+
+@given(st.integers(10, 200), st.floats(0, 1), st.floats(0, 1e12))
+def test_the_bar_fits_and_speed_and_time_left_stay_longest(
+    width: int, fraction: float, loss: float
+) -> None:
+    line = progress.render(Far(fraction=fraction, loss=loss), width)
+    assert len(line) <= width
+    if width >= 50:
+        assert "12.3M rows/s  ETA 1:12" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
