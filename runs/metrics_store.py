@@ -9,7 +9,7 @@ last looked. Readers never hold the writer up, and a reader that comes late sees
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,6 @@ class MetricsWriter:
     def add(self, table: str, **values: Any) -> None:
         """Gather one row. Columns that are not given are NULL."""
         self._pending[table].append(tuple(values.get(name) for name in column_names(table)))
-
-    def add_rows(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Gather rows whose values stand in the order of `column_names`."""
-        self._pending[table].extend(tuple(row) for row in rows)
 
     def flush(self) -> None:
         """Write what was gathered."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from regatta.metrics import Clock, MachineSampler, ProcessSampler, Throughput
 from regatta.parameter_server.worker_pool import WorkerSample
 from regatta.runs.metrics_store import MetricsWriter
+from regatta.solvers.training import Evaluation, Training
 
 FIRST_POINTS = 100
 GROWTH = 1.01
@@ -50,39 +51,42 @@ class Recorder:
         """Whether step ``step`` deserves a point, at ``now`` (``time.perf_counter``)."""
         return step >= self._next_step or now >= self._next_time
 
-    def point(
-        self,
-        step: int,
-        now: float,
-        *,
-        epoch: float,
-        rows: int,
-        loss: float,
-        objective: float,
-        learning_rate: float,
-        gradient_norm: float,
-        bytes_published: int,
-        bytes_gathered: int,
-    ) -> None:
+    def point(self, training: Training, now: float) -> None:
         """Record the step just done."""
-        seconds = self._clock.seconds
-        rate = self._throughput.update(seconds, rows)
-        values = (
-            step,
-            epoch,
-            seconds,
-            rows,
-            loss,
-            objective,
-            learning_rate,
-            gradient_norm,
-            rate,
-            bytes_published,
-            bytes_gathered,
+        seconds, step = self._clock.seconds, training.step
+        self._writer.add(
+            "points",
+            step=step,
+            epoch=training.epoch,
+            seconds=seconds,
+            rows=training.rows,
+            loss=training.loss,
+            objective=training.objective,
+            learning_rate=training.solver.rate,
+            gradient_norm=training.solver.gradient_norm,
+            rows_per_second=self._throughput.update(seconds, training.rows),
+            bytes_published=training.bytes_published,
+            bytes_gathered=training.bytes_gathered,
         )
-        self._writer.add_rows("points", [values])
         self._next_step = step + 1 if step < FIRST_POINTS else int(step * GROWTH) + 1
         self._next_time = now + POINT_SECONDS
+
+    def evaluation(self, training: Training, found: Evaluation) -> None:
+        """Record scores over all rows."""
+        self._writer.add(
+            "evaluations",
+            step=training.step,
+            epoch=training.epoch,
+            seconds=self._clock.seconds,
+            train_loss=found.train_loss,
+            train_objective=found.train_objective,
+            validation_loss=found.validation_loss,
+            **{
+                f"{part}_{name}": value
+                for part, scores in found.scores.items()
+                for name, value in scores.items()
+            },
+        )
 
     def event(self, step: int, kind: str, message: str, rank: int | None = None) -> None:
         """Record something that happened."""

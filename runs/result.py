@@ -6,95 +6,77 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from regatta.configuration import TrainingConfig
 from regatta.data_pipeline import PreparedData
 from regatta.fitted_model import FittedModel
 from regatta.ingest.table import ParsedTable
-from regatta.solvers.base import Solver
+from regatta.runs.directory import RunDirectory
 from regatta.solvers.choose import Settings
+from regatta.solvers.training import ScoresByPart, Training, parameters_in_units
+from regatta.utils import write_json
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What is known when the last step is done. Seconds of training exclude pauses."""
+class Seconds:
+    """How long a run took. Training leaves pauses and earlier attempts' lost work out."""
 
-    run_id: str
-    rows_processed: int
-    base_rate: float | None
-    n_workers: int
-    import_seconds: float
-    train_seconds: float
-    total_seconds: float
-    scores: dict[str, dict[str, float | None]]
+    importing: float
+    training: float
+    total: float
 
 
-def fitted_model(
-    run_id: str,
+def write_results(
+    directory: RunDirectory,
     config: TrainingConfig,
     table: ParsedTable,
     prepared: PreparedData,
-    parameters: NDArray[np.float64],
-    scores: dict[str, dict[str, float | None]],
-) -> FittedModel:
-    """The model of ``parameters`` (n_features + 1,), which are in units of the target's
-    deviation."""
-    scale = prepared.target_scale
-    return FittedModel(
+    settings: Settings,
+    training: Training,
+    *,
+    n_workers: int,
+    scores: ScoresByPart,
+    seconds: Seconds,
+) -> dict[str, Any]:
+    """Write ``model.json`` and ``result.json``; returns the latter's content."""
+    weights, intercept = parameters_in_units(prepared, training.solver.parameters)
+    model = FittedModel(
         preprocessing=prepared.preprocessing,
-        weights=parameters[:-1] * scale,
-        intercept=float(parameters[-1] * scale + prepared.target_mean),
+        weights=weights,
+        intercept=intercept,
         model=config.model,
         alpha=config.alpha,
         l1_ratio=config.l1_ratio,
-        run_id=run_id,
+        run_id=directory.run_id,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         dialect=table.dialect.to_json(),
         rows_train=prepared.rows_train,
         metrics=scores,
     )
-
-
-def result_object(
-    outcome: Outcome,
-    config: TrainingConfig,
-    prepared: PreparedData,
-    settings: Settings,
-    solver: Solver,
-    model: FittedModel,
-) -> dict[str, Any]:
-    """The result of a finished run, without the place of its model."""
-    seconds = outcome.train_seconds
-    return {
-        "run_id": outcome.run_id,
+    model.save(directory.model)
+    spent = seconds.training
+    result = {
+        "run_id": directory.run_id,
         "state": "finished",
         "model": config.model,
         "solver": settings.solver,
         "alpha": config.alpha,
         "l1_ratio": config.l1_ratio,
-        "workers": outcome.n_workers,
+        "workers": n_workers,
         "shards": prepared.shards,
         "rows": prepared.rows,
         "rows_train": prepared.rows_train,
         "rows_validation": prepared.rows_validation,
         "features": prepared.features,
-        "epochs": solver.epoch,
-        "steps": solver.step_count,
         "batch_size": settings.batch_size,
-        "learning_rate": outcome.base_rate,
-        "converged": solver.converged,
-        "validation_used_to_stop": config.patience is not None,
-        "seconds": {
-            "import": outcome.import_seconds,
-            "train": seconds,
-            "total": outcome.total_seconds,
-        },
-        "rows_per_second": outcome.rows_processed / seconds if seconds else 0.0,
-        "metrics": outcome.scores,
+        **training.report(),
+        "seconds": {"import": seconds.importing, "train": spent, "total": seconds.total},
+        "rows_per_second": training.rows / spent if spent else 0.0,
+        "metrics": scores,
         "coefficients": model.coefficients(),
         "intercept": model.original_intercept,
         "weights_sha256": model.weights_sha256,
+        "model_path": str(directory.model),
         "warnings": prepared.warnings,
     }
+    write_json(directory.result, result)
+    return result

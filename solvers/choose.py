@@ -41,6 +41,12 @@ class Settings:
     def solver(self) -> str:
         return Fista.name if self.full_batch else MiniBatchSGD.name
 
+    def describe(self, config: TrainingConfig, n_workers: int) -> str:
+        """What is about to happen, in a line."""
+        batch = "all rows a step" if self.full_batch else f"{self.batch_size:,} rows a step"
+        crew = {0: "in one process", 1: "1 worker"}.get(n_workers, f"{n_workers} workers")
+        return f"{config.model}, {self.solver}, {batch}, {crew}."
+
 
 def resolve(config: TrainingConfig, train_offsets: tuple[int, ...]) -> Settings:
     """The batch size and epochs of a run over the rows of ``train_offsets``."""

@@ -58,6 +58,11 @@ class Patience:
             self.best, self.best_step, self.waited = validation_loss, step, 0
         else:
             self.waited += 1
+        return self.is_exhausted
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether it has ended."""
         return self.epochs is not None and self.waited >= self.epochs
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,278 @@
+"""One training: a solver on a problem, how well it does, when it stops, and its checkpoints.
+
+Knows nothing of runs, files or people: the coordinator drives it step by step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regatta import models
+from regatta.configuration import TrainingConfig
+from regatta.data_pipeline import PreparedData
+from regatta.metrics import Scores
+from regatta.parameter_server.checkpoints import Checkpoint
+from regatta.parameter_server.protocol import SLOT_EXTRAS
+from regatta.parameter_server.worker_pool import DataSource, Pool
+from regatta.solvers import choose
+from regatta.solvers.base import Solver
+from regatta.solvers.problem import Problem
+from regatta.solvers.stopping import Patience
+from regatta.utils import DivergenceError, fingerprint
+
+# A loss this many times the first one is on its way to infinity.
+DIVERGED_FOLD = 1e6
+# Settings that do not change the weights, and so may differ when a run is resumed.
+FREE_SETTINGS = ("workers", "name", "path")
+
+ScoresByPart = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over all rows, in the target's own units. Losses are halved mean squares."""
+
+    train_loss: float
+    train_objective: float
+    validation_loss: float
+    scores: ScoresByPart
+
+
+class Training:
+    """The solver of a run with everything that decides its outcome.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    prepared : PreparedData
+    settings : choose.Settings
+    pool : Pool
+    saved : Checkpoint, optional
+        Where an earlier attempt left off.
+
+    Attributes
+    ----------
+    solver : Solver
+    rows : int
+        Training rows processed so far.
+    base_rate : float
+        The learning rate at the start.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        prepared: PreparedData,
+        settings: choose.Settings,
+        pool: Pool,
+        saved: Checkpoint | None = None,
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._scale = prepared.target_scale
+        self._identity = identity(prepared, config)
+        self.problem = _problem(config, prepared, pool)
+        self.patience = Patience(config.patience)
+        self.rows = 0
+        self._loss_limit = math.nan
+        nothing = np.zeros(prepared.features + 1)
+        self._best = nothing.copy()
+        self._train_squares = self.problem.training_scores(nothing).residual_variation
+        self._validation_squares = self.problem.validation_scores(nothing).residual_variation
+        rate = None if saved is None else saved.state["base_rate"]
+        self.solver: Solver = choose.make(config, settings, self.problem, rate=rate)
+        self.base_rate: float = self.solver.rate
+        if saved is not None:
+            self._restore(saved)
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.solver.step_count
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with the share of the present one."""
+        return self.solver.step_count / self.solver.steps_per_epoch
+
+    @property
+    def share(self) -> float:
+        """Steps taken, as a share of the steps at most."""
+        return min(1.0, self.solver.step_count / self.solver.total_steps)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the last batch, in the target's units squared."""
+        return self._scale**2 * self.problem.loss
+
+    @property
+    def objective(self) -> float:
+        """Loss and penalty, in the target's units squared."""
+        return self._scale**2 * self.solver.objective(self.problem.loss)
+
+    @property
+    def bytes_published(self) -> int:
+        """Bytes of parameters written for the workers so far."""
+        return 8 * len(self.solver.parameters) * self.solver.step_count
+
+    @property
+    def bytes_gathered(self) -> int:
+        """Bytes of partial sums read from the slots so far."""
+        plan, full = self._settings.plan, self._settings.full_batch
+        slots = plan.n_shards if full else plan.parts
+        return 8 * slots * (len(self.solver.parameters) + SLOT_EXTRAS) * self.solver.step_count
+
+    def take_step(self) -> bool:
+        """One step; whether it ended an epoch.
+
+        Raises
+        ------
+        DivergenceError
+            The loss is not finite, or has grown a millionfold.
+        """
+        ended = self.solver.step()
+        self.rows += self.problem.rows
+        if not self.problem.loss <= self._loss_limit:
+            self._check_divergence()
+        if ended and self.patience.epochs is not None:
+            self._look_at_validation()
+        return ended
+
+    def evaluate(self) -> Evaluation:
+        """Scores of all rows at the present parameters."""
+        parameters, unit = self.solver.parameters, self._scale**2
+        train = self.problem.training_scores(parameters)
+        validation = self.problem.validation_scores(parameters)
+        return Evaluation(
+            train_loss=unit * train.loss,
+            train_objective=unit * self.solver.objective(train.loss),
+            validation_loss=unit * validation.loss,
+            scores={
+                "train": self._in_units(train, self._train_squares),
+                "validation": self._in_units(validation, self._validation_squares),
+            },
+        )
+
+    def conclude(self) -> str:
+        """Take the parameters that the rules choose; why the training ended."""
+        patience, solver = self.patience, self.solver
+        if patience.best is not None:
+            np.copyto(solver.parameters, self._best)
+        if patience.is_exhausted:
+            return (
+                f"Stopped: no better validation loss for {patience.epochs} epochs. "
+                f"The model is that of step {patience.best_step:,}."
+            )
+        if solver.converged:
+            return f"Converged: the objective moves by less than {self._config.tol:g} an epoch."
+        if self._config.epochs is not None:
+            return f"All {solver.epoch:,} epochs are done."
+        return f"{solver.epoch:,} epochs are done and the objective still moves; more may help."
+
+    def report(self) -> dict[str, Any]:
+        """How the steps went, for a run's result."""
+        solver, patience = self.solver, self.patience
+        return {
+            "epochs": solver.epoch,
+            "steps": solver.step_count,
+            "learning_rate": self.base_rate,
+            "converged": solver.converged and not patience.is_exhausted,
+            "validation_used_to_stop": patience.epochs is not None,
+        }
+
+    def checkpoint(self, seconds: float) -> Checkpoint:
+        """The present state, after ``seconds`` of training."""
+        limit = self._loss_limit
+        state = {
+            "solver": self.solver.state(),
+            "rows": self.rows,
+            "base_rate": self.base_rate,
+            "loss_limit": None if math.isnan(limit) else limit,
+            "patience": self.patience.state(),
+            "seconds": seconds,
+        }
+        arrays = self.solver.arrays()
+        if self.patience.epochs is not None:
+            arrays["best_validation"] = self._best
+        return Checkpoint(self._identity, self.step, state, arrays)
+
+    def _restore(self, saved: Checkpoint) -> None:
+        state = saved.state
+        self.solver.restore(state["solver"], saved.arrays)
+        self.rows = state["rows"]
+        self.base_rate = state["base_rate"]
+        limit = state["loss_limit"]
+        self._loss_limit = math.nan if limit is None else limit
+        self.patience.restore(state["patience"])
+        if "best_validation" in saved.arrays:
+            np.copyto(self._best, saved.arrays["best_validation"])
+
+    def _check_divergence(self) -> None:
+        """Called when the loss is above its limit, not finite, or has no limit yet."""
+        loss = self.problem.loss
+        if math.isnan(self._loss_limit) and math.isfinite(loss):
+            self._loss_limit = DIVERGED_FOLD * max(loss, 1.0)
+            return
+        safe = choose.safe_rate(self._config, self._settings, self.problem)
+        suggested = float(f"{min(safe, self.solver.rate / 10):.1g}")
+        raise DivergenceError(
+            f"Training diverged at step {self.step:,}: the loss is {loss:.3g} times the target's "
+            f"variance, with a learning rate of {self.solver.rate:.3g}.",
+            f"Try --learning-rate {suggested:g}, or leave it out: Regatta then derives one.",
+        )
+
+    def _look_at_validation(self) -> None:
+        scores = self.problem.validation_scores(self.solver.parameters)
+        if self.patience.exhausted(self.step, scores.loss):
+            self.solver.converged = True
+        if self.patience.best_step == self.step:
+            np.copyto(self._best, self.solver.parameters)
+
+    def _in_units(self, scores: Scores, total_squares: float) -> dict[str, float | None]:
+        return scores.in_units(self._scale, total_squares)
+
+
+def source_of(prepared: PreparedData) -> DataSource:
+    """The prepared rows as a pool takes them."""
+    return DataSource(
+        prepared.directory,
+        prepared.dtype,
+        prepared.rows_train,
+        prepared.rows_validation,
+        prepared.features,
+        prepared.shards,
+    )
+
+
+def identity(prepared: PreparedData, config: TrainingConfig) -> str:
+    """A fingerprint of everything that decides the weights: rows and settings."""
+    settings = {k: v for k, v in config.to_json().items() if k not in FREE_SETTINGS}
+    return fingerprint({"data": prepared.key, "settings": settings})
+
+
+def parameters_in_units(
+    prepared: PreparedData, parameters: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Weights (n_features,) of standardised features, and intercept, in the target's units."""
+    scale, mean = prepared.target_scale, prepared.target_mean
+    return parameters[:-1] * scale, float(parameters[-1] * scale + mean)
+
+
+def _problem(config: TrainingConfig, prepared: PreparedData, pool: Pool) -> Problem:
+    objective = models.get(config.model)
+    penalty = objective.penalty(config.alpha, config.l1_ratio, prepared.rows_train)
+    return Problem(
+        pool=pool,
+        objective=objective,
+        # Rows hold y / s: the data term shrinks by s², ‖w‖₁ by s, ‖w‖² by s².
+        penalty=models.Penalty(penalty.l1 / prepared.target_scale, penalty.l2),
+        train_offsets=tuple(prepared.train_offsets),
+        validation_offsets=tuple(prepared.validation_offsets),
+        n_features=prepared.features,
+        max_row_norm2=prepared.max_row_norm2,
+    )
