@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     limit_blas_threads()  # before anything imports NumPy
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["bench"]:
+        words.insert(1, "--")  # all that follows is for the benchmark, options too
     try:
         try:
             return _run(words)

@@ -36,7 +36,7 @@ def can_open_browser() -> bool:
 def bench(chosen: argparse.Namespace) -> int:
     """``regatta bench [NAME] [options]``: run a script of ``benchmarks/``."""
     scripts = benchmarks()
-    words = list(chosen.words)
+    words = [word for word in chosen.words if word != "--"]
     first = words.pop(0) if words and not words[0].startswith("-") else ""
     name = first or (DEFAULT_BENCHMARK if DEFAULT_BENCHMARK in scripts else next(iter(scripts)))
     if name not in scripts:

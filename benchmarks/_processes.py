@@ -1,0 +1,121 @@
+"""Contenders as child processes, and the memory that a tree of processes holds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+SAMPLE_SECONDS = 0.02
+
+
+class ContenderProcess:
+    """A contender that waits for orders."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        command = [sys.executable, "-P", "-m", "regatta.benchmarks._contenders", name, str(folder)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._read()
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Send an order and wait for its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def peak_bytes(self, **order: Any) -> int:
+        """The most memory that its processes held during an order."""
+        with peak_of(self._process.pid) as peak:
+            self.ask(**order)
+        return peak[0]
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"The contender {self.name} ended: {self._process.wait()}.")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def __enter__(self) -> ContenderProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def peak_of(pid: int) -> Iterator[list[int]]:
+    """Sample the anonymous and shared memory of a process and its descendants; the list's one
+    number is the most that was seen."""
+    peak, done = [memory_of_tree(pid)], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            peak[0] = max(peak[0], memory_of_tree(pid))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def memory_of_tree(pid: int) -> int:
+    """Bytes of RssAnon and RssShmem of a process and its descendants, without mapped files."""
+    try:
+        members = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0
+    return sum(_memory(member.pid) for member in members)
+
+
+def _memory(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return 1024 * sum(int(fields.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem"))
+
+
+def run_measured(code: str, *words: str, home: Path) -> tuple[dict[str, Any], int]:
+    """Run Python code that prints JSON, in a process of its own; its answer and peak memory."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"REGATTA_HOME": str(home)},
+    )
+    with peak_of(process.pid) as peak:
+        text, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"A measured process ended with {process.returncode}.")
+    answer: dict[str, Any] = json.loads(text)
+    return answer, peak[0]

@@ -1,0 +1,247 @@
+"""What was measured, as Markdown and as a picture."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from regatta.benchmarks.compare import Results
+
+NAMES = {
+    "regatta-0": "Regatta, in process",
+    "regatta-1": "Regatta, 1 worker",
+    "regatta-2": "Regatta, 2 workers",
+    "sklearn": "scikit-learn SGDRegressor",
+    "torch": "PyTorch DDP on gloo, 2 processes",
+}
+COLOURS = {"regatta": "#155AFA", "sklearn": "#DC7C00", "torch": "#47A48B"}
+PACKAGES = ("numpy", "scikit-learn", "torch", "pandas", "pyarrow", "polars")
+PICTURE = Path("images") / "benchmarks.svg"
+
+HEAD = """\
+# Benchmarks
+
+Written by `make bench`. {rows:,} generated rows of 30 correlated features, float32, standardised;
+one thread a process; {turns} turns, in each of which every contender is measured once. Figures are
+medians with the smallest and the largest; a ratio is taken within a turn, then its median. On a
+busy machine speeds vary by a third from minute to minute, ratios much less.
+
+{machine}
+"""
+RATES = """\
+## Rows a second
+
+Synchronous mini-batch SGD with the same update for all but `SGDRegressor`, which takes one row a
+step and is measured over an epoch. PyTorch takes slices of tensors, without a DataLoader. Million
+rows a second:
+"""
+TIMES = """\
+## Time to a relative gap of 1e-4
+
+Seconds of training until (loss − optimum) / optimum is below 1e-4, from zero weights, with one
+learning rate and one cosine schedule for all; `SGDRegressor` with its own defaults and averaged
+weights. Looking at the gap is not timed.
+"""
+MEMORY = """\
+## Memory
+
+The most that all processes of a contender hold while they train at batch 8,192: anonymous and
+shared memory (`RssAnon` + `RssShmem`); mapped files do not count. PyTorch holds the rows as
+tensors, the others read them from a mapped file.
+"""
+READING = """\
+## Reading CSV
+
+{megabytes:.0f} MB of numbers into columns, each reader in a process of its own. Regatta leaves
+typed, checked columns on disk and reads the file once; the others leave a table in memory.
+"""
+WHOLE = """\
+## Whole runs
+
+`regatta train` on that file, from the CSV to the written model, 40 epochs, 2 workers, with metrics,
+checkpoints and evaluations. The second run finds the columns that the first one read.
+"""
+
+
+def write(results: Results, folder: Path) -> None:
+    """``benchmarks.md`` in ``folder``, and the picture beside it."""
+    (folder / PICTURE).parent.mkdir(parents=True, exist_ok=True)
+    (folder / PICTURE).write_text(picture(results), encoding="utf-8")
+    shown = f"![Rows a second, on a logarithmic axis]({PICTURE.as_posix()})\n"
+    (folder / "benchmarks.md").write_text(markdown(results, shown), encoding="utf-8")
+
+
+def markdown(results: Results, shown: str = "") -> str:
+    parts = [HEAD.format(rows=results.n_rows, turns=results.turns, machine=machine())]
+    parts += [RATES, contender_table(results, "rates", 1e-6), shown, rate_ratios(results)]
+    parts += [TIMES, contender_table(results, "times", 1.0), time_ratios(results)]
+    parts += [MEMORY, memory_table(results)]
+    if results.read_speed:
+        parts += [READING.format(megabytes=results.csv_bytes / 1e6), reading_table(results)]
+    if results.whole_runs:
+        parts += [WHOLE, whole_table(results)]
+    return "\n".join(part for part in parts if part)
+
+
+def contender_table(results: Results, table: str, unit: float) -> str:
+    values = getattr(results, table)
+    batches = sorted({batch for _, batch in values})
+    rows = [
+        [NAMES[name], *(spread(values.get((name, batch)), unit) for batch in batches)]
+        for name in NAMES
+        if any(key[0] == name for key in values)
+    ]
+    return as_table(["", *(f"batch {batch:,}" for batch in batches)], rows)
+
+
+def rate_ratios(results: Results) -> str:
+    two, lines = "regatta-2", []
+    for batch in (1024, 8192):
+        best = fastest(results, batch)
+        for peer in ("torch", "sklearn"):
+            under = (peer, 1024 if peer == "sklearn" else batch)
+            lines += ratio_line(results, (two, batch), under, batch)
+            if best != two:
+                lines += ratio_line(results, (best, batch), under, batch)
+    lines += ratio_line(results, (two, 65_536), ("regatta-1", 65_536), 65_536)
+    return "\n".join(lines) + "\n"
+
+
+def fastest(results: Results, batch: int) -> str:
+    medians = {
+        name: statistics.median(values)
+        for (name, size), values in results.rates.items()
+        if size == batch and name.startswith("regatta")
+    }
+    return max(medians, key=lambda name: medians[name])
+
+
+def ratio_line(
+    results: Results, over: tuple[str, int], under: tuple[str, int], batch: int
+) -> list[str]:
+    ratio = results.ratio("rates", over, under)
+    if ratio is None:
+        return []
+    return [f"- batch {batch:,}: {NAMES[over[0]]} is {ratio:.1f} times {NAMES[under[0]]}"]
+
+
+def time_ratios(results: Results) -> str:
+    lines = []
+    for batch in (1024, 8192):
+        under = ("regatta-2", batch)
+        for peer in ("torch", "sklearn"):
+            over = (peer, 1024 if peer == "sklearn" else batch)
+            complete = {len(results.times.get(key, ())) for key in (over, under)}
+            ratio = results.ratio("times", over, under) if complete == {results.turns} else None
+            if ratio is not None:
+                lines.append(
+                    f"- batch {batch:,}: {NAMES[peer]} takes {ratio:.1f} times as long as "
+                    f"{NAMES['regatta-2']}"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def memory_table(results: Results) -> str:
+    rows = [[NAMES[name], f"{size / 1e6:.0f}"] for name, size in results.memory.items()]
+    return as_table(["", "MB"], rows)
+
+
+def reading_table(results: Results) -> str:
+    rows = [
+        [name, spread(values, 1e-6, 0), f"{results.read_memory[name] / 1e6:.0f}"]
+        for name, values in results.read_speed.items()
+    ]
+    return as_table(["", "MB/s", "peak MB"], rows)
+
+
+def whole_table(results: Results) -> str:
+    rows = [
+        [
+            f"{batch:,}",
+            f"{run['rows_per_second'] / 1e6:.1f}",
+            *(f"{run['seconds'][part]:.1f}" for part in ("import", "train", "total")),
+            f"{run['memory'] / 1e6:.0f}",
+        ]
+        for batch, run in results.whole_runs.items()
+    ]
+    head = ["batch", "million rows/s", "import s", "training s", "total s", "peak MB"]
+    return as_table(head, rows)
+
+
+def as_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def spread(values: Sequence[float] | None, unit: float, digits: int | None = None) -> str:
+    """``median (smallest–largest)`` in a unit."""
+    if not values:
+        return ""
+
+    def shown(value: float) -> str:
+        value *= unit
+        places = max(0, 2 - math.floor(math.log10(value))) if digits is None else digits
+        return f"{value:.{min(places, 3)}f}"
+
+    return f"{shown(statistics.median(values))} ({shown(min(values))}–{shown(max(values))})"
+
+
+def machine() -> str:
+    """Processor, cores, memory and versions; no names of people or places."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text().splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory().total / 2**30
+    versions = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"{model}, {cores} cores, {memory:.0f} GB; {platform.system()}; {', '.join(versions)}."
+
+
+def picture(results: Results) -> str:
+    """Bars of rows a second on a logarithmic axis, grouped by batch."""
+    bars: list[tuple[str, float | None, str]] = []
+    for batch in sorted({batch for _, batch in results.rates}):
+        bars.append((f"batch {batch:,}", None, ""))
+        for name, label in NAMES.items():
+            if (name, batch) in results.rates:
+                colour = COLOURS[name.split("-")[0]]
+                bars.append((label, statistics.median(results.rates[name, batch]), colour))
+    low = 10 ** math.floor(math.log10(min(value for _, value, _ in bars if value)))
+    high = max(value for _, value, _ in bars if value)
+    height = 24 * len(bars) + 16
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" '
+        'font-family="sans-serif" font-size="13">',
+        f'<rect width="760" height="{height}" fill="#ffffff"/>',
+    ]
+    for position, (label, value, colour) in enumerate(bars):
+        y = 24 * position + 22
+        if value is None:
+            lines.append(f'<text x="12" y="{y}" font-weight="bold">{escape(label)}</text>')
+            continue
+        width = 360 * math.log(value / low) / math.log(high / low)
+        lines.append(f'<text x="250" y="{y}" text-anchor="end">{escape(label)}</text>')
+        lines.append(
+            f'<rect x="258" y="{y - 13}" width="{width:.0f}" height="17" fill="{colour}"/>'
+        )
+        shown = f"{value / 1e6:.3g} M rows/s"
+        lines.append(f'<text x="{264 + width:.0f}" y="{y}">{shown}</text>')
+    return "\n".join([*lines, "</svg>", ""])

@@ -1,0 +1,196 @@
+"""Regatta beside scikit-learn and PyTorch: rows/s, time to the optimum, memory, reading CSV.
+
+    regatta bench            about four minutes; writes docs/benchmarks.md and its picture
+    regatta bench --quick    half a minute, prints only
+
+Contenders are processes that sleep while another one is measured. They take turns, so that what
+else the machine does meets all of them; a ratio is taken within a turn, and its median reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regatta.benchmarks import _report
+from regatta.benchmarks._data import generate, write_csv
+from regatta.benchmarks._processes import ContenderProcess, run_measured
+
+BATCHES = (1024, 8192, 65_536)
+# What is run at which batch: DistributedDataParallel and the gap are measured at the first two.
+COMPARED = BATCHES[:2]
+STEPS_TO_CONVERGE = {1024: 3000, 8192: 600}
+TOLERANCE = 1e-4
+# Epochs of a measurement, by contender and batch, at 2 million rows: about half a second each.
+EPOCHS = {"regatta": 10, "sklearn": 1, "torch": 1}
+
+READERS = {
+    "Regatta": "from regatta.data_pipeline import import_csv as read\n",
+    "pandas": "from pandas import read_csv as read\n",
+    "pyarrow": "from pyarrow.csv import read_csv as read\n",
+    "polars": "from polars import read_csv as read\n",
+}
+MEASURE_READ = (
+    "import json, sys, time\nstart = time.perf_counter()\ntable = read(sys.argv[1])\n"
+    "print(json.dumps({'seconds': time.perf_counter() - start}))\n"
+)
+TRAIN = (
+    "import json, os, subprocess, sys\n"
+    "done = subprocess.run([sys.executable, '-P', '-m', 'regatta', 'train', *sys.argv[1:],"
+    " '--target', 'y', '--json'], stdout=subprocess.PIPE, check=True)\n"
+    "print(done.stdout.decode())\n"
+)
+
+
+@dataclass
+class Results:
+    """Everything that was measured; lists hold one value a turn."""
+
+    n_rows: int
+    turns: int
+    rates: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    times: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    read_speed: dict[str, list[float]] = field(default_factory=dict)
+    read_memory: dict[str, int] = field(default_factory=dict)
+    csv_bytes: int = 0
+    whole_runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def ratio(self, table: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
+        """Median over turns of a ratio within a turn; ``None`` where one was not measured."""
+        values: dict[tuple[str, int], list[float]] = getattr(self, table)
+        if over not in values or under not in values:
+            return None
+        pairs = zip(values[over], values[under], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="regatta bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rows and turns; prints only")
+    parser.add_argument("--rows", type=int, help="rows of the generated data")
+    parser.add_argument("--turns", type=int, help="measurements of each contender")
+    parser.add_argument("--output", type=Path, help="folder for benchmarks.md (default: docs)")
+    chosen = parser.parse_args(arguments)
+    n_rows = chosen.rows or (200_000 if chosen.quick else 2_000_000)
+    turns = chosen.turns or (2 if chosen.quick else 5)
+    results = Results(n_rows, turns)
+    with tempfile.TemporaryDirectory(prefix="regatta-bench-") as name:
+        measure(results, Path(name))
+    text = _report.markdown(results)
+    if chosen.quick and chosen.output is None:
+        print(text)
+        return 0
+    folder = chosen.output or Path(__file__).resolve().parent.parent / "docs"
+    _report.write(results, folder)
+    print(f"Written: {folder / 'benchmarks.md'}", file=sys.stderr)
+    return 0
+
+
+def measure(results: Results, folder: Path) -> None:
+    """Fill ``results``."""
+    say(f"Generating {results.n_rows:,} rows")
+    rows = generate(folder, results.n_rows)
+    measure_training(results, folder)
+    path = folder / "rows.csv"
+    write_csv(rows, path)
+    results.csv_bytes = path.stat().st_size
+    measure_reading(results, path, folder)
+    measure_whole_runs(results, path, folder / "home")
+
+
+def measure_training(results: Results, folder: Path) -> None:
+    names = ["regatta-0", "regatta-1", "regatta-2", "sklearn"]
+    if importlib.util.find_spec("torch"):
+        names.append("torch")
+    else:
+        say("PyTorch is not installed: left out (make bench installs it)")
+    with contextlib.ExitStack() as stack:
+        contenders = [stack.enter_context(ContenderProcess(name, folder)) for name in names]
+        rate = {batch: contenders[0].ask(do="safe_rate", batch=batch)["rate"] for batch in COMPARED}
+        for contender in contenders:
+            contender.ask(do="pass", batch=8192, epochs=1)  # first touch of memory
+        for turn in range(results.turns):
+            say(f"Training: turn {turn + 1} of {results.turns}")
+            for batch in BATCHES:
+                for contender in contenders:
+                    measure_rate(results, contender, batch)
+            for batch in COMPARED:
+                for contender in contenders:
+                    measure_time(results, contender, batch, rate[batch])
+        for contender in contenders:
+            peak = contender.peak_bytes(do="pass", batch=8192, epochs=epochs_of(contender.name))
+            results.memory[contender.name] = peak
+
+
+def epochs_of(name: str) -> int:
+    return EPOCHS[name.split("-")[0]]
+
+
+def measure_rate(results: Results, contender: ContenderProcess, batch: int) -> None:
+    if contender.name == "sklearn" and batch != BATCHES[0]:
+        return  # it takes one row a step
+    done = contender.ask(do="pass", batch=batch, epochs=epochs_of(contender.name))
+    speed = done["rows"] / done["seconds"]
+    results.rates.setdefault((contender.name, batch), []).append(speed)
+
+
+def measure_time(results: Results, contender: ContenderProcess, batch: int, rate: float) -> None:
+    if contender.name == "sklearn" and batch != BATCHES[0]:
+        return
+    epochs = -(-STEPS_TO_CONVERGE[batch] * batch // results.n_rows)
+    order = {"batch": batch, "epochs": epochs, "rate": rate, "tolerance": TOLERANCE}
+    done = contender.ask(do="converge", **order)
+    if done["seconds"] is None:
+        say(f"{contender.name} ended at a gap of {done['gap']:.1e} with batch {batch}")
+        return
+    results.times.setdefault((contender.name, batch), []).append(done["seconds"])
+
+
+def measure_reading(results: Results, path: Path, folder: Path) -> None:
+    """CSV to columns, each reader in a process of its own and Regatta with an empty home."""
+    readers = {name: code for name, code in READERS.items() if name == "Regatta" or has(name)}
+    turns = min(results.turns, 3)
+    for turn in range(turns):
+        say(f"Reading CSV: turn {turn + 1} of {turns}")
+        for name, code in readers.items():
+            home = folder / "emptied home"
+            done, peak = run_measured(code + MEASURE_READ, str(path), home=home)
+            shutil.rmtree(home, ignore_errors=True)
+            speed = results.csv_bytes / done["seconds"]
+            results.read_speed.setdefault(name, []).append(speed)
+            results.read_memory[name] = max(peak, results.read_memory.get(name, 0))
+
+
+def has(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def measure_whole_runs(results: Results, path: Path, home: Path) -> None:
+    """``regatta train`` from the file to the model, first with an empty home."""
+    for batch in COMPARED:
+        say(f"regatta train, batch {batch:,}")
+        words = [str(path), "--batch-size", str(batch), "--model", "linear", "--epochs", "40"]
+        result, peak = run_measured(TRAIN, *words, "--tol", "0", "--workers", "2", home=home)
+        results.whole_runs[batch] = {
+            "rows_per_second": result["rows_per_second"],
+            "seconds": result["seconds"],
+            "memory": peak,
+        }
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
