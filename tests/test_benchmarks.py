@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: the gap, the rows, the memory; and their report is whole."""
+"""The benchmarks measure what they say (the gap, rows, memory), and their report is whole."""
 
 from __future__ import annotations
 
