@@ -10,10 +10,10 @@ from typing import Any
 import streamlit as st
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import samples
+from regatta.dashboard import samples, words
 from regatta.dashboard.jobs import Job, Status
 from regatta.runs import service
-from regatta.runs.store import RunStore
+from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import RegattaError, fingerprint, home
 
 PAGES = Path(__file__).resolve().parent / "pages"
@@ -61,10 +61,16 @@ def go_to_data(**parameters: str) -> None:
     st.switch_page(PAGES / "data.py", query_params=parameters)
 
 
-def command(run_id: str, word: str, told: str) -> None:
-    """Send a command and say so; the state on the page follows by itself."""
-    if attempt(lambda: service.command(run_id, word)):
-        st.toast(told)
+def command(record: RunRecord, word: str, told: str) -> None:
+    """Send a command, and say so until the state of the run follows."""
+    if attempt(lambda: service.command(record.run_id, word)):
+        st.session_state["told"] = (record.run_id, str(record.state), told)
+
+
+def told(record: RunRecord) -> str:
+    """What was said about the last command, as long as the run has not followed it."""
+    run_id, state, text = st.session_state.get("told", ("", "", ""))
+    return str(text) if (run_id, state) == (record.run_id, str(record.state)) else ""
 
 
 def attempt(action: Callable[[], Any]) -> bool:
@@ -79,7 +85,7 @@ def attempt(action: Callable[[], Any]) -> bool:
 
 def tell(error: RegattaError) -> None:
     """Show an error: what happened, and what to do."""
-    st.error(f"{error.message} {error.hint}".strip(), icon=":material/error:")
+    st.error(words.plain(f"{error.message} {error.hint}".strip()), icon=":material/error:")
 
 
 def store() -> RunStore:
@@ -99,10 +105,10 @@ def wait_for(job: Job, text: str) -> None:
 def tell_failure(status: Status) -> None:
     """Show why a job failed: the sentence, where in the file, and what to do."""
     where = []
-    if status.row is not None:
+    if status.row is not None and str(status.row) not in status.message:
         where.append(f"row {status.row:,}")
-    if status.column:
+    if status.column and status.column not in status.message:
         where.append(f"column “{status.column}”")
-    place = f" ({', '.join(where)})" if where else ""
-    text = f"{status.message}{place}"
-    st.error(f"{text}  \n{status.hint}" if status.hint else text, icon=":material/error:")
+    text = status.message + (f" ({', '.join(where)})" if where else "")
+    text, hint = words.plain(text), words.plain(status.hint)
+    st.error(f"{text}  \n{hint}" if hint else text, icon=":material/error:")

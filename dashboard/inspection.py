@@ -1,7 +1,6 @@
 """Reading a CSV for the page: the import report and the first rows (a job of the page).
 
-The report comes from the import itself, whose parsed columns are kept: a run on the same file
-starts without reading it again.
+The parsed columns are kept by the import: a run on the same file starts without reading it again.
 """
 
 from __future__ import annotations
@@ -14,17 +13,24 @@ from regatta.dashboard.jobs import Report
 
 PREVIEW_ROWS = 50
 MAX_CELL = 200
+MAX_LEVELS = 8
 
 
 def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """``{"report": …, "preview": {"columns": […], "rows": [[…]]}}`` of the file at ``path``."""
     from regatta import data_pipeline
+    from regatta.ingest.importer import ImportProgress
 
-    path = Path(arguments["path"])
-    found = data_pipeline.inspect_csv(path)
-    report(0.9, "Taking the first rows")
-    rows = data_pipeline.preview(path, rows=PREVIEW_ROWS)
+    def tell(progress: ImportProgress) -> None:
+        speed = f", {progress.rows_per_second / 1e6:.1f} million a second" if progress.rows else ""
+        report(progress.fraction, f"{progress.rows:,} rows read{speed}")
+
+    table = data_pipeline.import_csv(Path(arguments["path"]), progress=tell)
+    found = table.report()
+    for column in found["columns"]:
+        column["levels"] = [_shown(level) for level in (column.get("levels") or [])[:MAX_LEVELS]]
     names = [str(column["name"]) for column in found["columns"]]
+    rows = data_pipeline.preview(table, rows=PREVIEW_ROWS)
     cells = [[_shown(row.get(name)) for name in names] for row in rows]
     return {"report": found, "preview": {"columns": names, "rows": cells}}
 

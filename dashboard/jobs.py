@@ -125,9 +125,9 @@ def job_of(kind: str, **arguments: Any) -> Job:
 
 
 def start(kind: str, **arguments: Any) -> Job:
-    """Start a job, unless it runs or is done already."""
+    """Start a job, once: one that runs, is done or has failed is left as it is (`Job.forget`)."""
     job = job_of(kind, **arguments)
-    if job.status().state in {"running", "done"}:
+    if job.status().state != "none":
         return job
     _forget_old()
     shutil.rmtree(job.folder, ignore_errors=True)

@@ -16,8 +16,12 @@ def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     source = Path(arguments["path"])
     stem = source.name.split(".")[0] or "rows"
     output = folder / f"{stem}-predictions.csv"
-    report(0.0, "Predicting")
-    rows = prediction.predict_file(Path(arguments["model"]), source, output)
+    rows = prediction.predict_file(
+        Path(arguments["model"]),
+        source,
+        output,
+        progress=lambda done: report(0.0, f"{done:,} rows predicted"),
+    )
     return {"file": output.name, "rows": rows}
 
 

@@ -11,15 +11,12 @@ from regatta.dashboard import words
 
 KIND_WORDS = {
     "number": "number",
-    "integer": "number",
     "boolean": "yes / no",
     "category": "category",
     "date": "date",
-    "text": "text (ignored)",
-    "identifier": "identifier (ignored)",
+    "text": "text",
 }
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
-TARGET_KINDS = {"number", "integer", "boolean"}
 
 Report = Mapping[str, Any]
 
@@ -28,6 +25,7 @@ def summary(report: Report) -> str:
     """The dialect in one line."""
     dialect = report.get("dialect") or {}
     delimiter = str(dialect.get("delimiter", ","))
+    missing = sum(int(each.get("missing") or 0) for each in report["columns"])
     parts = [
         f"{report.get('rows', 0):,} rows",
         f"{len(report['columns'])} columns",
@@ -38,12 +36,14 @@ def summary(report: Report) -> str:
         parts.append("decimal comma")
     if not dialect.get("header", True):
         parts.append("no header")
+    if missing:
+        parts.append(f"{missing:,} missing cells")
     return " · ".join(parts)
 
 
 def target_columns(report: Report) -> list[str]:
     """The columns that can be predicted: numbers."""
-    return [each["name"] for each in report["columns"] if each.get("kind") in TARGET_KINDS]
+    return [each["name"] for each in report["columns"] if each.get("kind") == "number"]
 
 
 def choose_columns(
@@ -102,24 +102,25 @@ def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
     table = pd.DataFrame(
         {
             "column": [each["name"] for each in columns],
-            "type": [KIND_WORDS.get(each.get("kind"), each.get("kind")) for each in columns],
+            "type": [_kind(each) for each in columns],
             "missing": [_share(int(each.get("missing") or 0), rows) for each in columns],
-            "distinct": [each.get("distinct") for each in columns],
+            "range": [_range(each) for each in columns],
             "examples": [examples.get(each["name"], "") for each in columns],
+            "evidence": [each.get("evidence", "") for each in columns],
         }
     )
+    column = st.column_config.TextColumn
     st.dataframe(
         table,
         hide_index=True,
         height=words.table_height(len(table), 12),
         column_config={
-            "column": st.column_config.TextColumn("Column", width="medium"),
-            "type": st.column_config.TextColumn("Type", width="small"),
-            "missing": st.column_config.TextColumn("Missing", width="small"),
-            "distinct": st.column_config.NumberColumn(
-                "Distinct", format="localized", width="small"
-            ),
-            "examples": st.column_config.TextColumn("Examples", width="large"),
+            "column": column("Column", width=165),
+            "type": column("Type", width="small"),
+            "missing": column("Missing", width=95),
+            "range": column("Range", width=150),
+            "examples": column("Examples", width=150),
+            "evidence": column("Why this type", width="medium"),
         },
     )
 
@@ -150,6 +151,21 @@ def _examples(preview: Mapping[str, Any]) -> dict[str, str]:
                 break
         found[name] = ", ".join(cells)
     return found
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    kind = KIND_WORDS.get(column.get("kind", ""), str(column.get("kind")))
+    return f"{kind} (left out)" if column.get("role") == "ignored" else kind
+
+
+def _range(column: Mapping[str, Any]) -> str:
+    if column.get("levels"):
+        shown = ", ".join(map(str, column["levels"][:3]))
+        count = int(column.get("distinct") or len(column["levels"]))
+        return f"{count}: {shown}{', …' if count > 3 else ''}"
+    if column.get("minimum") is not None and column.get("kind") == "number":
+        return f"{column['minimum']:.6g} … {column['maximum']:.6g}"
+    return ""
 
 
 def _share(count: int, rows: int) -> str:

@@ -12,6 +12,7 @@ GET  /metrics                         Prometheus text
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 from collections.abc import AsyncIterator
@@ -35,6 +36,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 ASSETS = {"plotly-cartesian-4.1.1.min.js": "text/javascript"}
 FOREVER = "public, max-age=31536000, immutable"
 MAX_CONCURRENT_UPLOADS = 4
+DRAINED_BYTES = 256_000_000
 
 _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 
@@ -57,6 +59,7 @@ async def upload(request: Request) -> Response:
                 request.query_params.get("name", "upload.csv"), request.stream()
             )
         except uploads.UploadTooLarge as error:
+            await _drain(request)
             return failure(413, error.message, error.hint)
         except uploads.TooManyUploads as error:
             return failure(429, error.message, error.hint)
@@ -143,6 +146,17 @@ def _import_heavy_parts() -> None:
 
     gc.collect()
     gc.freeze()
+
+
+async def _drain(request: Request) -> None:
+    """Read and drop what is still coming, up to a limit: a client that is cut off while it sends
+    sees a broken connection instead of the answer."""
+    size = 0
+    with contextlib.suppress(ClientDisconnect, RuntimeError):
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > DRAINED_BYTES:
+                return
 
 
 def _run_directory(request: Request) -> RunDirectory:

@@ -15,8 +15,8 @@ from regatta.utils import RegattaError, atomic_path, home
 LARGE_ROWS = 5_000_000
 LARGE_FEATURES = 30
 LARGE_TARGET = "boat_speed"
-# Two decimals a cell, 31 cells a row (measured: 158 bytes a row).
-LARGE_BYTES_A_ROW = 160
+# Two decimals a cell, 31 cells a row: measured.
+LARGE_BYTES_A_ROW = 168
 CHUNK_ROWS = 50_000
 
 

@@ -95,22 +95,24 @@ def show_actions(record: RunRecord) -> None:
             st.rerun()
         resumable = state.is_resumable or state is RunState.PAUSED
         if resumable and st.button("Resume", icon=":material/play_arrow:"):
-            actions.command(record.run_id, "resume", "It goes on.")
+            actions.command(record, "resume", "Taking it up again …")
         if not state.is_terminal and st.button("Stop", icon=":material/stop:"):
-            confirm_stop(record.run_id)
+            confirm_stop(record)
         if not state.is_live and st.button("Delete", icon=":material/delete:"):
             confirm_delete(record.run_id, record.title)
+    if actions.told(record):
+        st.caption(f":material/hourglass_top: {actions.told(record)}")
     if record.message and state.is_terminal and state is not RunState.FINISHED:
         st.caption(words.plain(f"{record.message} {record.hint}".strip()))
 
 
 @st.dialog("Stop this run?")
-def confirm_stop(run_id: str) -> None:
+def confirm_stop(record: RunRecord) -> None:
     """Ask before a run is stopped."""
     st.markdown("It saves a checkpoint and ends; you can resume it later.")
     with st.container(horizontal=True):
         if st.button("Stop it", type="primary"):
-            actions.command(run_id, "stop", "Stopping.")
+            actions.command(record, "stop", "Stopping …")
             st.rerun()
         if st.button("Keep training"):
             st.rerun()

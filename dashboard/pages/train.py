@@ -149,7 +149,8 @@ def show_head(record: RunRecord) -> None:
             title = words.plain(record.title)
             st.markdown(f"## {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
             show_buttons(record)
-        st.caption(describe(record))
+        told = actions.told(record)
+        st.caption(f":material/hourglass_top: {told}" if told else describe(record))
 
 
 def describe(record: RunRecord) -> str:
@@ -171,13 +172,14 @@ def show_buttons(record: RunRecord) -> None:
     """Pause, resume, cancel: those that make sense now."""
     run_id, state = record.run_id, record.state
     if state is RunState.RUNNING and st.button("Pause", icon=":material/pause:"):
-        actions.command(run_id, "pause", "Pausing after this step.")
+        actions.command(record, "pause", "Pausing after this step …")
     resumable = state.is_resumable or state is RunState.PAUSED
     if resumable and st.button("Resume", icon=":material/play_arrow:", type="primary"):
-        actions.command(run_id, "resume", "It goes on.")
-        st.rerun()
+        actions.command(record, "resume", "Taking it up again …")
+        if not state.is_live:
+            st.rerun()
     if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
-        confirm_cancel(run_id)
+        confirm_cancel(record)
     if state.is_terminal and st.button(
         "Train again", icon=":material/replay:", help="A new run that starts from these settings."
     ):
@@ -185,12 +187,12 @@ def show_buttons(record: RunRecord) -> None:
 
 
 @st.dialog("Cancel this run?")
-def confirm_cancel(run_id: str) -> None:
+def confirm_cancel(record: RunRecord) -> None:
     """Ask before a run is stopped."""
     st.markdown("It saves a checkpoint and ends within seconds; you can resume it later.")
     with st.container(horizontal=True):
         if st.button("Cancel the run", type="primary", icon=":material/stop:"):
-            actions.command(run_id, "stop", "Stopping.")
+            actions.command(record, "stop", "Saving a checkpoint and stopping …")
             st.rerun()
         if st.button("Keep training"):
             st.rerun()

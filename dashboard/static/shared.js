@@ -93,7 +93,8 @@ function baseLayout(theme, changes) {
 const PLOT_CONFIG = {
   displaylogo: false,
   responsive: true,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"],
+  plotlyServerURL: "", // nothing leaves this machine
 };
 
 function element(tag, className, text) {

@@ -1,0 +1,191 @@
+"""A server of the page with a home of its own, and a real browser that looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from regatta.dashboard.settings import UPLOAD_LIMIT_VARIABLE
+from regatta.utils import HOME_VARIABLE
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+UPLOAD_LIMIT_MB = 20
+READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+
+
+def chromium() -> str:
+    """The browser: Debian's, or what REGATTA_CHROMIUM names. Skips where there is none."""
+    found = os.environ.get("REGATTA_CHROMIUM") or shutil.which("chromium")
+    if not found or not Path(found).exists():
+        pytest.skip("no chromium: install it (Debian: apt-get install chromium), "
+                    "or name one in REGATTA_CHROMIUM")  # fmt: skip
+    return found
+
+
+@dataclass
+class PageServer:
+    """``python main.py`` on a port of its own."""
+
+    home: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    seconds_to_ready: float = 0.0
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.home.parent / "server.log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        environment = {
+            **os.environ,
+            HOME_VARIABLE: str(self.home),
+            UPLOAD_LIMIT_VARIABLE: str(UPLOAD_LIMIT_MB),
+        }
+        begun = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(ROOT / "main.py"), "--port", str(self.port)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+            )
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() - begun < 25, "the server did not become ready"
+            time.sleep(0.05)
+        self.seconds_to_ready = time.monotonic() - begun
+
+    def answers(self) -> bool:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            return bool(urllib.request.urlopen(self.url, timeout=2).status == 200)
+        return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(15)
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    """One server for all browser tests; everything it left running is ended with it."""
+    chromium()
+    home = tmp_path_factory.mktemp("browser") / "home"
+    home.mkdir(mode=0o700)
+    server = PageServer(home)
+    server.start()
+    yield server
+    server.stop()
+    end_processes_of(home)
+
+
+def end_processes_of(home: Path) -> None:
+    """End the supervisor and the runs of a home that is given up."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(HOME_VARIABLE) == str(home):
+                process.terminate()
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=10)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def browser_instance() -> Iterator[object]:
+    """Chromium, started once."""
+    executable = chromium()
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: pip install 'regatta[test]'"
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A browser tab on the page, which notes what the console complains about."""
+
+    def __init__(self, browser: object, server: PageServer, **options: object) -> None:
+        settings = {"viewport": {"width": 1366, "height": 768}, "accept_downloads": True}
+        self.context = browser.new_context(**{**settings, **options})  # type: ignore[attr-defined]
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(15_000)
+        self.server = server
+        self.errors: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note(self, message: object) -> None:
+        text, kind = message.text, message.type  # type: ignore[attr-defined]
+        place = (message.location or {}).get("url", "")  # type: ignore[attr-defined]
+        # Streamlit looks for its own routes under the path of a page first: /data/_stcore/health.
+        if kind == "error" and "/_stcore/" not in place:
+            self.errors.append(f"{text} {place}")
+
+    def open(self, path: str = "/") -> None:
+        """Go to a page of ours and wait until its script has run."""
+        self.page.goto(self.server.url + path)
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.wait_for_selector(READY)
+
+    def close(self) -> None:
+        self.context.close()
+
+
+@pytest.fixture
+def tab(browser_instance: object, page_server: PageServer) -> Iterator[Tab]:
+    """A fresh tab. Fails the test if the console has shown an error."""
+    opened = Tab(browser_instance, page_server)
+    yield opened
+    opened.close()
+    assert not opened.errors, opened.errors
+
+
+@pytest.fixture
+def small_tab(browser_instance: object, page_server: PageServer) -> Iterator[Tab]:
+    """A fresh tab as wide as a telephone."""
+    opened = Tab(browser_instance, page_server, viewport={"width": 390, "height": 844})
+    yield opened
+    opened.close()
+    assert not opened.errors, opened.errors

@@ -1,0 +1,236 @@
+"""A run while it goes on: the live view, its buttons, reloads and restarts."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from regatta.configuration import TrainingConfig
+from regatta.runs import service
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
+expect = playwright.expect
+
+pytestmark = pytest.mark.browser
+
+TICK = 700  # milliseconds between two questions of the live view
+PLOT = "[data-testid=plot-loss]"
+
+
+@pytest.fixture(scope="module")
+def long_run(
+    page_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunStore, RunRecord]]:
+    """A run that goes on until it is stopped. It sleeps while no test needs it."""
+    path = tmp_path_factory.mktemp("rows") / "long.csv"
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(40_000, 8))
+    y = X @ np.arange(1, 9) + generator.normal(size=len(X))
+    names = ",".join([*(f"x{number}" for number in range(1, 9)), "y"])
+    np.savetxt(path, np.column_stack([X, y]), delimiter=",", fmt="%.3f", header=names, comments="")
+    store = RunStore(page_server.home)
+    config = TrainingConfig(
+        path=str(path), target="y", name="Long one", epochs=100_000, tol=0.0, batch_size=64,
+        workers=2, learning_rate=1e-4, schedule="constant",
+    )  # fmt: skip
+    record = service.submit(config, store=store)
+    wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    yield store, record
+    if not store.get(record.run_id).state.is_terminal:
+        service.command(record.run_id, "stop", store=store)
+        wait_until(lambda: store.get(record.run_id).state.is_terminal)
+
+
+@pytest.fixture
+def live(tab: Any, long_run: tuple[RunStore, RunRecord]) -> Any:
+    """A tab on the long run, which is running."""
+    store, record = long_run
+    if store.get(record.run_id).state is not RunState.RUNNING:
+        service.resume(record.run_id, store=store)
+        wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    tab.open(f"/?run={record.run_id}")
+    expect(tab.page.locator(f"{PLOT} .scatterlayer .trace").first).to_be_attached()
+    return tab
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def step_of(tab: Any) -> int:
+    return int(tab.page.get_by_test_id("progress-text").get_attribute("data-step"))
+
+
+def state_of(tab: Any) -> Any:
+    """The heading of the run, which ends with its state."""
+    return tab.page.get_by_role("heading", level=2).first
+
+
+def wait_for_ticks(tab: Any, count: int) -> None:
+    """Until the live view has drawn ``count`` times more."""
+    for _ in range(count):
+        before = step_of(tab)
+        tab.page.wait_for_function(
+            "(before) => Number(document.querySelector('[data-testid=progress-text]')"
+            ".dataset.step) > before",
+            arg=before,
+        )
+
+
+def test_steps_rise_and_the_loss_falls(live: Any) -> None:
+    steps, losses = [], []
+    for _ in range(3):
+        wait_for_ticks(live, 1)
+        steps.append(step_of(live))
+        losses.append(float(live.page.evaluate(
+            "() => { const node = document.querySelector('[data-testid=plot-loss]');"
+            "return node.data[1].y.at(-1) ?? node.data[0].y.at(-1); }")))  # fmt: skip
+    assert steps[0] < steps[1] < steps[2]
+    first = live.page.evaluate(
+        "() => document.querySelector('[data-testid=plot-loss]').data[0].y[0]"
+    )
+    assert losses[2] < first
+    expect(live.page.locator(".rg-worker")).to_have_count(2)
+
+
+def test_zoom_legend_and_node_survive_ticks(live: Any) -> None:
+    page = live.page
+    page.evaluate("() => { document.querySelector('[data-testid=plot-loss]').mark = 'mine'; }")
+    page.locator(f"{PLOT} .legendtoggle").nth(2).click()
+    hidden = f"() => document.querySelector('{PLOT}')._fullData[2].visible"
+    page.wait_for_function(f"{hidden.replace('() => ', '() => (')}) === 'legendonly'")
+    area = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
+    x, y = area["x"], area["y"]
+    page.mouse.move(x + area["width"] * 0.2, y + area["height"] * 0.2)
+    page.mouse.down()
+    page.mouse.move(x + area["width"] * 0.6, y + area["height"] * 0.8, steps=5)
+    page.mouse.up()
+    ranges = (
+        f"() => {{ const layout = document.querySelector('{PLOT}')._fullLayout;"
+        "return [layout.xaxis.autorange, ...layout.xaxis.range, ...layout.yaxis.range]; }"
+    )
+    page.wait_for_function(f"({ranges})()[0] !== true")
+    zoomed = page.evaluate(ranges)
+    wait_for_ticks(live, 5)
+    assert page.evaluate(ranges) == pytest.approx(zoomed)
+    assert page.evaluate(hidden) == "legendonly"
+    assert page.evaluate(f"() => document.querySelector('{PLOT}').mark") == "mine"
+
+
+def test_a_tooltip_stays_while_the_pointer_rests(live: Any) -> None:
+    page = live.page
+    area = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.5)
+    page.mouse.move(area["x"] + area["width"] * 0.32, area["y"] + area["height"] * 0.5)
+    label = page.locator(f"{PLOT} .hoverlayer .legend, {PLOT} .hoverlayer .hovertext").first
+    expect(label).to_be_attached()
+    wait_for_ticks(live, 3)
+    expect(label).to_be_attached()
+
+
+def test_pause_freezes_and_resume_goes_on(live: Any, long_run: Any) -> None:
+    store, record = long_run
+    page = live.page
+    page.get_by_role("button", name="Pause").click()
+    expect(state_of(live)).to_contain_text("paused", timeout=10_000)
+    wait_until(lambda: store.get(record.run_id).state is RunState.PAUSED)
+    page.wait_for_timeout(2 * TICK)
+    frozen = step_of(live)
+    page.wait_for_timeout(3000)
+    assert step_of(live) == frozen
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible(timeout=10_000)
+    wait_for_ticks(live, 1)
+    assert step_of(live) > frozen
+
+
+def test_a_reload_comes_back_to_the_run(live: Any, long_run: Any) -> None:
+    _, record = long_run
+    before = step_of(live)
+    live.page.reload()
+    live.settle()
+    expect(live.page.get_by_role("heading", name="Long one")).to_be_visible()
+    live.page.get_by_test_id("progress-text").wait_for()
+    wait_for_ticks(live, 1)
+    assert step_of(live) >= before
+    assert record.run_id in live.page.url
+
+
+def test_the_home_page_finds_the_run_that_is_under_way(tab: Any, live: Any) -> None:
+    tab.open("/")
+    expect(tab.page.get_by_role("heading", name="Long one")).to_be_visible()
+
+
+def test_a_telephone_shows_a_live_run(small_tab: Any, long_run: Any) -> None:
+    _, record = long_run
+    small_tab.open(f"/?run={record.run_id}")
+    small_tab.page.locator(f"{PLOT} .scatterlayer").first.wait_for(state="attached")
+    width = small_tab.page.evaluate(
+        "() => document.querySelector('[data-testid=stMain]').scrollWidth"
+    )
+    assert width <= 390
+
+
+def test_a_server_that_comes_again_shows_a_curve_without_a_gap(
+    live: Any, long_run: Any, page_server: Any
+) -> None:
+    store, record = long_run
+    holder = store.directory(record.run_id).holder()
+    page_server.stop()
+    expect(live.page.get_by_text("does not answer")).to_be_visible()
+    before = step_of(live)
+    page_server.start()
+    expect(live.page.get_by_text("does not answer")).to_be_hidden()
+    wait_for_ticks(live, 2)
+    assert step_of(live) > before
+    assert store.directory(record.run_id).holder() == holder  # the same process all along
+    # The browser says so itself while the server is away; nothing else may be wrong.
+    live.errors[:] = [each for each in live.errors if not re.search("ERR_|WebSocket", each)]
+
+
+def test_cancel_asks_first_and_leaves_no_worker(live: Any, long_run: Any) -> None:
+    store, record = long_run
+    page = live.page
+    coordinator = psutil.Process(store.directory(record.run_id).holder())
+    workers = coordinator.children(recursive=True)
+    assert workers
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Keep training").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert store.get(record.run_id).state is RunState.RUNNING
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel the run").click()
+    expect(state_of(live)).to_contain_text("stopped", timeout=20_000)
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    ended = step_of(live)
+    page.wait_for_timeout(3 * TICK)
+    assert step_of(live) == ended  # an ended run asks no more
+
+
+def test_the_runs_page_lists_opens_and_deletes(tab: Any, long_run: Any, tmp_path: Path) -> None:
+    store, record = long_run
+    assert store.get(record.run_id).state.is_terminal
+    page = tab.page
+    tab.open("/runs")
+    table = page.get_by_test_id("stDataFrame").locator("canvas").first
+    table.wait_for()
+    count = len(store.list())
+    at = [each.run_id for each in store.list()].index(record.run_id)
+    table.click(position={"x": 120, "y": 36 + 33 * at + 16})
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    wait_until(lambda: len(store.list()) == count - 1)

@@ -1,0 +1,175 @@
+"""The pages as a person sees them: first visit, own data, refusals, narrow screens."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regatta.runs.store import RunStore
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
+expect = playwright.expect
+
+pytestmark = pytest.mark.browser
+
+UPLOAD_INPUT = "[data-testid=upload-input]"
+
+
+def choose(tab: Any, label: str, option: str) -> None:
+    """Choose an option of a select box by typing it."""
+    box = tab.page.get_by_role("combobox", name=label)
+    box.click()
+    box.fill(option)
+    tab.page.get_by_role("option", name=option, exact=True).click()
+    tab.settle()
+
+
+def state_of(tab: Any) -> Any:
+    """The heading of a run, which ends with its state."""
+    return tab.page.get_by_role("heading", level=2).first
+
+
+def upload(tab: Any, path: Path) -> None:
+    tab.page.locator(UPLOAD_INPUT).first.set_input_files(str(path))
+
+
+def test_the_page_is_ready_soon(page_server: Any) -> None:
+    print(f"ready after {page_server.seconds_to_ready:.1f} s")
+    assert page_server.seconds_to_ready < 25  # five times the promise
+
+
+def test_every_empty_page_offers_the_next_step(tab: Any) -> None:
+    tab.open("/")
+    for name in ("Bring a CSV", "Run the demo", "Run the large demo"):
+        expect(tab.page.get_by_role("button", name=name, exact=True)).to_be_visible()
+    if not RunStore(tab.server.home).list():
+        tab.open("/runs")
+        expect(tab.page.get_by_role("button", name="Run a demo")).to_be_visible()
+    tab.open("/data")
+    expect(tab.page.get_by_text("Drop a CSV here")).to_be_visible()
+
+
+def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: Path) -> None:
+    """Gaps and a text column: upload, choose, train, download, predict."""
+    path = data_dir / "regression" / "california_housing.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    page = tab.page
+    tab.open("/data")
+    upload(tab, path)
+    expect(page.get_by_role("heading", name="california_housing.csv")).to_be_visible()
+    expect(page.get_by_text("20,640 rows")).to_be_visible(timeout=30_000)
+    choose(tab, "Column to predict", "median_house_value")
+    page.get_by_role("button", name="Choose the model").click()
+    expect(page.get_by_role("heading", name="New run")).to_be_visible()
+    expect(page.get_by_text("9 columns to learn from")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    expect(state_of(tab)).to_contain_text("finished", timeout=60_000)
+
+    expect(page.get_by_role("heading", name="What moves the prediction")).to_be_visible()
+    score = page.get_by_test_id("tile-r2").locator(".rg-value")
+    expect(score).to_have_text(re.compile(r"^0\.6\d+$"))
+    with page.expect_download() as model:
+        page.get_by_role("link", name="Model (JSON)").click()
+    model.value.save_as(tmp_path / "model.json")
+    assert '"regatta-model"' in (tmp_path / "model.json").read_text()
+    pipeline = page.get_by_role("link", name="scikit-learn pipeline")
+    expect(pipeline).to_be_visible(timeout=60_000)
+    with page.expect_download() as exported:
+        pipeline.click()
+    assert exported.value.suggested_filename.endswith(".skops")
+
+    few = tmp_path / "few.csv"
+    few.write_text("".join(path.open().readlines()[:11]))
+    upload(tab, few)
+    expect(page.get_by_text("10 rows predicted")).to_be_visible(timeout=60_000)
+    with page.expect_download() as predictions:
+        page.get_by_role("link", name="Predictions (CSV)").click()
+    predictions.value.save_as(tmp_path / "out.csv")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0].endswith(",prediction") and len(lines) == 11
+
+
+def test_a_bad_csv_gets_a_sentence(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("a,b,y\n1,2,3\n" * 1 + "1,2,3\n" * 20 + "1,2\n" + "1,2,3\n" * 5)
+    tab.open("/data")
+    upload(tab, path)
+    alert = tab.page.get_by_role("alert")
+    expect(alert).to_be_visible(timeout=30_000)
+    expect(alert).to_contain_text(re.compile(r"row 23|line 23", re.IGNORECASE))
+    expect(tab.page.get_by_text("Traceback")).to_have_count(0)
+
+
+def test_an_oversize_file_is_refused_in_words(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "large.csv"
+    path.write_bytes(b"1,2,3\n" * 3_600_000)
+    tab.open("/data")
+    upload(tab, path)
+    expect(tab.page.get_by_text("an upload may have")).to_be_visible()
+    request = urllib.request.Request(
+        f"{tab.server.url}/api/upload?name=large.csv",
+        data=path.read_bytes(),
+        headers={"X-Regatta-Request": "upload"},
+    )
+    with pytest.raises((urllib.error.HTTPError, ConnectionError)) as caught:
+        urllib.request.urlopen(request, timeout=20)
+    assert getattr(caught.value, "code", 413) == 413
+
+
+def test_a_wrong_value_is_told_beside_its_field(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.csv"
+    path.write_text("a,y\n" + "".join(f"{n},{2 * n}\n" for n in range(50)))
+    page = tab.page
+    tab.open("/data")
+    upload(tab, path)
+    choose(tab, "Column to predict", "y")
+    page.get_by_role("button", name="Choose the model").click()
+    alpha = page.get_by_role("textbox", name="Penalty strength (alpha)")
+    alpha.fill("-1")
+    alpha.press("Enter")
+    expect(page.get_by_text("a number of at least 0")).to_be_visible()
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    alpha.fill("0.5")
+    alpha.press("Enter")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+
+
+def test_a_double_click_makes_one_run(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("a,y\n" + "".join(f"{n},{2 * n}\n" for n in range(500)))
+    page = tab.page
+    tab.open("/data")
+    upload(tab, path)
+    choose(tab, "Column to predict", "y")
+    page.get_by_role("button", name="Choose the model").click()
+    start = page.get_by_role("button", name="Start training")
+    expect(start).to_be_enabled()
+    start.dblclick()
+    expect(state_of(tab)).to_contain_text("finished", timeout=60_000)
+    runs = [each for each in RunStore(tab.server.home).list() if each.dataset == "twice.csv"]
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/data", "/new", "/runs"])
+def test_a_telephone_needs_no_sideways_scrolling(small_tab: Any, path: str) -> None:
+    small_tab.open(path)
+    small_tab.page.get_by_role("heading").first.wait_for()
+    assert sideways(small_tab) == []
+
+
+def sideways(tab: Any) -> list[str]:
+    """What is wider than the screen, unless it scrolls within itself."""
+    return list(
+        tab.page.evaluate(
+            """() => ["html", "body", "[data-testid=stMain]"]
+            .map((name) => document.querySelector(name))
+            .filter((node) => node.scrollWidth > window.innerWidth)
+            .map((node) => `${node.tagName} ${node.scrollWidth}`)"""
+        )
+    )
