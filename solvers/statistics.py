@@ -1,0 +1,117 @@
+"""Sufficient statistics: all that least squares, ridge and lasso ever need to know of the rows.
+
+One (d + 2, d + 2) matrix of second moments of ``(x_1 … x_d, 1, y)`` holds n, Σx, Σy, XᵀX, Xᵀy
+and yᵀy. Matrices of disjoint rows add up, so one pass over the shards gives every fold, and the
+folds together give everything; what is left out of a fold is a subtraction away.
+
+The rows must be centred about some mean of theirs before they are summed (prepared rows are, and
+scaled too), or the digits of the variance drown in those of the mean. Weighted rows are rows
+times the root of their weight, the one included: then n is the sum of the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+# Rows that are multiplied at once: enough for BLAS to be fast, few enough to stay in cache.
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Centred:
+    """Second moments about the means of the same rows.
+
+    Attributes
+    ----------
+    n : float
+        Rows, or the sum of their weights.
+    x_mean : (d,) array
+    y_mean : float
+    xx : (d, d) array
+        Σ(x − x̄)(x − x̄)ᵀ
+    xy : (d,) array
+        Σ(x − x̄)(y − ȳ)
+    yy : float
+        Σ(y − ȳ)²
+    """
+
+    n: float
+    x_mean: Vector
+    y_mean: float
+    xx: Matrix
+    xy: Vector
+    yy: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Second moments of ``(x, 1, y)``: a symmetric (d + 2, d + 2) matrix in float64."""
+
+    moments: Matrix
+
+    @property
+    def n_features(self) -> int:
+        return len(self.moments) - 2
+
+    @property
+    def n(self) -> float:
+        """Rows, or the sum of their weights."""
+        return float(self.moments[-2, -2])
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(self.moments + other.moments)
+
+    def __sub__(self, other: Statistics) -> Statistics:
+        return Statistics(self.moments - other.moments)
+
+    def centred(self) -> Centred:
+        """The moments about the means of these rows."""
+        d, n = self.n_features, self.n
+        means = self.moments[-2] / n
+        about = self.moments - n * np.outer(means, means)
+        return Centred(
+            n=n,
+            x_mean=means[:d].copy(),
+            y_mean=float(means[-1]),
+            xx=about[:d, :d].copy(),
+            xy=about[:d, -1].copy(),
+            yy=max(0.0, float(about[-1, -1])),
+        )
+
+    def squared_error(self, weights: ArrayLike, intercept: ArrayLike) -> NDArray[np.float64]:
+        """Σ(y − x·w − b)² over these rows.
+
+        Parameters
+        ----------
+        weights : (d,) or (d, m) array
+            One or several vectors of weights.
+        intercept : float or (m,) array
+        """
+        w = np.asarray(weights, dtype=np.float64)
+        b = np.asarray(intercept, dtype=np.float64)
+        minus_one = np.full((1, *w.shape[1:]), -1.0) if w.ndim == 2 else np.array([-1.0])
+        stacked = np.concatenate([w, np.broadcast_to(b, (1, *w.shape[1:])), minus_one])
+        errors = np.einsum("i...,i...->...", stacked, self.moments @ stacked)
+        return np.maximum(errors, 0.0)
+
+
+def statistics_of(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Statistics:
+    """The statistics of arrays in memory, (n_rows, d) and (n_rows,), as they are."""
+    X, y = np.asarray(X), np.asarray(y)
+    n_rows, d = X.shape
+    moments = np.zeros((d + 2, d + 2))
+    block = np.empty((min(BLOCK_ROWS, n_rows), d + 2))
+    for start in range(0, n_rows, BLOCK_ROWS):
+        stop = min(n_rows, start + BLOCK_ROWS)
+        rows = block[: stop - start]
+        rows[:, :d], rows[:, d], rows[:, d + 1] = X[start:stop], 1.0, y[start:stop]
+        if sample_weight is not None:
+            rows *= np.sqrt(np.asarray(sample_weight)[start:stop, None])
+        moments += rows.T @ rows
+    return Statistics(moments)
