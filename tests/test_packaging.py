@@ -16,11 +16,7 @@ from typing import Any
 
 import pytest
 
-SOURCES = ("*.py", "py.typed", "pyproject.toml", "README.md", "LICENSE")
-NOT_PACKAGES = {"tests", "docs", "build", "dist", "data"}
-
-# What each extra brings that the code imports by another name.
-IMPORT_NAMES = {"scikit-learn": "sklearn", "nvidia-ml-py": "pynvml"}
+NOT_PACKAGES = {"tests", "docs", "build", "dist", "data", "benchmarks"}
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +43,8 @@ def copy_tree(root: Path, target: Path) -> None:
         for path in folder.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 shutil.copy(path, inside)
-    for name in ("static", "pages"):
-        if (root / "dashboard" / name).is_dir():
-            shutil.copytree(root / "dashboard" / name, target / "dashboard" / name)
+    for name in ("dashboard/static", "dashboard/pages", ".streamlit"):
+        shutil.copytree(root / name, target / name, dirs_exist_ok=True)
 
 
 def packages_in(root: Path) -> list[Path]:
@@ -120,7 +115,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(root: Path, wheel: Path) -> N
         for path in (root / "dashboard" / kind).glob(pattern)
         if path.is_file()
     }
-    assert "regatta/py.typed" in names
+    expected |= {"regatta/py.typed", "regatta/.streamlit/config.toml"}
     assert expected <= set(names), sorted(expected - set(names))
     assert not [name for name in names if "/tests/" in name or "conftest" in name]
 
