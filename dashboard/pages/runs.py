@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,7 @@ from regatta.dashboard import actions, words
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
+from regatta.utils import fingerprint
 
 
 def main() -> None:
@@ -52,13 +54,16 @@ def show_runs() -> None:
         st.caption("No run is in that state.")
         return
     table = pd.DataFrame([_row(each) for each in shown])
+    # A selection is a place in the table: with another list of runs it would mean another run.
+    key = "runs-" + fingerprint([each.run_id for each in shown])
     chosen = st.dataframe(
         table,
         hide_index=True,
         height=words.table_height(len(table), 14),
         on_select="rerun",
         selection_mode=["single-row", "single-cell"],
-        key="runs-table",
+        key=key,
+        placeholder="–",
         column_config={
             "progress": st.column_config.ProgressColumn(
                 "Progress", min_value=0, max_value=100, format="%d %%", width="small"
@@ -77,10 +82,11 @@ def show_runs() -> None:
         },
     )  # fmt: skip
     rows = [*chosen.selection.rows, *(cell[0] for cell in chosen.selection.cells)]
-    if not rows or rows[0] >= len(shown):
+    record = _remembered(key, shown[rows[0]] if rows else None, shown)
+    if record is None:
         st.caption("Click a run to open, resume, stop or delete it.")
         return
-    show_actions(shown[rows[0]])
+    show_actions(record)
 
 
 def show_actions(record: RunRecord) -> None:
@@ -128,6 +134,15 @@ def confirm_delete(run_id: str, title: str) -> None:
                 st.rerun()
         elif st.button("Keep it"):
             st.rerun()
+
+
+def _remembered(key: str, record: RunRecord | None, shown: Sequence[RunRecord]) -> RunRecord | None:
+    """The run that was chosen, also after the list has changed; none after it was given up."""
+    last_key, run_id = st.session_state.get("runs-chosen", ("", ""))
+    if record is None and key != last_key:
+        record = next((each for each in shown if each.run_id == run_id), None)
+    st.session_state["runs-chosen"] = (key, record.run_id if record else "")
+    return record
 
 
 def _belongs(record: RunRecord, wanted: str) -> bool:

@@ -45,7 +45,7 @@ def long_run(
     record = service.submit(config, store=store)
     wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
     yield store, record
-    if not store.get(record.run_id).state.is_terminal:
+    if store.directory(record.run_id).exists() and not store.get(record.run_id).state.is_terminal:
         service.command(record.run_id, "stop", store=store)
         wait_until(lambda: store.get(record.run_id).state.is_terminal)
 
@@ -230,7 +230,9 @@ def test_the_runs_page_lists_opens_and_deletes(tab: Any, long_run: Any, tmp_path
     table.wait_for()
     count = len(store.list())
     at = [each.run_id for each in store.list()].index(record.run_id)
-    table.click(position={"x": 120, "y": 36 + 33 * at + 16})
+    page.wait_for_timeout(TICK)  # the grid is drawn on a canvas: nothing says when it is ready
+    corner = table.bounding_box()
+    page.mouse.click(corner["x"] + 120, corner["y"] + 36 + 33 * at + 16)
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Delete it").click()
     wait_until(lambda: len(store.list()) == count - 1)
