@@ -187,7 +187,7 @@ def prepare(
             job = _Preparation(table, chosen, left_out, folder, processes, progress, cancelled)
             prepared = job.run(key, seed, validation, shards, precision)
             write_json(folder / PREPARED_NAME, prepared.to_json(), durable=False)
-            return replace(prepared, directory=cache.publish(folder, "prepared", key))
+            return PreparedData.load(cache.publish(folder, "prepared", key))
 
 
 def _found(key: str, table: ParsedTable) -> PreparedData | None:

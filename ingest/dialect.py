@@ -93,6 +93,7 @@ class _Reading:
     lines: list[int]  # of each record: the index of its first line
     score: float
     width: int
+    settled: bool = False  # nearly all records alike, and nearly all cells make sense
 
 
 def sniff(
@@ -271,6 +272,9 @@ def _best_reading(body: list[str], comment: str, wanted: str, complete: bool) ->
         for runs in ((True, False) if delimiter == " " else (False,))
     ]
     readings.append(_reading(body, ",", '"', "", False))
+    if any(each.settled for each in readings if each.delimiter != " "):
+        # Blanks stand inside texts everywhere: they separate only where nothing else does.
+        readings = [each for each in readings if each.delimiter != " "]
     return max(readings, key=lambda each: each.score)
 
 
@@ -301,11 +305,17 @@ def _reading(body: list[str], delimiter: str, quote: str, escape: str, runs: boo
     shape = sum((n / total) ** 2 * ((w - 1) / w if w > 1 else 0.02) for w, n in widths.items())
     width = max(widths, key=lambda w: (widths[w], w))
     sense = _sense(records, delimiter)
+    # Runs of blanks are the rule; one blank a separator only where that alone gives equal rows.
     score = shape * sense * HANDICAP.get(delimiter, 1.0) * (0.99 if escape else 1.0)
-    return _Reading(delimiter, quote, escape, runs, records, lines, score, width)
+    score *= 0.7 if delimiter == " " and not runs else 1.0
+    settled = width > 1 and widths[width] >= 0.95 * total and sense >= 0.8
+    return _Reading(delimiter, quote, escape, runs, records, lines, score, width, settled)
 
 
 _WORDS = re.compile(r"^[\w\s.,'’()/&%$€£#@!?:;+*=<>\[\]{}\"°-]*$")
+
+
+_SEVERAL_NUMBERS = re.compile(r"[+-]?\d[\d.,]*(?:\s+[+-]?\d[\d.,]*)+")
 
 
 def _sense(records: list[list[str]], delimiter: str) -> float:
@@ -318,7 +328,9 @@ def _sense(records: list[list[str]], delimiter: str) -> float:
 def _cell_sense(cell: str, delimiter: str) -> float:
     if is_missing(cell) or looks_numeric(cell):
         return 1.0
-    if cell[0] in "\"'" and cell.count(cell[0]) % 2:
+    if any(edge in "\"'" and cell.count(edge) % 2 for edge in (cell[0], cell[-1])):
+        return 0.05
+    if _SEVERAL_NUMBERS.fullmatch(cell):
         return 0.05
     inside = {mark for mark in (",", ";", "\t", "|") if mark in cell and mark != delimiter}
     if inside and not re.search(r"[,;] ", cell):
@@ -374,8 +386,9 @@ def _is_title(records: list[list[str]], at: int, width: int) -> bool:
         return False
     filled = sorted(_filled(record) for record in records[at:])
     usual = filled[len(filled) // 2]
-    following = records[at + 1]
-    header_follows = _filled(following) == width and bool(_stands_above(*_head(records, at + 1)))
+    after = next((i for i in range(at + 1, len(records)) if _filled(records[i])), at + 1)
+    following = records[after]
+    header_follows = _filled(following) == width and bool(_stands_above(*_head(records, after)))
     more = _filled(following) > 2 and not any(looks_numeric(c.strip()) for c in following)
     return (width > 2 and (usual > 2 or more)) or header_follows
 

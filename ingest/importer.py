@@ -186,7 +186,9 @@ class _Import:
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)
             table.save()
-            return replace(table, directory=cache.publish(folder, "parsed", table.key))
+            # Another process may have been first: what stands there is what counts.
+            kept = load_table(cache.publish(folder, "parsed", table.key))
+            return replace(kept, path=table.path, name=table.name)
 
     def _settle(
         self, source: Source, dialect: Dialect, types: list[ColumnType], folder: Path
@@ -200,6 +202,7 @@ class _Import:
                 for name, each, tally in zip(dialect.names, types, reading.tallies, strict=True)
             ]
             reading.verdicts = verdicts
+            _refuse_second_header(dialect, reading.tallies)
             if not any(verdict.again for verdict in verdicts):
                 return reading
             types = [verdict.type for verdict in verdicts]
@@ -456,6 +459,23 @@ def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:
         tally.counts[code] += count
     if len(tally.levels) > MAX_LEVELS_KEPT:
         tally.overflow = True
+
+
+def _refuse_second_header(dialect: Dialect, tallies: Sequence[Tally]) -> None:
+    """Refuse a file in which the header comes again: two tables, or files put together."""
+    if not dialect.header or len(tallies) < 2:
+        return
+    again, lines = 0, []
+    for name, tally in zip(dialect.names, tallies, strict=True):
+        again += name in tally.words or name in tally.levels
+        lines += [line for line, text in tally.examples if text.strip() == name]
+    if lines and again > 0.5 * len(tallies):
+        line = min(lines)
+        raise DataError(
+            f"Line {line} repeats the header: a second table begins there.",
+            "Keep one table in the file, or remove the repeated header.",
+            row=line,
+        )
 
 
 def _column(name: str, index: int, verdict: Verdict, tally: Tally) -> ParsedColumn:

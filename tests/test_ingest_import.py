@@ -1,0 +1,520 @@
+"""A file becomes a table: right, repaired by name, or refused with its row and column."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import random
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
+from regatta.ingest import cache
+from regatta.ingest.demo import generate_demo
+from regatta.ingest.importer import Cancelled, ImportProgress, import_table
+from regatta.ingest.table import ParsedTable
+from regatta.utils import DataError, UserError
+
+pytestmark = pytest.mark.usefixtures("regatta_home")
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(content: str | bytes, name: str = "file.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def numbers(table: ParsedTable, name: str) -> list[float | None]:
+    values = table.values(table.column(name))
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def texts(table: ParsedTable, name: str) -> list[str | None]:
+    column = table.column(name)
+    return [text for group in table.groups for text in table.texts(group, column)]
+
+
+def refused(path: Path, **options: Any) -> DataError:
+    """The error of an import; nothing may be left of it."""
+    with pytest.raises(DataError) as caught:
+        import_table(path, **options)
+    assert list_datasets() == []
+    assert not list(cache.datasets_folder("building").iterdir())
+    assert caught.value.hint and "\n" not in caught.value.message
+    return caught.value
+
+
+LINES = [f"{i},{i % 7},{i % 5}" for i in range(60)]
+
+
+def with_line(index: int, line: str) -> str:
+    return "\n".join(["a,b,y", *LINES[:index], line, *LINES[index + 1 :]]) + "\n"
+
+
+# -- refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "words"),
+    [
+        ("40,5", None, "has 2 fields where 3 are expected"),
+        ("40,5,1,2", None, "has 4 fields where 3 are expected"),
+        ("40,inf,1", "b", "infinite"),
+        ("40,1e400,1", "b", "infinite"),
+        ("40,-Infinity,1", "b", "infinite"),
+        ('40,5" pipe,1', None, "quote"),
+        ('40,"5,1', None, "quote"),
+        ("40,\0,1", None, "NUL"),
+        ("a,b,y", None, "repeats the header"),
+    ],
+)
+@pytest.mark.parametrize("chunk_bytes", [64, 1 << 20])
+def test_a_broken_row_is_named(
+    write: Write, line: str, column: str | None, words: str, chunk_bytes: int
+) -> None:
+    error = refused(write(with_line(40, line)), chunk_bytes=chunk_bytes)
+    assert (error.row, error.column) == (42, column)
+    assert words in error.message
+
+
+def test_lines_are_counted_over_quoted_newlines_comments_and_blanks(write: Write) -> None:
+    rows = ['"two\nlines",1', "", "# note", "x,2", "x"]
+    error = refused(write("# first\nname,y\n" + "\n".join(rows) + "\n"))
+    assert error.row == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"\n \n", "empty"),
+        (b"a,b,y\n", "no rows"),
+        (random.Random(1).randbytes(5000), "NUL byte|binary"),
+        (b"%PDF-1.7 ...", "PDF"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"\x80\x04\x95abc", "pickle"),
+        (b"PAR1....", "Parquet"),
+        (gzip.compress(b"a,y\n1,2\n")[:-6], "unpacked"),
+        (b"\x1f\x8bnonsense", "unpacked"),
+        (gzip.compress(b""), "empty"),
+    ],
+)
+def test_no_table_at_all(write: Write, content: bytes, words: str) -> None:
+    path = write(content)
+    with pytest.raises(DataError, match=words):
+        import_csv(path)
+
+
+def test_an_excel_file_is_named(write: Write) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<x/>")
+    assert "Excel" in refused(write(buffer.getvalue())).message
+
+
+def test_a_bomb_is_not_unpacked(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGATTA_MAX_UNPACKED_GB", "0.001")
+    path = write(gzip.compress(b"a,y\n" + b"1,2\n" * 1_000_000), "bomb.csv.gz")
+    assert "unpacks to more" in refused(path).message
+
+
+@pytest.mark.parametrize("name", ["none.csv", "."])
+def test_no_such_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError):
+        import_csv(tmp_path / name)
+
+
+# -- read -----------------------------------------------------------------------------------------
+
+PLAIN = "size,town,y\n1.5,Bath,1\n,Rome,2\n3.5,,3\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.encode(),
+        b"\xef\xbb\xbf" + PLAIN.encode(),
+        PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace("\n", "\r").encode(),
+        PLAIN.rstrip("\n").encode(),
+        PLAIN.encode("utf-16"),
+        b"\xff\xfe" + PLAIN.encode("utf-16-le"),
+        PLAIN.encode("utf-16-le"),
+        PLAIN.replace(",", ";").encode(),
+        PLAIN.replace(",", "\t").encode(),
+        PLAIN.replace(",", "|").encode(),
+        PLAIN.replace(",", ";").replace(".", ",").encode(),
+        PLAIN.replace("\n\n", "\n").replace("1.5", " 1.5 ").encode(),
+        PLAIN.replace("Bath", '"Bath"').replace(",", ', ').encode(),
+        PLAIN.replace(",Rome", "NA,Rome").encode(),
+        gzip.compress(PLAIN.encode()),
+        bz2.compress(PLAIN.encode()),
+        PLAIN.replace("\n", "\n\n").encode(),
+    ],
+    ids=range(18),
+)  # fmt: skip
+def test_one_table_in_many_dialects(write: Write, content: bytes) -> None:
+    table = import_csv(write(content))
+    assert table.names == ["size", "town", "y"]
+    assert numbers(table, "size") == [1.5, None, 3.5]
+    assert texts(table, "town") == ["Bath", "Rome", None]
+    assert numbers(table, "y") == [1.0, 2.0, 3.0]
+
+
+def test_zip_with_one_file(write: Write) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("inside.csv", PLAIN)
+    assert numbers(import_csv(write(buffer.getvalue(), "f.zip")), "y") == [1.0, 2.0, 3.0]
+
+
+def test_latin_1_is_a_named_guess(write: Write) -> None:
+    table = import_csv(write("town,y\nMünchen,1\nKöln,2\n".encode("latin-1")))
+    assert texts(table, "town") == ["München", "Köln"]
+    assert any("cp1252" in said for said in table.repairs)
+
+
+def test_latin_1_far_behind_the_start(write: Write) -> None:
+    rows = b"".join(b"Koln,%d\n" % i for i in range(200_000))
+    table = import_csv(write(b"town,y\n" + rows + "Köln,5\n".encode("latin-1")))
+    assert texts(table, "town")[-1] == "Köln"
+
+
+def test_decimal_comma_in_some_columns_only(write: Write) -> None:
+    rows = "".join(f'"{i},5",{i}.25,{i}\n' for i in range(30))
+    table = import_csv(write("a,b,y\n" + rows))
+    assert numbers(table, "a")[:2] == [0.5, 1.5]
+    assert numbers(table, "b")[:2] == [0.25, 1.25]
+    assert table.dialect.decimal == ","
+    assert any("decimal comma" in said for said in table.repairs)
+
+
+def test_kinds_and_their_evidence(write: Write) -> None:
+    rows = "".join(
+        f"{i / 3},{'yes' if i % 2 else 'no'},{'abc'[i % 3]},2020-01-{i % 28 + 1:02d},id{i},{i}\n"
+        for i in range(100)
+    )
+    table = import_csv(write("number,flag,class,day,name,count\n" + rows))
+    kinds = {column.name: (column.kind, column.role) for column in table.columns}
+    assert kinds == {
+        "number": ("number", "feature"),
+        "flag": ("boolean", "feature"),
+        "class": ("category", "feature"),
+        "day": ("date", "feature"),
+        "name": ("text", "ignored"),
+        "count": ("number", "feature"),
+    }
+    assert table.column("day").minimum == pd.Timestamp("2020-01-01").timestamp()
+    assert any("counts the rows" in said for said in table.warnings)
+    assert all(column.evidence for column in table.columns)
+
+
+# -- types over the whole file --------------------------------------------------------------------
+
+
+def far_down(odd: list[str], rows: int = 60_000) -> str:
+    """A column of numbers whose odd cells lie where no sample looks."""
+    lines = [f"{i % 100},{i}" for i in range(rows)]
+    for place, word in enumerate(odd):
+        lines[11_000 + 7 * place] = f"{word},1"
+    return "x,y\n" + "\n".join(lines) + "\n"
+
+
+def test_a_few_odd_cells_are_missing_and_named(write: Write) -> None:
+    table = import_csv(write(far_down(["n/k", "??x"])))
+    column = table.column("x")
+    assert column.kind == "number"
+    assert (column.missing, column.odd) == (2, ((11_002, "n/k"), (11_009, "??x")))
+    said = [each for each in table.repairs if "taken as missing" in each]
+    assert len(said) == 1 and "11002, 11009" in said[0]
+
+
+def test_many_odd_cells_make_a_column_of_texts(write: Write) -> None:
+    table = import_csv(write(far_down([f"w{i % 50}" for i in range(6_900)])))
+    assert table.column("x").kind == "category"
+    between = [str(i % 100) for i in range(11_001, 11_007)]
+    assert texts(table, "x")[11_000:11_008] == ["w0", *between, "w1"]
+
+
+def test_a_mixed_column_is_refused_only_where_it_is_used(write: Write) -> None:
+    table = import_csv(write(far_down([f"w{i % 50}" for i in range(2_000)])))
+    column = table.column("x")
+    assert column.kind == "number"
+    assert "are not numbers" in column.refused
+    assert column.refused_line == 11_002
+
+
+def test_a_thousands_mark_far_down_changes_the_style(write: Write) -> None:
+    table = import_csv(write(far_down(['"1,234"', '"5,678"'])))
+    assert numbers(table, "x")[11_000] == 1234.0
+
+
+def test_numbers_where_the_sample_is_blank(write: Write) -> None:
+    lines = [f",{i}" for i in range(40_000)]
+    lines[15_000] = "7.5,1"
+    table = import_csv(write("x,y\n" + "\n".join(lines) + "\n"))
+    assert table.column("x").missing == 39_999
+    assert numbers(table, "x")[15_000] == 7.5
+
+
+def test_day_and_month_are_told_apart_by_the_whole_file(write: Write) -> None:
+    lines = [f"{i % 12 + 1:02d}/{i % 11 + 1:02d}/2020,{i}" for i in range(40_000)]
+    lines[15_000] = "12/25/2020,1"
+    table = import_csv(write("day,y\n" + "\n".join(lines) + "\n"))
+    column = table.column("day")
+    assert (column.kind, column.type.format) == ("date", "%m/%d/%Y")
+    ambiguous = import_csv(write("day,y\n01/02/2020,1\n03/04/2020,2\n", "ambiguous.csv"))
+    assert any("could be read as" in said for said in ambiguous.warnings)
+
+
+def test_a_column_of_many_texts_is_left_out(write: Write) -> None:
+    rows = "".join(f"text number {i},{i}\n" for i in range(30_000))
+    table = import_csv(write("t,y\n" + rows))
+    column = table.column("t")
+    assert (column.kind, column.role, column.levels) == ("text", "ignored", ())
+
+
+# -- however it is cut and by however many --------------------------------------------------------
+
+
+def mixed_file(rows: int = 3_000) -> str:
+    rng = random.Random(5)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["x", "note", "flag", "y"])
+    notes = ["plain", 'with "quotes"', "with, comma", "two\nlines", "", "NA"]
+    for i in range(rows):
+        writer.writerow(
+            [f"{rng.gauss(0, 1):.6g}", rng.choice(notes), rng.choice(["t", "f"]), i % 17]
+        )
+    return out.getvalue()
+
+
+def test_the_same_table_from_any_number_of_processes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(mixed_file())
+    expected = pd.read_csv(path)
+    hashes = []
+    for processes, chunk_bytes in [(0, 500), (2, 16384)]:
+        monkeypatch.setenv("REGATTA_HOME", str(tmp_path / f"home-{processes}"))
+        table = import_table(path, processes=processes, chunk_bytes=chunk_bytes)
+        np.testing.assert_array_equal(table.values(table.column("x")), expected["x"])
+        assert texts(table, "note") == [None if v != v else v for v in expected["note"]]
+        assert numbers(table, "flag") == [float(v == "t") for v in expected["flag"]]
+        hashes.append(np.concatenate([table.hashes(group) for group in table.groups]))
+    assert len({each.tobytes() for each in hashes}) == 1
+
+
+def test_equal_rows_and_only_they_have_equal_hashes(write: Write) -> None:
+    table = import_csv(write("a,b,y\n1,x,2\n1.0,x,2.0\n1,X,2\n2,x,1\n-0,x,2\n0,x,2\n"))
+    hashes = table.hashes(0).tolist()
+    assert hashes[0] == hashes[1]
+    assert hashes[4] == hashes[5]
+    assert len(set(hashes)) == 4
+    assert table.duplicates == 2
+
+
+REAL_FILES = (
+    "auto_mpg.data",
+    "penguins.csv",
+    "consumo_cerveja.csv",
+    "winequality_white_dirty_semicolon.csv",
+    "power_plant.csv",
+    "life_expectancy.csv",
+    "appliances_energy_testing.csv",
+)
+
+
+@pytest.mark.parametrize("name", REAL_FILES)
+def test_real_files_agree_with_pandas(data_dir: Path, name: str) -> None:
+    options: dict[str, Any] = {
+        "auto_mpg.data": {"header": None, "sep": r"\s+", "na_values": "?"},
+        "winequality_white_dirty_semicolon.csv": {"sep": ";", "decimal": ","},
+    }.get(name, {})
+    path = data_dir / "regression" / name
+    expected = pd.read_csv(path, **options).dropna(how="all")
+    table = import_csv(path)
+    assert table.rows == len(expected)
+    for column, wanted in zip(table.columns, expected.columns, strict=True):
+        values = expected[wanted]
+        if column.kind != "number":
+            continue
+        if values.dtype.kind not in "if":
+            values = values.str.strip().str.replace(",", ".").astype(float)
+        # pandas' own parser is off by one bit now and then
+        np.testing.assert_allclose(table.values(column), values, rtol=1e-15)
+
+
+simple = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=5)
+
+
+@given(
+    data=st.data(),
+    delimiter=st.sampled_from(",;\t|"),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_round_trip_in_random_dialects(
+    write: Write, data: st.DataObject, delimiter: str, newline: str, encoding: str
+) -> None:
+    """What is written quoted is read back: numbers exactly, texts without their outer blanks."""
+    rows = data.draw(st.integers(12, 30))
+    levels = data.draw(st.lists(st.sampled_from(["red", "green, dark", 'say "no"', "a;b|c", "ü"]),
+                                min_size=rows, max_size=rows))  # fmt: skip
+    values = data.draw(st.lists(st.none() | st.floats(-1e12, 1e12), min_size=rows, max_size=rows))
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator=newline)
+    writer.writerow(["size", "colour", "y"])
+    for i, (value, level) in enumerate(zip(values, levels, strict=True)):
+        writer.writerow(["" if value is None else repr(value), level, i + 0.5])
+    table = import_csv(write(out.getvalue().encode(encoding)))
+    assert table.names == ["size", "colour", "y"]
+    assert numbers(table, "size") == values
+    assert texts(table, "colour") == levels
+    assert numbers(table, "y") == [i + 0.5 for i in range(rows)]
+
+
+@given(st.binary(min_size=1, max_size=300) | simple.map(str.encode))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_are_read_or_refused(write: Write, content: bytes) -> None:
+    try:
+        import_csv(write(content))
+    except DataError as error:
+        assert error.message
+
+
+# -- kept -----------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_file_is_not_read_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(PLAIN)
+    first = import_csv(path)
+    monkeypatch.setattr("regatta.ingest.importer.open_source", lambda *a, **k: pytest.fail("read"))
+    assert import_csv(path).key == first.key
+
+
+def test_a_changed_file_is_read_again(write: Write) -> None:
+    path = write(PLAIN)
+    first = import_csv(path)
+    status = path.stat()
+    path.write_text(PLAIN.replace("1.5", "2.5"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert numbers(import_csv(path), "size") == [2.5, None, 3.5]
+    assert numbers(first, "size") == [1.5, None, 3.5]
+
+
+def test_the_same_content_elsewhere_is_kept_once(write: Write) -> None:
+    assert import_csv(write(PLAIN, "a.csv")).key == import_csv(write(PLAIN, "b.csv")).key
+    assert len(list_datasets()) == 1
+
+
+def test_deleting(write: Write) -> None:
+    table = import_csv(write(PLAIN))
+    with table.hold(), pytest.raises(UserError, match="in use"):
+        delete_dataset(table.key)
+    assert delete_dataset(table.key) > 0
+    assert list_datasets() == []
+    with pytest.raises(UserError, match="no data set"):
+        delete_dataset(table.key)
+
+
+def test_the_oldest_makes_room(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = import_csv(write(PLAIN, "old.csv"))
+    held = import_csv(write(PLAIN + "9,Oslo,9\n", "held.csv"))
+    os.utime(old.directory, (1, 1))
+    os.utime(held.directory, (0, 0))
+    monkeypatch.setenv("REGATTA_CACHE_GB", "0")
+    with held.hold():
+        import_csv(write(PLAIN + "8,Oslo,8\n", "new.csv"))
+    assert {each["name"] for each in list_datasets()} == {"held.csv", "new.csv"}
+
+
+def test_two_imports_at_once_agree(write: Write) -> None:
+    path = write(mixed_file())
+    keys: list[str] = []
+    threads = [threading.Thread(target=lambda: keys.append(import_csv(path).key)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 4 and len(set(keys)) == 1
+    assert len(list_datasets()) == 1
+
+
+def test_leftovers_of_a_killed_import_are_swept(write: Write) -> None:
+    left = cache.datasets_folder("building") / "parsed-dead"
+    left.mkdir()
+    (left / cache.LOCK_NAME).touch()
+    import_csv(write(PLAIN))
+    assert not left.exists()
+
+
+def test_progress_and_cancelling(tmp_path: Path) -> None:
+    path = generate_demo(tmp_path / "demo.csv", 80_000, 30)
+    seen: list[ImportProgress] = []
+    with pytest.raises(Cancelled):
+        import_csv(path, processes=2, progress=seen.append, cancelled=lambda: len(seen) > 0)
+    assert list_datasets() == []
+    seen.clear()
+    table = import_csv(path, processes=2, progress=seen.append)
+    assert table.rows == 80_000
+    assert seen[-1].fraction == 1.0 and seen[-1].rows == 80_000
+    assert [each.bytes_done for each in seen] == sorted(each.bytes_done for each in seen)
+
+
+# -- shown ----------------------------------------------------------------------------------------
+
+
+def test_the_report(write: Write) -> None:
+    rows = "".join(f"{i},{i % 3},5,{2 * i % 90},{9999 if i == 7 else i % 50}\n" for i in range(100))
+    path = write("index,x,constant,y,sentinel\n" + rows + rows.splitlines()[3] + "\n")
+    report = inspect_csv(path)
+    assert set(report["dialect"]) == {"encoding", "delimiter", "quote", "escape", "decimal",
+                                      "thousands", "header", "skip_rows", "comment"}  # fmt: skip
+    assert report["rows"] == 101
+    for column in report["columns"]:
+        assert {"name", "kind", "missing", "distinct", "role", "evidence"} <= set(column)
+    said = " ".join(report["warnings"])
+    for words in ("'constant' is 5", "holds 9999 in 1 cells", "exact duplicates"):
+        assert words in said
+    assert report["rejected"] == []
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_a_leak_is_warned_of(write: Write) -> None:
+    rows = "".join(f"{i % 7},{3 * i + 1},{i}\n" for i in range(60))
+    report = inspect_csv(write("x,copy,y\n" + rows), target="y")
+    assert any("'copy' gives the target 'y' away" in said for said in report["warnings"])
+
+
+def test_preview(write: Write) -> None:
+    path = write("x,flag,day,town\n1.5,yes,2020-01-02,Bath\n,no,2020-01-03,\n")
+    assert preview(path, rows=5) == [
+        {"x": 1.5, "flag": "yes", "day": "2020-01-02", "town": "Bath"},
+        {"x": None, "flag": "no", "day": "2020-01-03", "town": None},
+    ]

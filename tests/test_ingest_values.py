@@ -1,0 +1,174 @@
+"""What one cell says: the rule for one text and the rule for whole arrays agree."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regatta.ingest.columns import best_style, boolean_pair, infer, is_thousands
+from regatta.ingest.values import (
+    COMMA,
+    DATE_FORMATS,
+    ISO,
+    PLAIN,
+    NumberStyle,
+    is_infinite,
+    is_missing,
+    matching_date_formats,
+    missing_spellings,
+    parse_date,
+    parse_dates,
+    parse_numbers,
+    swapped_format,
+)
+
+STYLES = [
+    PLAIN,
+    COMMA,
+    NumberStyle(".", ","),
+    NumberStyle(",", "."),
+    NumberStyle(".", " "),
+    NumberStyle(".", "'"),
+    NumberStyle(".", "", "$"),
+    NumberStyle(",", ".", "€"),
+    NumberStyle(".", "", "%"),
+]
+
+
+def written(value: float, style: NumberStyle) -> str:
+    """A number in a style, with two decimals."""
+    text = f"{value:,.2f}" if style.thousands else f"{value:.2f}"
+    swap = {".": style.decimal, ",": style.thousands}
+    text = "".join(swap.get(ch, ch) for ch in text)
+    return style.affix + text if style.affix in ("$", "€") else text + style.affix
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(value=st.floats(-1e9, 1e9))
+@settings(max_examples=40, deadline=None)
+def test_a_number_reads_back_in_its_style(style: NumberStyle, value: float) -> None:
+    text = written(value, style)
+    assert style.matches(text)
+    assert style.parse(text) == pytest.approx(round(value, 2), abs=0.006)
+    values, bad = parse_numbers(pa.array([text, f" {text} "]), style)
+    assert not bad.any()
+    assert values.tolist() == [style.parse(text)] * 2
+
+
+@given(st.lists(st.text(alphabet="0123456789.,-+eE $%N/A?naif'x ", max_size=8), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
+    for style in STYLES:
+        values, bad = parse_numbers(pa.array(cells), style)
+        for cell, value, wrong in zip(cells, values, bad, strict=True):
+            trimmed = cell.strip()
+            if is_infinite(trimmed):
+                assert np.isinf(value)
+            elif style.matches(trimmed):
+                assert value == style.parse(trimmed)
+                assert not wrong
+            else:
+                assert math.isnan(value)
+                assert wrong != is_missing(cell)
+
+
+@pytest.mark.parametrize("text", ["1_000", "0x10", "1d5", "1 2", "--5", "1,2", "١٢", "5f", "e5"])
+def test_what_is_no_number(text: str) -> None:
+    assert not PLAIN.matches(text)
+    assert parse_numbers(pa.array([text]), PLAIN)[1].all()
+
+
+def test_too_large_a_number_is_infinite() -> None:
+    values, bad = parse_numbers(pa.array(["1e400", "-inf", "3"]), PLAIN)
+    assert values.tolist() == [math.inf, math.inf, 3.0]
+    assert not bad.any()
+
+
+def test_every_missing_word_is_known_to_the_fast_reader() -> None:
+    spelled = set(missing_spellings())
+    for word in ("", "NA", "n/a", "NULL", "null", "NaN", "nan", "?", "-", " ", " NA", "None"):
+        assert word in spelled
+        assert is_missing(word)
+    assert all(map(is_missing, spelled))
+
+
+@pytest.mark.parametrize(
+    ("cells", "thousands"),
+    [
+        (["1,234", "12,345"], True),
+        (["1,234,567"], True),
+        (["1,234.50", "999"], True),
+        (["0,998", "0,991"], False),  # nothing groups behind a zero
+        (["1,5", "2,25"], False),
+        (["1,234", "1234"], False),
+        (["12", "13"], False),
+    ],
+)
+def test_commas_that_group_thousands(cells: list[str], thousands: bool) -> None:
+    assert is_thousands(cells) == thousands
+
+
+def test_decimal_commas_win_where_another_column_shows_them() -> None:
+    cells = ["1,234", "5,678"]
+    assert infer(cells).style == NumberStyle(".", ",")
+    assert infer(cells, decimal_comma=True).style == COMMA
+
+
+@given(
+    st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2099, 12, 31)), st.sampled_from(DATE_FORMATS)
+)
+@settings(max_examples=150, deadline=None)
+def test_dates_read_back(moment: dt.datetime, date_format: str) -> None:
+    if "%y" in date_format and not 1970 <= moment.year <= 2068:
+        return
+    moment = moment.replace(microsecond=0, tzinfo=dt.UTC)
+    text = moment.strftime(date_format)
+    expected = dt.datetime.strptime(text, date_format).replace(tzinfo=dt.UTC).timestamp()
+    values, bad = parse_dates(pa.array([text, "", None]), date_format)
+    assert values[0] == expected == parse_date(text, date_format)
+    assert not bad.any()
+    assert date_format in matching_date_formats([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format"),
+    [
+        ("2020-02-30", "%Y-%m-%d"),
+        ("30/02/2020", "%d/%m/%Y"),
+        ("1/2/20", "%d/%m/%Y"),
+        ("2020-13-01", ISO),
+        ("yesterday", "%Y-%m-%d"),
+    ],
+)
+def test_no_such_date(text: str, date_format: str) -> None:
+    values, bad = parse_dates(pa.array([text, "2020-01-01"]), date_format)
+    assert bad[0] and math.isnan(values[0])
+
+
+def test_day_and_month_that_can_be_exchanged() -> None:
+    assert swapped_format("%d/%m/%Y %H:%M") == "%m/%d/%Y %H:%M"
+    assert swapped_format("%Y-%m-%d") is None
+
+
+def test_words_for_true_and_false() -> None:
+    assert boolean_pair(["Yes", "No"]) == ("No", "Yes")
+    assert boolean_pair(["yes", "no", "maybe"]) is None
+    assert boolean_pair(["yes"]) is None
+
+
+def test_whole_numbers_too_long_for_floats_stay_texts() -> None:
+    cells = [str(2**60 + n) for n in range(20)]
+    assert infer(cells).kind == "category"
+
+
+def test_the_best_style_counts_cells() -> None:
+    from collections import Counter
+
+    style, share = best_style(Counter(["1,5", "2,25", "x"]))
+    assert (style, share) == (COMMA, pytest.approx(2 / 3))
