@@ -152,7 +152,10 @@ class Worker:
         for shard in shards:
             word = 2 * (base + shard)
             start, stop = ranges[word], ranges[word + 1]
-            kernel.run(op, start, stop, self._slots[shard], self._beat)
+            if op == Op.STATISTICS:
+                kernel.moments(start, stop, self._board.matrices[self.rank], self._beat)
+            else:
+                kernel.run(op, start, stop, self._slots[shard], self._beat)
             rows += stop - start
         return rows
 

@@ -7,7 +7,8 @@
     ├ parameters × 2 ─┤  (n_features + 1) float64
     ├ owners ─────────┤  the rank that computes each shard
     ├ worker table ───┤  a row a rank, written by that worker alone: progress, times, rows
-    └ slots ──────────┘  a row a shard, written by the shard's owner alone: its partial sums
+    ├ slots ──────────┤  a row a shard, written by the shard's owner alone: its partial sums
+    └ matrices ───────┘  one a worker, written by it alone: moments of a shard (if asked for)
 
 A worker writes its slots, *then* raises its `done` to the round's version; the coordinator reads
 slots only after it. Nobody takes a lock, so nobody can die holding one. Both ends spin briefly,
@@ -37,6 +38,7 @@ class Op(IntEnum):
     EVALUATE_TRAIN = 2  # value, squared and absolute residuals, training rows
     EVALUATE_VALIDATION = 3  # the same, validation rows
     CURVATURE = 4  # XᵀX v over training rows: for the largest eigenvalue
+    STATISTICS = 5  # second moments of (x, 1, y) over training rows, one shard a worker
     EXIT = 9
 
 
@@ -76,6 +78,12 @@ class Layout:
     n_features: int
     n_shards: int
     n_workers: int
+    with_statistics: bool = False
+
+    @property
+    def matrix_width(self) -> int:
+        """Rows and columns of a matrix of moments, 0 where none is asked for."""
+        return self.n_features + 2 if self.with_statistics else 0
 
     @property
     def slot_used(self) -> int:
@@ -91,8 +99,8 @@ class Layout:
     def parameter_width(self) -> int:
         return -(-(self.n_features + 1) // 8) * 8
 
-    def offsets(self) -> tuple[int, int, int, int, int, int, int]:
-        """Byte offsets of control, ranges, owners, parameters, workers, slots, and the end."""
+    def offsets(self) -> tuple[int, int, int, int, int, int, int, int]:
+        """Byte offsets of control, ranges, owners, parameters, workers, slots, matrices, end."""
         sizes = (
             CONTROL_WORDS * 8,
             2 * self.n_shards * 2 * 8,
@@ -100,6 +108,7 @@ class Layout:
             2 * self.parameter_width * 8,
             self.n_workers * WORKER_WORDS * 8,
             self.n_shards * self.slot_width * 8,
+            self.n_workers * self.matrix_width**2 * 8,
         )
         ends = np.cumsum([0, *(-(-size // CACHE_LINE) * CACHE_LINE for size in sizes)])
         return tuple(int(end) for end in ends)  # type: ignore[return-value]
@@ -113,7 +122,7 @@ class Board:
     """The shared block as arrays and views, the same in every process."""
 
     def __init__(self, memory: SharedMemory, layout: Layout) -> None:
-        control, ranges, owners, parameters, workers, slots, _ = layout.offsets()
+        control, ranges, owners, parameters, workers, slots, matrices, _ = layout.offsets()
         self.memory = memory
         self.layout = layout
         self.control = memory.integers(control, CONTROL_WORDS)
@@ -125,6 +134,10 @@ class Board:
         )[:, : layout.n_features + 1]
         self.slots: NDArray[np.float64] = memory.array(
             slots, (layout.n_shards, layout.slot_width), np.float64
+        )
+        width = layout.matrix_width
+        self.matrices: NDArray[np.float64] = memory.array(
+            matrices, (layout.n_workers if width else 0, width, width), np.float64
         )
         rows = [workers + 8 * WORKER_WORDS * rank for rank in range(layout.n_workers)]
         # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION of each rank

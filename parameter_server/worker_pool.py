@@ -115,6 +115,15 @@ class Pool(Protocol):
         """Compute ``op`` at ``parameters`` on shards ``first``, ``first + 1``, … over ``ranges``
         (n, 2). Returns their slots, (n, slot width), in shard order."""
 
+    def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
+        """Second moments of (x, 1, y) over training rows, a matrix for each of the shards
+        ``first``, ``first + 1``, …: at most `shards_at_once` of them. Valid until the next round.
+        """
+
+    @property
+    def shards_at_once(self) -> int:
+        """How many shards `moments` takes: one a worker."""
+
     def samples(self) -> list[WorkerSample]:
         """What each worker has done so far."""
 
@@ -130,6 +139,8 @@ class InProcessPool:
     def __init__(self, source: DataSource, model: str, arithmetic: str) -> None:
         layout = Layout(source.n_features, source.n_shards, 0)
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
+        self._width = source.n_features + 2
+        self._matrix: NDArray[np.float64] | None = None
         rows = (source.n_features, source.dtype)
         self._kernel = Kernel(
             map_rows(source.directory, "train", source.rows_train, *rows),
@@ -145,6 +156,17 @@ class InProcessPool:
         for shard, (start, stop) in enumerate(ranges.tolist(), first):
             self._kernel.run(op, start, stop, self._slots[shard])
         return self._slots[first : first + len(ranges)]
+
+    @property
+    def shards_at_once(self) -> int:
+        return 1
+
+    def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
+        ((start, stop),) = ranges.tolist()
+        if self._matrix is None:
+            self._matrix = np.empty((self._width, self._width))
+        self._kernel.moments(start, stop, self._matrix, lambda: None)
+        return [self._matrix]
 
     def samples(self) -> list[WorkerSample]:
         return []
@@ -167,6 +189,8 @@ class WorkerPool:
     n_workers : int
     logs : Path
         Folder for ``worker-<rank>.log``.
+    with_statistics : bool
+        Whether `moments` will be asked for.
     on_event : callable
         Told of every worker that starts or dies.
     idle : callable
@@ -181,6 +205,7 @@ class WorkerPool:
         n_workers: int,
         *,
         logs: Path,
+        with_statistics: bool = False,
         on_event: Callable[[PoolEvent], None] = lambda event: None,
         idle: Callable[[], None] = lambda: None,
     ) -> None:
@@ -191,7 +216,7 @@ class WorkerPool:
         self._logs = logs
         self._on_event = on_event
         self._idle = idle
-        self._layout = Layout(source.n_features, source.n_shards, n_workers)
+        self._layout = Layout(source.n_features, source.n_shards, n_workers, with_statistics)
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
         self._counts = self._board.counts
@@ -228,6 +253,17 @@ class WorkerPool:
                 self._wake(rank)
         self._wait(ranks, version)
         return board.slots[first : first + count]
+
+    @property
+    def shards_at_once(self) -> int:
+        return self.n_workers
+
+    def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
+        if not 0 < len(ranges) <= self.n_workers:
+            raise ValueError(f"{len(ranges)} shards for {self.n_workers} workers")
+        self.run(Op.STATISTICS, np.zeros(self._source.n_features + 1), first, ranges)
+        owners, matrices = self._board.owners, self._board.matrices
+        return [matrices[owners[shard]] for shard in range(first, first + len(ranges))]
 
     def samples(self) -> list[WorkerSample]:
         return [self._sample(member) for member in self._members]
@@ -435,6 +471,7 @@ def open_pool(
     n_workers: int,
     *,
     logs: Path,
+    with_statistics: bool = False,
     on_event: Callable[[PoolEvent], None] = lambda event: None,
     idle: Callable[[], None] = lambda: None,
 ) -> Pool:
@@ -442,7 +479,16 @@ def open_pool(
     if n_workers == 0:
         return InProcessPool(source, model, arithmetic)
     gc.collect()
-    return WorkerPool(source, model, arithmetic, n_workers, logs=logs, on_event=on_event, idle=idle)
+    return WorkerPool(
+        source,
+        model,
+        arithmetic,
+        n_workers,
+        logs=logs,
+        with_statistics=with_statistics,
+        on_event=on_event,
+        idle=idle,
+    )
 
 
 def _cause(member: _Member) -> str:

@@ -11,10 +11,14 @@ times the root of their weight, the one included: then n is the sum of the weigh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from regatta.parameter_server.batches import whole_shards
+from regatta.parameter_server.worker_pool import Pool
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
@@ -98,7 +102,43 @@ class Statistics:
         minus_one = np.full((1, *w.shape[1:]), -1.0) if w.ndim == 2 else np.array([-1.0])
         stacked = np.concatenate([w, np.broadcast_to(b, (1, *w.shape[1:])), minus_one])
         errors = np.einsum("i...,i...->...", stacked, self.moments @ stacked)
-        return np.maximum(errors, 0.0)
+        floored: NDArray[np.float64] = np.maximum(errors, 0.0)
+        return floored
+
+
+def gather(
+    pool: Pool,
+    offsets: Sequence[int],
+    n_folds: int,
+    after: Callable[[int], None] = lambda shards: None,
+) -> list[Statistics]:
+    """One pass over the training rows: the statistics of each fold.
+
+    Fold k is the shards k, k + n_folds, … Moments are added in the order of shards, so the result
+    does not depend on who computed them.
+
+    Parameters
+    ----------
+    pool : Pool
+    offsets : sequence of int
+        First row of each shard, and the end.
+    n_folds : int
+        At most the number of shards.
+    after : callable
+        Called with the number of shards done, after each round.
+    """
+    ranges = whole_shards(tuple(offsets))
+    folds: list[Matrix | None] = [None] * n_folds
+    for first in range(0, len(ranges), pool.shards_at_once):
+        matrices = pool.moments(first, ranges[first : first + pool.shards_at_once])
+        for shard, matrix in enumerate(matrices, first):
+            fold = folds[shard % n_folds]
+            if fold is None:
+                folds[shard % n_folds] = matrix.copy()
+            else:
+                fold += matrix
+        after(first + len(matrices))
+    return [Statistics(fold) for fold in folds if fold is not None]
 
 
 def statistics_of(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Statistics:

@@ -19,6 +19,7 @@ from regatta.parameter_server.worker_pool import DataSource, Pool, PoolEvent, op
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
 from regatta.solvers.problem import Problem
+from regatta.solvers.statistics import Statistics, gather
 from regatta.utils import RegattaError
 
 ROWS, FEATURES = 6000, 12
@@ -208,3 +209,39 @@ def run_steps(solver: Solver, count: int) -> None:
     for _ in range(count):
         if not solver.finished:
             solver.step()
+
+
+@pytest.mark.parametrize("n_folds", [1, 5])
+def test_statistics_are_the_same_bytes_for_any_number_of_workers(source, n_folds, tmp_path):
+    found = {n: gathered(source, n, n_folds, tmp_path) for n in (0, 1, 2, 3)}
+    assert (
+        len({b"".join(fold.moments.tobytes() for fold in folds) for folds in found.values()}) == 1
+    )
+
+
+def test_statistics_of_folds_add_up_to_those_of_all_rows(source, tmp_path):
+    folds = gathered(source, 2, 5, tmp_path)
+    X, y = rows_of(source)
+    z = np.column_stack([X, np.ones(len(X)), y])
+    np.testing.assert_allclose(sum(fold.moments for fold in folds), z.T @ z, rtol=1e-10, atol=1e-8)
+    offsets = shard_offsets(source.rows_train, source.n_shards)
+    mine = np.concatenate([z[offsets[s] : offsets[s + 1]] for s in range(3, source.n_shards, 5)])
+    np.testing.assert_allclose(folds[3].moments, mine.T @ mine, rtol=1e-10, atol=1e-8)
+
+
+def test_moments_in_panels(tmp_path):
+    """More columns than a panel has, and rows that do not fill a block."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((700, 600)), rng.standard_normal(700)
+    wide = write_rows(tmp_path, X, y, X[:10], y[:10], n_shards=3, dtype="float64")
+    (found,) = gathered(wide, 0, 1, tmp_path)
+    z = np.column_stack([X, np.ones(700), y])
+    np.testing.assert_allclose(found.moments, z.T @ z, rtol=1e-10, atol=1e-8)
+
+
+def gathered(source: DataSource, n_workers: int, n_folds: int, logs: Path) -> list[Statistics]:
+    pool = open_pool(source, "ridge", "float64", n_workers, logs=logs, with_statistics=True)
+    try:
+        return gather(pool, shard_offsets(source.rows_train, source.n_shards), n_folds)
+    finally:
+        pool.close()
