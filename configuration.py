@@ -42,8 +42,8 @@ def option(
     custom: bool = False,
 ) -> Any:
     """A field of `TrainingConfig`. ``minimum``/``maximum`` are allowed values, ``above``/``below``
-    are not. ``None`` as default means that Regatta chooses ("auto"). A ``custom`` one may also name a
-    class of yours, ``package.module:Class``."""
+    are not. ``None`` as default means that Regatta chooses ("auto"). A ``custom`` one may also name
+    a class of yours, ``package.module:Class``."""
     return field(
         default=default,
         metadata={
