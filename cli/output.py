@@ -3,6 +3,7 @@ else to stderr."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -57,11 +58,16 @@ def show_error(error: RegattaError, *, as_json: bool) -> None:
 
 
 def unexpected(error: Exception) -> RegattaError:
-    """An error that no sentence was written for."""
-    wrapped = RegattaError(
-        f"Something unforeseen happened: {type(error).__name__}: {error}.",
-        f"Set {DEBUG_VARIABLE}=1 to see where.",
-    )
+    """An error that no sentence was written for: the system's own words, or the bare fact."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "Make room and try again." if error.errno == errno.ENOSPC else ""
+        wrapped = RegattaError(f"{where}{error.strerror}.", hint)
+    else:
+        wrapped = RegattaError(
+            f"Something unforeseen happened: {type(error).__name__}: {error}.",
+            f"Set {DEBUG_VARIABLE}=1 to see where.",
+        )
     wrapped.__cause__ = error
     return wrapped
 

@@ -27,17 +27,19 @@ def list_runs(chosen: argparse.Namespace) -> int:
     """``regatta runs list``."""
     store = RunStore(home())
     runs = store.list()
-    service.nudge(store)
     if chosen.json:
         output.print_json({"runs": [run.to_json() for run in runs]})
-        return 0
-    if not runs:
+    elif not runs:
         print("No run yet. `regatta train FILE --target NAME` makes one.")
-        return 0
-    shown = runs[: chosen.limit] if chosen.limit else runs
-    print(_listing(shown, output.width_of_lines()))
-    if len(shown) < len(runs):
-        print(f"({len(runs) - len(shown):,} older ones: `regatta runs list -n 0` lists all)")
+    else:
+        shown = runs[: chosen.limit] if chosen.limit else runs
+        print(_listing(shown, output.width_of_lines()))
+        if len(shown) < len(runs):
+            print(f"({len(runs) - len(shown):,} older ones: `regatta runs list -n 0` lists all)")
+    try:
+        service.nudge(store)  # runs that wait for a supervisor that was killed
+    except RegattaError as error:
+        output.say_aside(str(error))
     return 0
 
 

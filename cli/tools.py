@@ -10,7 +10,7 @@ from pathlib import Path
 
 from regatta.utils import UserError
 
-DEFAULT_BENCHMARK = "sgd"
+DEFAULT_BENCHMARK = "compare"
 
 
 def serve(chosen: argparse.Namespace) -> int:

@@ -29,6 +29,8 @@ def train(chosen: argparse.Namespace) -> int:
     store = RunStore(home())
     if chosen.detach:
         return queued(service.submit(config, store=store).run_id, as_json=chosen.json)
+    import regatta.coordinator  # noqa: F401 -- slow: an impatient Ctrl-C meets no run yet
+
     run_id = store.create(config, RunState.QUEUED, detached=False).run_id
     copies = prepared_copies()
     try:

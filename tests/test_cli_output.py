@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -112,6 +113,15 @@ def test_errors_in_json_are_one_object(capsys: pytest.CaptureFixture[str]) -> No
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_json({"a": float("nan"), "b": [float("inf"), 1.5]})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5]}
+
+
+def test_the_system_s_own_errors_name_their_file() -> None:
+    full = output.unexpected(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
+    assert (full.message, full.hint) == (
+        "/x/y: No space left on device.",
+        "Make room and try again.",
+    )
+    assert full.exit_code == 1
 
 
 def test_tracebacks_are_for_debugging(

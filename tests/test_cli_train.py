@@ -181,7 +181,7 @@ def test_more_workers_than_shards_or_cores_are_warned_of(regatta: Command, csv: 
 
 MISTAKES = {
     "no such file": (None, "y", "no file"),
-    "a folder": ("", "y", "folder"),
+    "a folder": ("a folder", "y", "folder"),
     "empty": (b"", "y", "empty"),
     "header only": (b"a,b,y\n", "y", "no rows"),
     "no such column": (b"a,y\n" + b"1,2\n3,5\n" * 30, "nope", "nope"),
@@ -202,10 +202,10 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:
     content, target, word = MISTAKES[case]
     path = tmp_path / "bad.csv"
-    if content == "":
-        path.mkdir()
-    elif content is not None:
+    if isinstance(content, bytes):
         path.write_bytes(content)
+    elif content == "a folder":
+        path.mkdir()
     words = ["train", str(path), *(["--target", target] if target else [])]
     code = main([*words, *(["--json"] if as_json else [])])
     caught = capsys.readouterr()

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,19 @@ def test_the_queue_survives_the_loss_of_the_database(store: RunStore) -> None:
         order.append(run.run_id)
         store.send_command(run.run_id, "stop")
     assert order == [run.run_id for run in runs]
+
+
+@pytest.mark.slow
+def test_a_thousand_queued_runs_are_listed_and_cancelled_at_once(store: RunStore) -> None:
+    runs = [store.create(CONFIG, detached=True) for _ in range(1000)]
+    began = time.monotonic()
+    assert len(store.list()) == 1000
+    listed = time.monotonic()
+    store.send_command(runs[500].run_id, "stop")
+    assert store.next_queued() == runs[0]
+    cancelled = time.monotonic()
+    print(f"1,000 runs listed in {listed - began:.3f} s, one cancelled in {cancelled - listed:.3f}")
+    assert listed - began < 10 and cancelled - listed < 10
 
 
 # Commands
