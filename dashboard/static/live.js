@@ -281,16 +281,16 @@ class LiveView {
     set(
       tiles.r2,
       found?.validation_r2 == null ? "–" : found.validation_r2.toFixed(4),
-      found?.validation_rmse == null ? "first score soon" : `RMSE ${short(found.validation_rmse)}`,
+      found?.validation_rmse == null ? (status.step ? "first score soon" : "") : `RMSE ${short(found.validation_rmse)}`,
     );
     set(tiles.speed, speedText(status.rows_per_second), status.rows ? `${short(status.rows)} rows in all` : "");
     const epoch = Math.min(Math.floor(status.epoch), status.epochs ?? Infinity);
     set(
       tiles.epoch,
-      status.epochs ? `${whole(epoch)} / ${whole(status.epochs)}` : whole(epoch),
+      status.epochs ? `${whole(epoch)} / ${whole(status.epochs)}` : status.step ? whole(epoch) : "–",
       status.learning_rate ? `learning rate ${short(status.learning_rate)}` : "",
     );
-    set(tiles.time, clock(status.elapsed), this.timeNote());
+    set(tiles.time, status.step ? clock(status.elapsed) : "–", this.timeNote());
     drawSpark(tiles.loss.spark, history.evaluations.train_loss.length > 2
       ? history.evaluations.train_loss : points.loss, true);
     drawSpark(tiles.r2.spark, history.evaluations.validation_r2, false);
@@ -389,7 +389,8 @@ class LiveView {
     const key = [...length, this.theme, this.options.scale, this.options.axis].join();
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
-    const { data, layout, label } = figure();
+    const empty = name === "loss" || name === "speed" ? !points.step.length : !workers.rank.length;
+    const { data, layout, label } = empty ? emptyFigure(theme) : figure();
     this.plots[name].setAttribute("aria-label", label);
     Plotly.react(this.plots[name], data, baseLayout(theme, layout), PLOT_CONFIG);
   }
@@ -491,6 +492,23 @@ class LiveView {
       if (node.data && node.offsetWidth) window.Plotly.Plots.resize(node);
     }
   }
+}
+
+/** A chart that has no points yet says so instead of drawing axes. */
+function emptyFigure(theme) {
+  const text = "The first points come when the training starts.";
+  return {
+    data: [],
+    label: text,
+    layout: {
+      xaxis: { visible: false },
+      yaxis: { visible: false },
+      annotations: [{
+        text, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5,
+        font: { size: 12, color: fade(theme.text, 0.68) },
+      }],
+    },
+  };
 }
 
 function emptyHistory() {

@@ -1,0 +1,244 @@
+"""The pages' states, without a browser: what each offers, what it says when things went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from regatta.configuration import TrainingConfig
+from regatta.dashboard import jobs, samples, sources, uploads, words
+from regatta.runs.directory import RunDirectory
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.utils import write_json
+
+PAGES = Path(uploads.__file__).resolve().parent / "pages"
+REPORT = {
+    "dialect": {"encoding": "utf-8", "delimiter": ";", "decimal": ",", "header": True},
+    "rows": 100,
+    "columns": [
+        {"name": "size", "kind": "number", "missing": 3, "minimum": 1, "maximum": 9},
+        {"name": "<b>colour</b>", "kind": "category", "missing": 0, "levels": ["red", "blue"]},
+        {"name": "price", "kind": "number", "missing": 0, "minimum": 1, "maximum": 5},
+    ],
+    "repairs": ["Decimal comma in 2 columns."],
+    "warnings": ["Column _size_: 3 cells are missing."],
+}
+PREVIEW = {"columns": ["size", "<b>colour</b>", "price"], "rows": [[1.0, "red", 2.0]]}
+
+
+def open_page(name: str, **parameters: str) -> AppTest:
+    page = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=30)
+    for key, value in parameters.items():
+        page.query_params[key] = value
+    page.run()
+    assert not page.exception, page.exception
+    return page
+
+
+def labels(page: AppTest) -> set[str]:
+    return {each.label for each in page.button}
+
+
+def texts(page: AppTest) -> str:
+    kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.title)
+    return "\n".join(str(each.value) for kind in kinds for each in kind)
+
+
+@pytest.fixture
+def store(regatta_home: Path) -> RunStore:
+    return RunStore(regatta_home)
+
+
+def make_run(store: RunStore, *path: RunState, **changes: Any) -> RunRecord:
+    config = TrainingConfig(path="rows.csv", target="y", name="A *bold* name")
+    record = store.create(config, RunState.QUEUED)
+    for state in path:
+        record = store.update_state(record.run_id, state, **changes)
+    return record
+
+
+@pytest.fixture
+def source(regatta_home: Path) -> sources.Source:
+    """An upload that has been inspected."""
+    folder = uploads.uploads_folder() / ("a" * 16)
+    folder.mkdir()
+    (folder / "rows.csv").write_text("size;colour;price\n")
+    found = sources.find("a" * 16)
+    job = found.inspection()
+    (regatta_home / "jobs").mkdir(exist_ok=True)
+    job.folder.mkdir()
+    result = {"report": REPORT, "preview": PREVIEW}
+    write_json(job.folder / "status.json", vars(jobs.Status("done", 1.0, result=result)))
+    return found
+
+
+def test_a_first_visit_explains_itself(store: RunStore) -> None:
+    page = open_page("train")
+    assert labels(page) == {"Bring a CSV", "Run the demo", "Run the large demo"}
+    assert "CSV" in texts(page)
+
+
+def test_every_other_page_offers_a_next_step(store: RunStore) -> None:
+    assert {"Run a demo", "Bring a CSV"} <= labels(open_page("runs"))
+    assert "Use this sample" in labels(open_page("data"))
+    assert "Start training" in labels(open_page("new_run"))
+
+
+STARTING, RUNNING = RunState.STARTING, RunState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("path", "offered"),
+    [
+        ((), {"Cancel"}),
+        ((STARTING,), {"Cancel"}),
+        ((STARTING, RUNNING), {"Pause", "Cancel"}),
+        ((STARTING, RUNNING, RunState.PAUSED), {"Resume", "Cancel"}),
+        ((STARTING, RUNNING, RunState.STOPPED), {"Resume", "Train again"}),
+        ((STARTING, RUNNING, RunState.FAILED), {"Resume", "Train again"}),
+        ((STARTING, RUNNING, RunState.DIVERGED), {"Train again"}),
+        ((STARTING, RUNNING, RunState.FINISHED), {"Train again"}),
+    ],
+)
+def test_a_run_offers_what_its_state_allows(
+    store: RunStore, path: tuple[RunState, ...], offered: set[str]
+) -> None:
+    record = make_run(store, *path)
+    directory: RunDirectory = store.directory(record.run_id)
+    if record.state.is_live:
+        with directory.lock():  # or it counts as interrupted
+            assert labels(open_page("train", run=record.run_id)) == offered
+    else:
+        assert labels(open_page("train", run=record.run_id)) == offered
+
+
+def test_a_killed_run_says_so_and_can_be_resumed(store: RunStore) -> None:
+    record = make_run(store, STARTING, RUNNING)
+    page = open_page("train", run=record.run_id)
+    assert {"Resume", "Train again"} == labels(page)
+    assert page.warning
+
+
+def test_a_failure_is_told_with_what_to_do(store: RunStore) -> None:
+    record = make_run(store, STARTING, RunState.FAILED, message="Worker 1 died.", hint="Use fewer.")
+    page = open_page("train", run=record.run_id)
+    assert "Worker 1 died" in page.error[0].value and "Use fewer" in page.error[0].value
+
+
+def test_a_run_that_is_gone_leads_home(store: RunStore) -> None:
+    page = open_page("train", run="20200101-000000-0000")
+    assert page.warning and "Run the demo" in labels(page)
+
+
+@pytest.mark.parametrize("run_id", ["../../etc", "x", ""])
+def test_a_made_up_id_leads_home(store: RunStore, run_id: str) -> None:
+    assert "Run the demo" in labels(open_page("train", run=run_id))
+
+
+def test_names_are_text_and_not_markup(store: RunStore) -> None:
+    record = make_run(store, STARTING, RUNNING, RunState.STOPPED)
+    assert r"A \*bold\* name" in texts(open_page("train", run=record.run_id))
+    assert words.plain("<b>[x](y)</b>") == r"\<b\>\[x\]\(y\)\</b\>"
+
+
+def test_a_report_is_shown_with_its_warnings(source: sources.Source) -> None:
+    page = open_page("data", file=source.key)
+    shown = texts(page)
+    assert "100 rows" in shown and "semicolon" in shown and "decimal comma" in shown
+    assert "Decimal comma in 2 columns" in shown and "3 cells are missing" in shown
+    assert page.selectbox[0].options == ["size", "price"]  # a category cannot be predicted
+    assert page.selectbox[0].value is None
+    assert all(each.disabled for each in page.button if each.label != "Other data")
+
+
+def test_a_target_enables_the_way_on(source: sources.Source) -> None:
+    page = open_page("data", file=source.key)
+    page.selectbox[0].select("price").run()
+    assert not any(each.disabled for each in page.button)
+    assert page.multiselect[0].options == ["size", "<b>colour</b>"]
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(source: sources.Source) -> None:
+    job = source.inspection()
+    failed = jobs.Status("failed", message="Row 7 has 2 cells.", hint="Mend it.", row=7)
+    write_json(job.folder / "status.json", vars(failed))
+    page = open_page("data", file=source.key)
+    assert "Row 7 has 2 cells" in page.error[0].value
+    assert "Read it again" in labels(page)
+
+
+@pytest.mark.parametrize("key", ["../x", "b" * 16, "sample-none"])
+def test_a_file_that_is_not_there_is_a_sentence(store: RunStore, key: str) -> None:
+    page = open_page("data", file=key)
+    assert page.error and "Use this sample" in labels(page)
+
+
+def test_the_fields_are_those_of_the_configuration(source: sources.Source) -> None:
+    page = open_page("new_run", file=source.key, target="price")
+    shown = {each.label for each in [*page.text_input, *page.selectbox]}
+    assert {"Workers", "Epochs", "Batch size", "Learning rate", "Momentum", "Schedule"} <= shown
+    start = next(each for each in page.button if each.label == "Start training")
+    assert not start.disabled
+    assert "regatta train" in page.code[0].value and "--target price" in page.code[0].value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("alpha", "-1", "at least 0"),
+        ("epochs", "many", "a whole number"),
+        ("epochs", "2.5", "a whole number"),
+        ("batch_size", "0", "at least 1"),
+        ("validation", "0", "above 0"),
+        ("momentum", "1", "below 1"),
+        ("learning_rate", "nan", "above 0"),
+    ],
+)
+def test_a_wrong_value_is_told_beside_its_field(
+    source: sources.Source, name: str, value: str, told: str
+) -> None:
+    page = open_page("new_run", file=source.key, target="price")
+    page.text_input(key=f"option-{name}").input(value).run()
+    assert not page.exception
+    assert told in texts(page)
+    assert next(each for each in page.button if each.label == "Start training").disabled
+
+
+@pytest.mark.parametrize("value", ["auto", "full", "64"])
+def test_words_and_numbers_are_taken(source: sources.Source, value: str) -> None:
+    page = open_page("new_run", file=source.key, target="price")
+    page.text_input(key="option-batch_size").input(value).run()
+    assert not next(each for each in page.button if each.label == "Start training").disabled
+    assert (f"--batch-size {value}" in page.code[0].value) == (value != "auto")
+
+
+def test_settings_of_another_run_are_taken_over(source: sources.Source, store: RunStore) -> None:
+    config = TrainingConfig(
+        path=str(source.path), target="price", drop=("size",), model="lasso", alpha=0.25, epochs=7,
+        batch_size="full", patience=3,
+    )  # fmt: skip
+    like = store.create(config, RunState.QUEUED).run_id
+    page = open_page("new_run", like=like)
+    command = page.code[0].value
+    for words_of_it in ("--model lasso", "--alpha 0.25", "--epochs 7", "--batch-size full",
+                        "--patience 3", "--drop size", "--target price"):  # fmt: skip
+        assert words_of_it in command
+
+
+def test_the_runs_are_listed_newest_first(store: RunStore) -> None:
+    first = make_run(store, STARTING, RUNNING, RunState.FINISHED, validation_r2=0.5)
+    second = make_run(store)
+    page = open_page("runs")
+    table = page.dataframe[0].value
+    assert len(table) == 2 and table["r2"].iloc[1] == 0.5
+    assert [first.run_id, second.run_id] == [each.run_id for each in reversed(store.list())]
+
+
+def test_the_sample_that_comes_with_regatta_is_there(store: RunStore) -> None:
+    sample = samples.small()
+    assert sample.exists
+    assert sample.target in sample.path.read_text(encoding="utf-8").splitlines()[0].split(",")
