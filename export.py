@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,7 +205,8 @@ def _write_sklearn(model: FittedModel, out: Path, source: Path | None) -> Export
     from regatta.sklearn_pipeline import TRUSTED_TYPES, build_pipeline
 
     options = read_csv_options(model)
-    pipeline = build_pipeline(model, _reading(model, source, options))
+    reading = _reading(model, source, options)
+    pipeline = build_pipeline(model, reading)
     pipeline.read_csv_ = options
     with atomic_path(out) as aside:
         skops.io.dump(pipeline, aside)
@@ -213,7 +215,7 @@ def _write_sklearn(model: FittedModel, out: Path, source: Path | None) -> Export
             strange = sorted(set(asked) - TRUSTED_TYPES)
             raise RegattaError(f"The pipeline holds types that it must not: {strange}.")
         again = skops.io.load(aside, trusted=list(asked))
-        rows, largest = _compare_pipeline(model, again, source)
+        rows, largest = _compare_pipeline(model, again, source, reading.names)
     return Exported(out, "sklearn", rows, largest, asked)
 
 
@@ -235,13 +237,16 @@ def read_csv_options(model: FittedModel) -> dict[str, Any]:
         value = dialect.get(key, usual)
         if value and value != usual:
             options[called.get(key, key)] = value
-    if dialect.get("comment"):
-        options["comment"] = dialect["comment"]
-    elif dialect.get("skip_rows"):
-        options["skiprows"] = dialect["skip_rows"]
+    comment, before = dialect.get("comment", ""), dialect.get("skip_rows", 0)
+    if len(comment) == 1:
+        options["comment"] = comment
+    elif before:
+        options["skiprows"] = before
     if dialect.get("padded"):
         options["skipinitialspace"] = True
-    if not dialect.get("header", True):
+    # The names may stand in a comment: then the first line of the table is a row.
+    named = dialect.get("header", True) and dialect.get("first_line", before + 2) > before + 1
+    if not named:
         options |= {"header": None, "names": list(dialect.get("names", ()))}
     return options
 
@@ -274,7 +279,7 @@ def _reading(model: FittedModel, source: Path | None, options: Mapping[str, Any]
     names = {
         name: str(column)
         for name, column in zip(known, frame.columns, strict=True)
-        if str(column).strip() == name and column != name
+        if str(column) != name
     }
     cells = {
         column: frame[names.get(column.name, column.name)] for column in model.preprocessing.columns
@@ -316,10 +321,12 @@ def _source_of(model_path: Path) -> Path | None:
     return Path(path) if path else None
 
 
-def _compare_pipeline(model: FittedModel, pipeline: Any, source: Path | None) -> tuple[int, float]:
+def _compare_pipeline(
+    model: FittedModel, pipeline: Any, source: Path | None, names: Mapping[str, str]
+) -> tuple[int, float]:
     """Rows compared and the largest difference, over made-up rows and rows of the source."""
     columns = sample_columns(model)
-    frame = sample_frame(model, columns, list(pipeline["columns"].feature_names_in_))
+    frame = sample_frame(model, columns, names)
     largest = _compare(pipeline.predict(frame), model.predict(columns), "The exported pipeline")
     real = _source_rows(model, source, pipeline.read_csv_)
     if real is None:
@@ -396,16 +403,17 @@ def _sample_values(column: ColumnEncoding, rows: int, rng: np.random.Generator) 
 
 
 def sample_frame(
-    model: FittedModel, columns: Mapping[str, npt.NDArray[Any]], names: list[str]
+    model: FittedModel,
+    columns: Mapping[str, npt.NDArray[Any]],
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """The made-up rows as ``pandas.read_csv`` gives them from a file that is written like the one
-    the model was trained on."""
+    the model was trained on; ``names`` are those that differ from the model's."""
     import pandas as pd
 
-    called = {name.strip(): name for name in names}
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([called.get(name, name) for name in columns])
+    writer.writerow([names.get(name, name) for name in columns])
     cells = [
         [_cell(column, value) for value in columns[column.name].tolist()]
         for column in model.preprocessing.columns

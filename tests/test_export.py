@@ -127,7 +127,7 @@ def test_the_pipeline_predicts_the_same_where_regatta_cannot_be_imported(tmp_pat
     out, table = tmp_path / "model.skops", tmp_path / "rows.csv"
     export_model(model, "sklearn", out)
     columns = sample_columns(model, rows=50, seed=4)
-    frame = export.sample_frame(model, columns, list(columns))
+    frame = export.sample_frame(model, columns)
     frame.to_csv(table, sep=";", index=False)
     done = subprocess.run(
         [sys.executable, "-P", "-c", LOAD_WITHOUT_REGATTA, str(out), str(table)],
@@ -288,6 +288,18 @@ def test_names_and_words_with_blanks_as_they_stand_in_the_file(tmp_path: Path) -
     assert pipeline.predict(pd.read_csv(source)) == pytest.approx(expected)
 
 
+def test_names_that_regatta_and_pandas_repair_differently(tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text("a,a,,y\n1,2,3,4\n5,6,7,8\n")
+    columns = (number("a"), number("a_2"), number("column_2"))
+    model = a_model(*columns, dialect={"names": ["a", "a_2", "column_2", "y"]})
+    pipeline = pipeline_of(model, tmp_path, source)
+    expected = model.predict(
+        {**column("a", 1.0, 5.0), **column("a_2", 2.0, 6.0), **column("column_2", 3.0, 7.0)}
+    )
+    assert pipeline.predict(pd.read_csv(source)) == pytest.approx(expected)
+
+
 def test_the_file_is_found_through_the_run(tmp_path: Path) -> None:
     source, run = tmp_path / "train.csv", tmp_path / "run"
     run.mkdir()
@@ -371,6 +383,11 @@ def test_wrong_format_and_missing_folder(tmp_path: Path) -> None:
         ),
         ({"encoding": "cp1252"}, {"encoding": "cp1252"}),
         ({"comment": "#", "skip_rows": 4}, {"comment": "#"}),
+        ({"comment": "//", "skip_rows": 4, "first_line": 6}, {"skiprows": 4}),
+        (
+            {"comment": "#", "skip_rows": 1, "first_line": 2, "names": ["a", "b"]},
+            {"comment": "#", "header": None, "names": ["a", "b"]},
+        ),
         ({"skip_rows": 2}, {"skiprows": 2}),
         ({"quote": "'", "escape": "\\"}, {"quotechar": "'", "escapechar": "\\"}),
         ({"padded": True}, {"skipinitialspace": True}),

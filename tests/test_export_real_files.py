@@ -31,19 +31,30 @@ PLAIN = {
     "tecator_meats.csv",
     "power_plant.csv",
 }
-SLOW = {"beijing_air_quality.csv.gz", "nki_breast_cancer.csv"}
+OTHER = {
+    "auto_mpg.data",
+    "winequality_all_commented.csv",
+    "abalone.data",
+    "student_mat.csv",
+    "protein_casp.txt",
+    "beijing_air_quality.csv.gz",
+    "nki_breast_cancer.csv",
+}
+SLOW = {
+    "beijing_air_quality.csv.gz",
+    "nki_breast_cancer.csv",
+    "nycflights_sample.csv",
+    "diamonds.csv",
+    "bike_sharing_hour.csv",
+    "protein_casp.txt",
+}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *sorted(PLAIN),
-        "auto_mpg.data",
-        "winequality_all_commented.csv",
-        "abalone.data",
-        "student_mat.csv",
-        "protein_casp.txt",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(SLOW)),
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in sorted(PLAIN | OTHER)
     ],
 )
 def test_the_pipeline_predicts_what_regatta_predicts(
