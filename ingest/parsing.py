@@ -44,6 +44,9 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _NAN_BITS = np.uint64(0x7FF8000000000000)
 
+# Columns from which a file counts as wide.
+WIDE = 300
+
 Codes = npt.NDArray[np.int32]
 Hashes = npt.NDArray[np.uint64]
 
@@ -136,6 +139,11 @@ class ChunkParser:
         self.dialect = dialect
         self.types = list(types)
         self.layout = Layout.of(types)
+        self.place = {
+            index: place
+            for indices in (self.layout.numeric, self.layout.texts)
+            for place, index in enumerate(indices)
+        }
         self.as_texts = {i for i, each in enumerate(types) if _needs_texts(each)}
         self.decimal = self._decimal()
         self.closed: set[int] = set()  # columns of texts with too many levels
@@ -279,7 +287,7 @@ class ChunkParser:
                 column_types={
                     name: self._arrow_type(index, typed) for index, name in enumerate(names)
                 },
-                null_values=missing_spellings(),
+                null_values=missing_spellings(len(names) > WIDE),
                 strings_can_be_null=False,
                 decimal_point=self.decimal,
             ),
@@ -334,7 +342,7 @@ class ChunkParser:
             return
         if bad is not None and bad.any():
             summary.odd[index] = self._odd(texts, bad, data)
-        self.parsed.set_numbers(self.layout.numeric.index(index), values, index)
+        self.parsed.set_numbers(self.place[index], values, index)
 
     def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
         each = self.types[index]
@@ -389,7 +397,7 @@ class ChunkParser:
             self.closed.add(index)
         kept = [] if index in self.closed else known
         summary.levels[index] = (kept, counts[1:].tolist() if kept else [], missing)
-        self.parsed.set_codes(self.layout.texts.index(index), codes, known, index)
+        self.parsed.set_codes(self.place[index], codes, known, index)
 
 
 def _level_code(level: str | None, levels: dict[str, int]) -> int:

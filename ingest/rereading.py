@@ -81,10 +81,10 @@ def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[Predictio
     needed = [column.name for column in preprocessing.columns]
     source, sniffed = _opened(path, needed)
     names = list(sniffed.dialect.names)
+    places = {name: place for place, name in enumerate(names)}
     for name in needed:
-        if name not in names:
+        if name not in places:
             raise missing_column(name, names)
-    places = {name: names.index(name) for name in needed}
     readers = [
         (column, places[column.name], _reader(column, _sample(sniffed, places[column.name])))
         for column in preprocessing.columns

@@ -117,11 +117,14 @@ class ParsedTable:
 
     def column(self, name: str) -> ParsedColumn:
         """The column of that name, without regard to surrounding blanks, or a `DataError`."""
-        for wanted in (name, name.strip()):
-            for column in self.columns:
-                if column.name == wanted:
-                    return column
+        column = self._by_name.get(name) or self._by_name.get(name.strip())
+        if column is not None:
+            return column
         raise missing_column(name.strip(), self.names)
+
+    @cached_property
+    def _by_name(self) -> dict[str, ParsedColumn]:
+        return {column.name: column for column in self.columns}
 
     @cached_property
     def layout(self) -> Layout:
