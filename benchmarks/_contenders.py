@@ -114,7 +114,7 @@ class Regatta:
             schedule="cosine",
             tol=0.0,
         )
-        settings = choose.resolve(config, self.offsets)
+        settings = choose.resolve(config, self.offsets, self.problem.n_features)
         solver = choose.make(config, settings, self.problem, rate=rate)
         solver.measure = False
         return solver
