@@ -1,0 +1,460 @@
+"""The exact optimum, from sufficient statistics alone.
+
+    Statistics ── centred ──┬── l1 = 0: Cholesky, or the minimum norm where XᵀX has no inverse
+                            └── l1 > 0: coordinate descent finds the support, then the equations
+                                        of the support are solved
+
+The sums know XᵀX, whose condition number is the square of X's. The equations are scaled to a unit
+diagonal before they are solved, the usual near-optimal choice, and the digits that are lost
+all the same are told. Solving them more precisely (iterative refinement) would not help: what is
+lost was lost when the sums were rounded.
+
+The intercept is never penalised: it follows from the means.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import enet_path
+
+from regatta import models
+from regatta.models import Penalty
+from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
+from regatta.utils import DataError, UserError
+
+MODELS = ("linear", "ridge", "lasso", "elasticnet")
+
+# Singular values of X below this share of the largest count as zero: LinearRegression's `tol`.
+# The sums could not tell much smaller ones from rounding either.
+RANK_TOLERANCE = 1e-6
+# A variance below this share of the second moment is the rounding of a constant.
+CONSTANT = 1e-13
+# Decimal digits of a float64, and how many of the coefficients' must be left to say nothing.
+DIGITS = 16
+ENOUGH_DIGITS = 8
+# Coordinate descent looks for the support along this many alphas, this precisely.
+WARM_ALPHAS = 10
+SUPPORT_TOL = 1e-6
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The minimum of an objective, in the units of the statistics it was computed from.
+
+    Attributes
+    ----------
+    weights : (d,) array
+    intercept : float
+    objective : float
+        1/(2n) Σ(y − x·w − b)² plus the penalty, as in ``models``.
+    rank : int
+        Directions in which the features vary (with L1: number of nonzero weights).
+    condition : float
+        Of the matrix that was solved: XᵀX, centred, plus the L2 penalty, scaled to a unit
+        diagonal; of the features with nonzero weights where there is an L1 penalty.
+    digits_lost : float
+        Decimal digits of the weights that this condition number costs, of `DIGITS`.
+    converged : bool
+    warnings : tuple of str
+        What the reader of the weights should know, a sentence each.
+    """
+
+    weights: Vector
+    intercept: float
+    objective: float
+    rank: int
+    condition: float
+    digits_lost: float
+    converged: bool
+    warnings: tuple[str, ...]
+
+
+def solve(
+    statistics: Statistics,
+    model: str,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.5,
+    *,
+    tol: float = 1e-10,
+    max_iter: int = 10_000,
+) -> Solution:
+    """The minimum of scikit-learn's objective of ``model`` (see ``models``).
+
+    Parameters
+    ----------
+    statistics : Statistics
+        Of the rows to fit.
+    model : {"linear", "ridge", "lasso", "elasticnet"}
+    alpha, l1_ratio : float
+        As in scikit-learn, in the units of the statistics; `in_target_units` changes those.
+    tol, max_iter : float, int
+        Duality gap, as a share of Σ(y − ȳ)², and rounds of coordinate descent. They matter only
+        where the features with nonzero weights are linearly dependent.
+
+    Raises
+    ------
+    UserError
+        ``model``, ``alpha`` or ``l1_ratio`` is out of bounds.
+    DataError
+        There are no rows, or their sums are not finite.
+    """
+    check_penalty(model, alpha, l1_ratio)
+    # A sum of weights stands for the rows, and need not be a whole number.
+    penalty = models.get(model).penalty(alpha, l1_ratio, cast(int, statistics.n))
+    return minimise(statistics, penalty, tol=tol, max_iter=max_iter)
+
+
+def minimise(
+    statistics: Statistics, penalty: Penalty, *, tol: float = 1e-10, max_iter: int = 10_000
+) -> Solution:
+    """The minimum of 1/(2n) Σ(y − x·w − b)² + l1 ‖w‖₁ + l2/2 ‖w‖²."""
+    part = centred(statistics)
+    if penalty.l1 > 0:
+        fit = _sparse(part, penalty, tol, max_iter)
+    else:
+        fit = least_squares(part, penalty.l2 * part.n)
+    w = fit.weights
+    squared = max(0.0, part.yy - 2.0 * float(part.xy @ w) + float(w @ part.xx @ w))
+    return Solution(
+        weights=w,
+        intercept=part.y_mean - float(part.x_mean @ w),
+        objective=0.5 * squared / part.n + penalty.value(np.append(w, 0.0)),
+        rank=fit.rank,
+        condition=fit.condition,
+        digits_lost=math.log10(fit.condition),
+        converged=fit.converged,
+        warnings=(*_about_constants(part), *fit.warnings),
+    )
+
+
+def check_penalty(model: str, alpha: float, l1_ratio: float) -> None:
+    """Refuse what has no exact solution here."""
+    if model not in MODELS:
+        raise UserError(
+            f"The exact solver does not know the model {model!r}.",
+            f"It knows {', '.join(MODELS)}; any other model needs --solver sgd.",
+        )
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise UserError(f"alpha must be a number of at least 0, not {alpha}.")
+    if not 0 <= l1_ratio <= 1:
+        raise UserError(f"l1_ratio must lie between 0 and 1, not {l1_ratio}.")
+
+
+def centred(statistics: Statistics) -> Centred:
+    """Moments about the mean, in which what is constant has a variance of exactly zero."""
+    if not np.isfinite(statistics.moments).all():
+        raise DataError(
+            "The sums over the rows are not finite.",
+            "A value is missing, infinite, or too large to be squared.",
+        )
+    if statistics.n <= 0:
+        raise DataError("There are no rows to learn from.")
+    part = statistics.centred()
+    raw = np.diagonal(statistics.moments)
+    still = np.diagonal(part.xx) <= CONSTANT * raw[: statistics.n_features]
+    part.xx[still], part.xx[:, still], part.xy[still] = 0.0, 0.0, 0.0
+    if part.yy <= CONSTANT * raw[-1]:
+        return Centred(part.n, part.x_mean, part.y_mean, part.xx, np.zeros_like(part.xy), 0.0)
+    return part
+
+
+def in_target_units(statistics: Statistics, scale: float) -> Statistics:
+    """The statistics as if the target had been multiplied by ``scale``.
+
+    Prepared rows hold the target divided by its standard deviation. ``alpha`` acts on the target
+    in its own units, and a lasso is not indifferent to them.
+    """
+    moments = statistics.moments.copy()
+    moments[-1] *= scale
+    moments[:, -1] *= scale
+    return Statistics(moments)
+
+
+# --- without L1 ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Fit:
+    weights: Vector
+    rank: int
+    condition: float = 1.0
+    converged: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+def least_squares(part: Centred, l2: float) -> _Fit:
+    """Solve (XᵀX + l2 I) w = Xᵀy; the shortest w where many do.
+
+    Parameters
+    ----------
+    l2 : float
+        Added to the diagonal of Σ(x − x̄)(x − x̄)ᵀ: ridge's alpha in scikit-learn's scaling.
+    """
+    moving = np.flatnonzero(np.diagonal(part.xx))
+    weights = np.zeros(len(part.xy))
+    if not len(moving):
+        return _Fit(weights, 0)
+    system = Equations.scaled(part.xx[np.ix_(moving, moving)], l2)
+    factor = system.factor()
+    condition = math.inf if factor is None else system.condition(factor)
+    if factor is not None and condition < RANK_TOLERANCE**-2:
+        weights[moving] = system.solve(factor, part.xy[moving])
+        return _Fit(weights, len(moving), condition, True, _about_condition(condition))
+    weights[moving], rank, condition = system.minimum_norm(part.xy[moving])
+    told = _about_rank(part, rank, len(moving)) if l2 == 0 else ()
+    return _Fit(weights, rank, condition, True, (*told, *_about_condition(condition)))
+
+
+@dataclass(frozen=True)
+class Equations:
+    """A symmetric positive semidefinite matrix, scaled to a unit diagonal.
+
+    ``matrix = scale · scaled · scale`` with ``scale`` on the diagonal; see Higham, Accuracy and
+    Stability of Numerical Algorithms (2002), section 7.3, for why.
+    """
+
+    matrix: Matrix  # scaled
+    scale: Vector
+
+    @classmethod
+    def scaled(cls, matrix: Matrix, l2: float = 0.0) -> Equations:
+        """From a matrix with a positive diagonal, ``l2`` added to it."""
+        matrix = matrix.copy()
+        matrix[np.diag_indices_from(matrix)] += l2
+        scale = 1.0 / np.sqrt(np.diagonal(matrix))
+        matrix *= scale
+        matrix *= scale[:, None]
+        return cls(matrix, scale)
+
+    def factor(self) -> Matrix | None:
+        """The lower Cholesky factor of the scaled matrix; None where it is not definite."""
+        try:
+            return cast(Matrix, scipy.linalg.cholesky(self.matrix, lower=True, check_finite=False))
+        except scipy.linalg.LinAlgError:
+            return None
+
+    def solve(self, factor: Matrix, right: Matrix) -> Matrix:
+        """Solve for one right side (d,)."""
+        scaled = scipy.linalg.cho_solve((factor, True), self.scale * right, check_finite=False)
+        return cast(Matrix, self.scale * scaled)
+
+    def inverse(self, factor: Matrix) -> Matrix:
+        """The inverse of the matrix before scaling."""
+        eye = np.eye(len(self.matrix))
+        inner = scipy.linalg.cho_solve((factor, True), eye, check_finite=False)
+        return cast(Matrix, inner * self.scale * self.scale[:, None])
+
+    def condition(self, factor: Matrix) -> float:
+        """The condition number of the scaled matrix, to a few per cent."""
+        largest = _largest_eigenvalue(lambda v: self.matrix @ v, len(self.matrix))
+        inverse = _largest_eigenvalue(
+            lambda v: scipy.linalg.cho_solve((factor, True), v, check_finite=False),
+            len(self.matrix),
+        )
+        return max(1.0, largest * inverse)
+
+    def minimum_norm(self, right: Vector) -> tuple[Vector, int, float]:
+        """The shortest solution, the rank, and the condition number within it."""
+        values, vectors = np.linalg.eigh(self.matrix)
+        kept = values > RANK_TOLERANCE**2 * values[-1]
+        into = vectors[:, kept]
+        solution = self.scale * (into @ ((into.T @ (self.scale * right)) / values[kept]))
+        if not kept.all():
+            # Shortest in the units of the features: what lies in their null space goes.
+            null = np.linalg.qr(self.scale[:, None] * vectors[:, ~kept])[0]
+            solution -= null @ (null.T @ solution)
+        rank = int(kept.sum())
+        return solution, rank, float(values[-1] / values[kept][0])
+
+
+def _largest_eigenvalue(apply, size: int, steps: int = 25) -> float:  # type: ignore[no-untyped-def]
+    """By power iteration, from a start that no pattern among features is at right angles to."""
+    vector = 1.0 + np.cos(np.arange(size) ** 2)
+    vector /= np.linalg.norm(vector)
+    value = 0.0
+    for _ in range(steps):
+        vector = apply(vector)
+        value = float(np.linalg.norm(vector))
+        if not (math.isfinite(value) and value > 0):
+            return math.inf
+        vector /= value
+    return value
+
+
+# --- with L1 ------------------------------------------------------------------------------------
+
+
+def descend(
+    part: Centred, alphas: ArrayLike, l1_ratio: float, *, tol: float, max_iter: int
+) -> tuple[Matrix, int]:
+    """Coordinate descent of scikit-learn along ``alphas``, on the sums.
+
+    Given the Gram matrix, scikit-learn looks at the rows for two things only: at X for how many
+    they are, and at y for its norm, which the stopping rule needs. So divided by n the sums stand
+    for a single row, and every iterate is the one that the data would give.
+
+    Returns
+    -------
+    weights : (d, n_alphas) array
+    unfinished : int
+        How many alphas stopped at ``max_iter`` before their duality gap was ``tol``.
+    """
+    row = np.zeros((1, len(part.xy)), order="F")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _, weights, _ = enet_path(
+            row,
+            np.array([math.sqrt(part.yy / part.n)]),
+            l1_ratio=l1_ratio,
+            alphas=np.asarray(alphas, dtype=np.float64),
+            precompute=np.ascontiguousarray(part.xx / part.n),
+            Xy=part.xy / part.n,
+            check_input=False,
+            tol=tol,
+            max_iter=max_iter,
+        )
+    unfinished = sum(issubclass(one.category, ConvergenceWarning) for one in caught)
+    return cast(Matrix, weights), unfinished
+
+
+def _sparse(part: Centred, penalty: Penalty, tol: float, max_iter: int) -> _Fit:
+    alpha = penalty.l1 + penalty.l2
+    l1_ratio = penalty.l1 / alpha
+    highest = float(np.abs(part.xy).max(initial=0.0)) / (part.n * l1_ratio)
+    if alpha >= highest:
+        return _Fit(np.zeros(len(part.xy)), 0)
+    alphas = np.geomspace(highest, alpha, WARM_ALPHAS)
+    alphas[-1] = alpha
+    near, _ = descend(part, alphas, l1_ratio, tol=max(tol, SUPPORT_TOL), max_iter=max_iter)
+    exact = _Support(part, penalty).search(near[:, -1])
+    if exact is not None:
+        return exact
+    # Many weights are optimal: from a cold start, those that Lasso and ElasticNet come to.
+    weights, unfinished = descend(part, [alpha], l1_ratio, tol=tol, max_iter=max_iter)
+    told = _about_descent(max_iter) if unfinished else _about_choice()
+    nonzero = int(np.count_nonzero(weights[:, -1]))
+    return _Fit(weights[:, -1].copy(), nonzero, 1.0, not unfinished, told)
+
+
+class _Support:
+    """Which weights are nonzero, and with which sign, decides the rest: linear equations.
+
+    Feature-sign search: Lee, Battle, Raina & Ng, Efficient Sparse Coding Algorithms (2007).
+    Started from where coordinate descent left off, a few steps lead to weights that are exact to
+    rounding, however slowly coordinate descent would have crept towards them.
+    """
+
+    def __init__(self, part: Centred, penalty: Penalty) -> None:
+        self.hessian = part.xx / part.n
+        self.hessian[np.diag_indices_from(self.hessian)] += penalty.l2
+        self.right = part.xy / part.n
+        self.l1 = penalty.l1
+        self.moving = np.diagonal(part.xx) > 0
+        self.condition = 1.0
+
+    def search(self, weights: Vector) -> _Fit | None:
+        """The optimum from a start near it; None where the support has no unique solution."""
+        w = weights.copy()
+        signs = np.sign(w)
+        for _ in range(50 + 2 * len(w)):
+            solution = self._solve(signs)
+            if solution is None:
+                return None
+            if not self._move(w, signs, solution):
+                continue
+            entering = self._violated(w, signs)
+            if entering is None:
+                told = _about_condition(self.condition)
+                return _Fit(w, int(np.count_nonzero(signs)), self.condition, True, told)
+            signs[entering] = np.sign(self.right[entering] - self.hessian[entering] @ w)
+        return None
+
+    def _solve(self, signs: Vector) -> Vector | None:
+        """The weights that are optimal while the signs stay as they are."""
+        solution = np.zeros_like(signs)
+        active = np.flatnonzero(signs)
+        if len(active):
+            system = Equations.scaled(self.hessian[np.ix_(active, active)])
+            factor = system.factor()
+            if factor is None:
+                return None
+            self.condition = system.condition(factor)
+            if self.condition > RANK_TOLERANCE**-2:
+                return None
+            right = self.right[active] - self.l1 * signs[active]
+            solution[active] = system.solve(factor, right)
+        return solution
+
+    def _move(self, w: Vector, signs: Vector, solution: Vector) -> bool:
+        """Go there, or to where the first weight reaches zero, which then leaves the support."""
+        wrong = np.flatnonzero(solution * signs < 0)
+        if not len(wrong):
+            np.copyto(w, solution)
+            return True
+        shares = w[wrong] / (w[wrong] - solution[wrong])
+        first = int(np.argmin(shares))
+        w += float(shares[first]) * (solution - w)
+        leaving = wrong[first]
+        w[leaving] = signs[leaving] = 0.0
+        return False
+
+    def _violated(self, w: Vector, signs: Vector) -> int | None:
+        """The feature outside the support whose weight most wants to be nonzero."""
+        excess = np.abs(self.right - self.hessian @ w) - self.l1
+        excess[(signs != 0) | ~self.moving] = -math.inf
+        worst = int(np.argmax(excess))
+        size = float(np.abs(self.right).max() + np.abs(self.hessian[worst] * w).sum())
+        return worst if excess[worst] > 1e-12 * size else None
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def _about_constants(part: Centred) -> tuple[str, ...]:
+    still = int((np.diagonal(part.xx) == 0).sum())
+    if not still:
+        return ()
+    what = "1 feature is" if still == 1 else f"{still:,} features are"
+    return (f"{what} constant in these rows (or vary by less than rounding): coefficient 0.",)
+
+
+def _about_rank(part: Centred, rank: int, n_features: int) -> tuple[str, ...]:
+    few = part.n <= n_features
+    why = f"{part.n:,.0f} rows cannot tell {n_features:,} features apart" if few else ""
+    why = why or "Features are linearly dependent"
+    return (
+        f"{why}: rank {rank:,} of {n_features:,}. Of the coefficients that fit equally well, "
+        "these are the smallest (minimum norm), as in LinearRegression.",
+    )
+
+
+def _about_condition(condition: float) -> tuple[str, ...]:
+    left = DIGITS - math.log10(condition)
+    if left >= ENOUGH_DIGITS:
+        return ()
+    return (
+        f"The features are nearly dependent: condition number {condition:.0e} of XᵀX; "
+        f"about {max(0, round(left))} of {DIGITS} digits of the coefficients remain.",
+    )
+
+
+def _about_descent(max_iter: int) -> tuple[str, ...]:
+    return (
+        f"Coordinate descent was stopped after {max_iter:,} rounds, before the duality gap was "
+        "small enough: features are nearly dependent. A larger alpha helps.",
+    )
+
+
+def _about_choice() -> tuple[str, ...]:
+    return (
+        "Features with nonzero coefficients are linearly dependent: other coefficients fit "
+        "equally well.",
+    )
