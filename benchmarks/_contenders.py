@@ -102,20 +102,20 @@ class Regatta:
             max_row_norm2=norm,
         )
 
-    def _solver(self, batch: int, epochs: int, rate: float | None) -> Any:
-        from regatta.configuration import TrainingConfig
-        from regatta.solvers import choose
+    def _solver(self, batch: int, epochs: int, rate: float) -> Any:
+        from regatta.parameter_server.batches import BatchPlan
+        from regatta.solvers.sgd import MiniBatchSGD
 
-        config = TrainingConfig(
-            model="linear",
-            batch_size=batch,
+        solver = MiniBatchSGD(
+            self.problem,
+            BatchPlan(self.offsets, batch, seed=0),
             epochs=epochs,
-            optimizer="sgd",
+            rate=rate,
             schedule="cosine",
+            optimizer="sgd",
+            momentum=0.0,
             tol=0.0,
         )
-        settings = choose.resolve(config, self.offsets, self.problem.n_features)
-        solver = choose.make(config, settings, self.problem, rate=rate)
         solver.measure = False
         return solver
 
@@ -140,7 +140,10 @@ class Regatta:
 
     def safe_rate(self, batch: int) -> dict[str, Any]:
         """The learning rate that Regatta derives, which everyone then uses."""
-        return {"rate": self._solver(batch, 1, None).rate}
+        from regatta.parameter_server.learning_rate import safe_rate
+
+        largest, norm = self.problem.largest_eigenvalue(), self.problem.max_row_norm2
+        return {"rate": safe_rate(largest, norm, batch, memory=1.0, l2=0.0)}
 
     def close(self) -> None:
         self.pool.close()
