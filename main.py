@@ -61,6 +61,7 @@ if __name__ == "main":  # `streamlit run main.py` imports this file under its ba
     sys.path[:] = [entry for entry in sys.path if entry != str(HERE)]
     try:
         settings.check_address(st.get_option("server.address"))
+        settings.let_proxy_names_in()
     except RegattaError as error:
         sys.exit(f"regatta: {error}")
 elif __name__ == "__main__":

@@ -27,7 +27,9 @@ from starlette.routing import Route
 import regatta
 from regatta.dashboard import jobs, live, prometheus, uploads
 from regatta.dashboard.security import NotFound, failure, guarded, guarded_async
+from regatta.runs import service
 from regatta.runs.directory import RunDirectory
+from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import UserError, configure_logging, finite, home
 
@@ -72,6 +74,8 @@ def live_view(request: Request) -> Response:
     """News of a run since a cursor; 304 when there are none."""
     store, directory = RunStore(home()), _run_directory(request)
     record = store.get(directory.run_id)
+    if record.state is RunState.QUEUED:
+        service.nudge(store)  # the supervisor may have been killed while runs wait
     tag = f'"{live.version(record, directory)}"'
     since = live.Cursor.parse(request.query_params.get("since"))
     headers = {"ETag": tag, "Cache-Control": "no-store"}

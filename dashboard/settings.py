@@ -38,6 +38,14 @@ def declare_proxy() -> None:
     os.environ[PROXY_VARIABLE] = "1"
 
 
+def let_proxy_names_in() -> None:
+    """Behind a proxy the page is reached by names that Streamlit's own list does not know."""
+    if behind_proxy():
+        from streamlit import config
+
+        config.set_option("server.allowedHosts", [])
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether only this machine can reach ``host``."""
     if host is None:

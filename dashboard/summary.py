@@ -65,6 +65,7 @@ def show_coefficients(directory: RunDirectory, result: Mapping[str, Any]) -> Non
     effects = _effects(directory, coefficients)
     chart, table = st.tabs(["Chart", "Table"])
     with chart:
+        st.caption("Change of the prediction for one standard deviation more of a feature")
         _show_effects(directory.run_id, effects)
     with table:
         _show_table(coefficients, effects, float(result.get("intercept") or 0.0))
@@ -179,17 +180,14 @@ def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
             }
         ],
         {
-            "xaxis": {
-                "title": {"text": "change of the prediction for one standard deviation more"}
-            },
             "yaxis": {"showgrid": False},
             "hovermode": "closest",
             "showlegend": False,
             "bargap": 0.3,
-            "margin": {"l": 8, "r": 12, "t": 4, "b": 38},
+            "margin": {"l": 8, "r": 12, "t": 4, "b": 24},
         },
         label="Largest effects: " + ", ".join(f"{name} {value:.4g}" for name, value in largest[:5]),
-        height=70 + 22 * max(len(names), 3),
+        height=50 + 22 * max(len(names), 3),
     )
     if rest > 0:
         st.caption(

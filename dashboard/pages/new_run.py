@@ -55,6 +55,9 @@ def take_over_settings() -> None:
     for name, value in config.to_json().items():
         if name in fields.DECLARED and name not in {"path", "target", "drop", "name"}:
             st.session_state[f"option-{name}"] = fields.as_widget_value(name, value)
+    rate = st.query_params.get("rate")
+    if rate:  # what a diverged run suggests
+        st.session_state["option-learning_rate"] = rate
     st.session_state["like"] = {"path": config.path, "target": config.target, "drop": config.drop}
 
 

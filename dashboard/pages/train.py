@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from regatta.dashboard import actions, components, jobs, samples, summary, words
@@ -183,7 +185,8 @@ def show_buttons(record: RunRecord) -> None:
     if state.is_terminal and st.button(
         "Train again", icon=":material/replay:", help="A new run that starts from these settings."
     ):
-        actions.go_to_new_run(like=run_id)
+        suggested = re.search(r"--learning-rate\s+([0-9.eE+-]*[0-9])", record.hint or "")
+        actions.go_to_new_run(like=run_id, rate=suggested.group(1) if suggested else "")
 
 
 @st.dialog("Cancel this run?")

@@ -386,11 +386,11 @@ class LiveView {
     const length = name === "loss" ? [points.step.length, points.step.at(-1), evaluations.step.length]
       : name === "speed" ? [points.step.length, points.step.at(-1)]
       : [workers.rank.length, workers.seconds.at(-1)];
-    const key = [...length, this.theme, this.options.scale, this.options.axis].join();
+    const key = [...length, this.theme, this.status.terminal, this.options.scale, this.options.axis].join();
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
     const empty = name === "loss" || name === "speed" ? !points.step.length : !workers.rank.length;
-    const { data, layout, label } = empty ? emptyFigure(theme) : figure();
+    const { data, layout, label } = empty ? emptyFigure(theme, this.status) : figure();
     this.plots[name].setAttribute("aria-label", label);
     Plotly.react(this.plots[name], data, baseLayout(theme, layout), PLOT_CONFIG);
   }
@@ -495,8 +495,9 @@ class LiveView {
 }
 
 /** A chart that has no points yet says so instead of drawing axes. */
-function emptyFigure(theme) {
-  const text = "The first points come when the training starts.";
+function emptyFigure(theme, status) {
+  const text = status.terminal
+    ? "This run recorded no figures." : "The first points come when the training starts.";
   return {
     data: [],
     label: text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_every_empty_page_offers_the_next_step(tab: Any) -> None:
         expect(tab.page.get_by_role("button", name="Run a demo")).to_be_visible()
     tab.open("/data")
     expect(tab.page.get_by_text("Drop a CSV here")).to_be_visible()
+
+
+def test_one_click_trains_the_demo(tab: Any) -> None:
+    page = tab.page
+    tab.open("/")
+    begun = time.monotonic()
+    page.get_by_role("button", name="Run the demo", exact=True).click()
+    page.locator("[data-testid=plot-loss] .scatterlayer .trace").first.wait_for(
+        state="attached", timeout=30_000
+    )
+    print(f"first loss point {time.monotonic() - begun:.1f} s after the click")
+    assert time.monotonic() - begun < 25  # five times the promise
+    expect(state_of(tab)).to_contain_text("finished", timeout=60_000)
+    expect(page.get_by_role("heading", name="Scores")).to_be_visible()
 
 
 def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: Path) -> None:

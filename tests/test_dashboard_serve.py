@@ -1,0 +1,113 @@
+"""The ways to serve the page, as real processes: where each listens, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from regatta.dashboard.settings import PROXY_VARIABLE
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start(regatta_home: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start a Python process in a folder whose `utils.py` and `models.py` must not matter."""
+    for name in ("utils", "models", "metrics", "worker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stray file was imported')\n")
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def wait_for(port: int, process: subprocess.Popen[str]) -> float:
+    """Seconds until the page answers."""
+    begun = time.monotonic()
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).close()
+            return time.monotonic() - begun
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, process.stdout and process.stdout.read()
+            assert time.monotonic() - begun < 25
+            time.sleep(0.05)
+
+
+def addresses(process: subprocess.Popen[str]) -> set[str]:
+    connections = psutil.Process(process.pid).net_connections("inet")
+    return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+
+
+@pytest.mark.parametrize("way", ["main.py", "streamlit", "regatta serve"])
+def test_each_way_serves_page_and_routes_on_this_machine_alone(
+    start: Start, root: Path, way: str
+) -> None:
+    port = free_port()
+    arguments: dict[str, list[object]] = {
+        "main.py": [root / "main.py", "--port", port],
+        "streamlit": ["-m", "streamlit", "run", root / "main.py", "--server.port", port],
+        "regatta serve": ["-P", "-m", "regatta", "serve", "--no-browser", "--port", port],
+    }
+    if way == "streamlit":
+        arguments[way].insert(0, "-P")
+    process = start(*arguments[way])
+    print(f"{way}: ready after {wait_for(port, process):.1f} s")
+    for path in ("/api/health", "/metrics"):
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status == 200
+    assert addresses(process) == {"127.0.0.1"}
+    process.send_signal(signal.SIGTERM)
+    process.wait(15)
+
+
+def test_streamlit_cannot_pass_the_refusal_by(start: Start, root: Path) -> None:
+    process = start(
+        "-P", "-m", "streamlit", "run", root / "main.py",
+        "--server.address", "0.0.0.0", "--server.port", free_port(),
+        **{PROXY_VARIABLE: ""},
+    )  # fmt: skip
+    output, _ = process.communicate(timeout=25)
+    assert process.returncode != 0
+    assert "every address" in output and "--behind-proxy" in output
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_ends_with_a_sentence(start: Start, root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(root / "main.py", "--port", port)
+        output, _ = process.communicate(timeout=25)
+    assert process.returncode == 1
+    assert re.search(rf"Port {port} .*--port", output) and "Traceback" not in output
