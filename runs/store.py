@@ -13,6 +13,9 @@ changes to one run come one after the other. A row remembers which ``run.json`` 
 from; where they differ (a process died in between, or a coordinator noted its progress, which
 touches the file alone) the file wins. So the list can always be made again from the directories,
 and is, when the database is missing or garbage.
+
+No one opens the database's file but SQLite: closing a descriptor of it would take away the locks
+that another thread of the process holds there.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ from regatta.utils import RegattaError, UserError, fsync_directory, read_json, w
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 5.0
 COMMANDS = ("pause", "resume", "stop")
 
@@ -72,8 +75,11 @@ CREATE TABLE commands (
     sent REAL NOT NULL
 );
 CREATE INDEX commands_by_run ON commands (run_id, id);
+CREATE TABLE changes (count INTEGER NOT NULL);
+INSERT INTO changes VALUES (0);
 """
 
+_LIVE = tuple(str(state) for state in LIVE)
 _GARBAGE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT}
 
 T = TypeVar("T")
@@ -199,8 +205,10 @@ class RunStore:
 
         With `RunDirectory.is_locked` this tells the supervisor who died.
         """
-        states = [str(state) for state in LIVE]
-        found = self._select(f"state IN ({_marks(states)})", states)
+        found = self._select(f"state IN ({_marks(_LIVE)})", _LIVE)
+        ended = [each.run_id for each in found if not each.state.is_live]
+        if ended:
+            self._refresh(ended)  # written to a database that was replaced meanwhile
         return [each for each in found if each.state.is_live]
 
     def next_queued(self) -> RunRecord | None:
@@ -222,20 +230,19 @@ class RunStore:
 
         Costs a fraction of a millisecond, however many runs there are.
         """
-        try:
-            with self.path.open("rb") as file:
-                head = file.read(28)
-                inode = os.fstat(file.fileno()).st_ino
-        except FileNotFoundError:
-            return ()
-        # Bytes 24 to 27 of a database with a rollback journal count its transactions.
-        version: tuple[Any, ...] = (inode, head[24:28], self.root.stat().st_mtime_ns)
+
+        def look(database: sqlite3.Connection) -> tuple[int, Commands]:
+            (count,) = database.execute("SELECT count FROM changes").fetchone()
+            return count, _run_ids(database, f"state IN ({_marks(_LIVE)})", _LIVE)
+
+        count, run_ids = self._with_database(look)
         live = tuple(
-            (each.run_id, _stamp(directory.record), directory.is_locked())
-            for each in self.live()
-            for directory in (self.directory(each.run_id),)
+            (run_id, _stamp_or_none(directory.record), directory.is_locked())
+            for run_id in run_ids
+            for directory in (self.directory(run_id),)
         )
-        return (*version, live)
+        # A list that was made again counts from the beginning, in another file.
+        return self.path.stat().st_ino, count, live
 
     # Writing
 
@@ -427,7 +434,7 @@ class RunStore:
         """
 
         def look(database: sqlite3.Connection) -> bool:
-            states = [str(state) for state in (*LIVE, RunState.QUEUED)]
+            states = [*_LIVE, str(RunState.QUEUED)]
             condition = f"detached AND (state IN ({_marks(states)}) OR resume_at IS NOT NULL)"
             busy = database.execute(
                 f"SELECT 1 FROM runs WHERE {condition} LIMIT 1", states
@@ -543,11 +550,8 @@ class RunStore:
     def _select(self, condition: str, values: Sequence[str]) -> Records:
         """The records, read from their files, of the rows that meet ``condition``."""
 
-        def look(database: sqlite3.Connection) -> Commands:
-            query = f"SELECT run_id FROM runs WHERE {condition}"
-            return [run_id for (run_id,) in database.execute(query, values)]
-
-        found = {run_id: self._record_or_none(run_id) for run_id in self._with_database(look)}
+        run_ids = self._with_database(lambda database: _run_ids(database, condition, values))
+        found = {run_id: self._record_or_none(run_id) for run_id in run_ids}
         gone = [run_id for run_id, record in found.items() if record is None]
         if gone:
             self._refresh(gone)
@@ -585,9 +589,14 @@ class RunStore:
         for last in (False, True):
             try:
                 with contextlib.closing(self._connect()) as database, database:
-                    if write:
-                        database.execute("BEGIN IMMEDIATE")
-                    return action(database)
+                    if not write:
+                        return action(database)
+                    database.execute("BEGIN IMMEDIATE")
+                    before = database.total_changes
+                    result = action(database)
+                    if database.total_changes > before:
+                        database.execute("UPDATE changes SET count = count + 1")
+                    return result
             except sqlite3.DatabaseError as error:
                 if last or not _is_garbage(error):
                     raise _explain(error, self.path) from error
@@ -599,7 +608,7 @@ class RunStore:
         try:
             database.execute("PRAGMA synchronous = FULL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            if version < SCHEMA_VERSION:
                 self._initialise(database)
             elif version > SCHEMA_VERSION:
                 raise RegattaError(
@@ -611,12 +620,20 @@ class RunStore:
         return database
 
     def _initialise(self, database: sqlite3.Connection) -> None:
+        """Make the tables, and the list from the directories; so too where they are outdated."""
         with database:
             database.execute("BEGIN IMMEDIATE")
-            if database.execute("PRAGMA user_version").fetchone()[0]:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version == SCHEMA_VERSION:
                 return  # another process was faster
-            if database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            query = (
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            )
+            tables = [name for (name,) in database.execute(query)]
+            if tables and version == 0:
                 raise _NotOurs("file is a database, but not one of ours")
+            for name in tables:
+                database.execute(f'DROP TABLE "{name}"')
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
             self._rebuild(database)
@@ -663,6 +680,11 @@ def _rows(database: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
     return {run_id: (state, stamp, record) for run_id, state, stamp, record in found}
 
 
+def _run_ids(database: sqlite3.Connection, condition: str, values: Sequence[str]) -> Commands:
+    query = f"SELECT run_id FROM runs WHERE {condition}"
+    return [run_id for (run_id,) in database.execute(query, values)]
+
+
 def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
@@ -676,6 +698,13 @@ def _stamp(path: Path) -> str:
     """What tells one content of ``run.json`` from the next: it is replaced, never changed."""
     status = path.stat()
     return f"{status.st_mtime_ns}-{status.st_ino}-{status.st_size}"
+
+
+def _stamp_or_none(path: Path) -> str | None:
+    try:
+        return _stamp(path)
+    except FileNotFoundError:
+        return None
 
 
 def _read_record(directory: RunDirectory) -> RunRecord:

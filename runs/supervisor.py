@@ -295,9 +295,10 @@ def detach(lock: int) -> None:
 
     The lock belongs to the open file, so it goes over to the child.
     """
-    if os.fork():
+    child = os.fork()
+    if child:
+        write_holder(lock, child)  # before anyone can ask who it is
         os._exit(0)
-    write_holder(lock, os.getpid())
 
 
 def main(*, command: Command = coordinator_command) -> int:
@@ -306,9 +307,9 @@ def main(*, command: Command = coordinator_command) -> int:
     lock = take_lock(lock_path(store.home))
     if lock is None:
         return 0
+    write_holder(lock, os.getpid())
     if "--detach" in sys.argv[1:]:
         detach(lock)
-    write_holder(lock, os.getpid())
     os.chdir(store.home)
     configure_logging()
     try:

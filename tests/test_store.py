@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -133,6 +134,7 @@ def test_unknown_and_fixed_fields_are_not_changed(store: RunStore, name: str) ->
 
 def test_progress_is_seen_without_a_transaction(store: RunStore, running: RunRecord) -> None:
     before, database = store.data_version(), store.path.read_bytes()
+    assert before == store.data_version()
     store.note_progress(running.run_id, progress=0.5, step=7)
     assert store.path.read_bytes() == database
     assert store.data_version() != before
@@ -365,6 +367,35 @@ def test_a_database_of_a_newer_version_is_left_alone(store: RunStore) -> None:
     with pytest.raises(RegattaError, match="newer"):
         store.list()
     assert store.path.read_bytes() == content
+
+
+def test_a_list_of_an_older_version_is_made_again(store: RunStore) -> None:
+    run = store.create(CONFIG, detached=True)
+    with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as database:
+        database.execute("DROP TABLE changes")
+        database.execute("ALTER TABLE runs DROP COLUMN resume_at")
+        database.execute("PRAGMA user_version = 1")
+    assert store.list() == [run] and store.next_queued() == run
+    store.send_command(run.run_id, "stop")
+    assert not list(store.home.glob("regatta.db.broken-*"))
+
+
+def test_looking_for_changes_leaves_the_locks_of_other_threads_alone(store: RunStore) -> None:
+    """POSIX takes a process's locks away when it closes any descriptor of the file."""
+    store.create(CONFIG)
+    write = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)"
+    command = [sys.executable, "-c", f"{write}; d.execute('BEGIN IMMEDIATE')", str(store.path)]
+
+    def look(_: sqlite3.Connection) -> tuple[bool, str]:
+        thread = threading.Thread(target=lambda: [store.data_version(), store.list()])
+        thread.start()
+        thread.join()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        return done.returncode == 0, done.stderr
+
+    entered, error = store._with_database(look, write=True)
+    assert not entered and "locked" in error
+    assert subprocess.run(command, timeout=30).returncode == 0
 
 
 def test_a_directory_removed_by_hand_leaves_the_list(store: RunStore) -> None:

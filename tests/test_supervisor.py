@@ -5,8 +5,10 @@ Coordinators are stand-ins that write down when they start and work until they a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -438,7 +440,11 @@ def test_garbage_in_the_database_does_not_stop_it(harbour: Harbour) -> None:
     first, second = harbour.queue(2)
     harbour.ensure_supervisor()
     until(lambda: harbour.is_working(first), "the first works")
-    harbour.store.path.write_bytes(b"not a database" * 1000)
+    garbage = harbour.home / "garbage"
+    garbage.write_bytes(b"not a database" * 1000)
+    with contextlib.closing(sqlite3.connect(harbour.store.path, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")  # no one is in the middle of writing over it
+        garbage.replace(harbour.store.path)
     harbour.end()
     until(lambda: harbour.state(second) is RunState.FINISHED, "the queue went on")
     assert list(harbour.home.glob("regatta.db.broken-*")), "there was garbage"
