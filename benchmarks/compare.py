@@ -179,7 +179,7 @@ def measure_whole_runs(results: Results, path: Path, home: Path) -> None:
     """``regatta train`` from the file to the model, first with an empty home."""
     for batch in COMPARED:
         say(f"regatta train, batch {batch:,}")
-        words = [str(path), "--batch-size", str(batch), "--model", "linear", "--epochs", "40"]
+        words = [str(path), "--solver", "sgd", "--batch-size", str(batch), "--epochs", "40"]
         result, peak = run_measured(TRAIN, *words, "--tol", "0", "--workers", "2", home=home)
         results.whole_runs[batch] = {
             "rows_per_second": result["rows_per_second"],
