@@ -1,0 +1,431 @@
+"""The regularisation path and the choice of alpha by cross-validation, from statistics alone.
+
+    folds ──┬── all but one ── path ── squared error on the one left out ──┐
+            └── all ────────── path                                        └── alpha
+
+Nothing here reads a row: the statistics of a fold's training part are the sum of the other
+folds', and the squared error on the fold left out is a quadratic form in its own.
+
+What is computed is what ``make_pipeline(StandardScaler(), LassoCV(cv=folds))`` computes (or
+ElasticNetCV, or RidgeCV): features are standardised once, over all training rows, before the
+statistics are taken; within a fold X and y are centred about the means of its training part and
+*not* scaled again. Means over folds count every fold the same, however many rows it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigvalsh_tridiagonal, lapack
+
+from regatta.solvers.exact import (
+    RANK_TOLERANCE,
+    centred,
+    check_penalty,
+    descend,
+    least_squares,
+)
+from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
+from regatta.utils import DataError, UserError
+
+Rule = Literal["min", "1se"]
+
+# An automatic grid for ridge reaches this many times beyond the spectrum of XᵀX on either side:
+# the heaviest alpha leaves 1 % of every direction, the lightest takes 1 % off the weakest.
+BEYOND_SPECTRUM = 100.0
+# Rounds of coordinate descent for an alpha, as in scikit-learn.
+MAX_ITER = 1000
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """A path on all rows, and how well each alpha does on rows that were left out.
+
+    Attributes
+    ----------
+    model : str
+    l1_ratio : float
+        Share of the penalty that is L1; 1 for lasso, 0 for ridge.
+    rule : {"min", "1se"}
+    alphas : (m,) array
+        Descending.
+    coefficients : (d, m) array
+    intercepts : (m,) array
+        Of the fits on all rows.
+    errors : (n_folds, m) array
+        Mean squared error on each fold, of the fit on the others.
+    mean_error, standard_error : (m,) array
+        Over the folds; the standard error is their standard deviation over √n_folds.
+    index_min : int
+        The best alpha.
+    index_1se : int
+        The largest alpha within one standard error of the best.
+    warnings : tuple of str
+    """
+
+    model: str
+    l1_ratio: float
+    rule: Rule
+    alphas: Vector
+    coefficients: Matrix
+    intercepts: Vector
+    errors: Matrix
+    mean_error: Vector
+    standard_error: Vector
+    index_min: int
+    index_1se: int
+    warnings: tuple[str, ...]
+
+    @property
+    def index(self) -> int:
+        """Where the chosen alpha stands."""
+        return self.index_1se if self.rule == "1se" else self.index_min
+
+    @property
+    def alpha(self) -> float:
+        """The chosen alpha."""
+        return float(self.alphas[self.index])
+
+    @property
+    def weights(self) -> Vector:
+        """Coefficients at the chosen alpha, (d,); to `tol` only, `exact.solve` knows better."""
+        return cast(Vector, self.coefficients[:, self.index])
+
+    @property
+    def intercept(self) -> float:
+        """Intercept at the chosen alpha."""
+        return float(self.intercepts[self.index])
+
+    @property
+    def n_nonzero(self) -> NDArray[np.int64]:
+        """Nonzero coefficients at each alpha, (m,)."""
+        return cast("NDArray[np.int64]", np.count_nonzero(self.coefficients, axis=0))
+
+    def to_json(self, feature_names: Sequence[str] | None = None) -> dict[str, Any]:
+        """Everything, as lists; the coefficients by feature, each along the alphas."""
+        names = feature_names or [str(j) for j in range(len(self.coefficients))]
+        return {
+            "model": self.model,
+            "l1_ratio": self.l1_ratio,
+            "rule": self.rule,
+            "alpha": self.alpha,
+            "alpha_min": float(self.alphas[self.index_min]),
+            "alpha_1se": float(self.alphas[self.index_1se]),
+            "index": self.index,
+            "index_min": self.index_min,
+            "index_1se": self.index_1se,
+            "alphas": self.alphas.tolist(),
+            "mean_error": self.mean_error.tolist(),
+            "standard_error": self.standard_error.tolist(),
+            "errors": self.errors.tolist(),
+            "n_nonzero": self.n_nonzero.tolist(),
+            "intercepts": self.intercepts.tolist(),
+            "coefficients": dict(zip(names, self.coefficients.tolist(), strict=True)),
+            "warnings": list(self.warnings),
+        }
+
+
+def cross_validated_path(
+    folds: Sequence[Statistics],
+    model: str,
+    *,
+    l1_ratio: float = 0.5,
+    alphas: ArrayLike | int = 100,
+    eps: float = 1e-3,
+    rule: Rule = "min",
+    tol: float = 1e-4,
+    max_iter: int = MAX_ITER,
+) -> PathResult:
+    """Fit all rows and all rows but each fold along a grid of alphas, and choose one.
+
+    Parameters
+    ----------
+    folds : sequence of Statistics
+        Of disjoint rows, at least two.
+    model : {"ridge", "lasso", "elasticnet"}
+    l1_ratio : float
+        For elastic net.
+    alphas : int or (m,) array
+        How many, or which. How many means `alpha_grid` or, for ridge, `ridge_grid`.
+    eps : float
+        The smallest alpha of an automatic grid as a share of the largest; not for ridge.
+    rule : {"min", "1se"}
+        Take the best alpha, or the largest within one standard error of the best.
+    tol, max_iter : float, int
+        As in LassoCV; ridge needs neither.
+
+    Notes
+    -----
+    Lasso and elastic net are judged by the mean squared error, as LassoCV and ElasticNetCV do.
+    Ridge is judged by the mean R² of the folds, as RidgeCV does when it is given folds: each
+    fold's error then counts in units of the fold's own variance. The errors that are returned are
+    mean squared errors in any case.
+
+    Raises
+    ------
+    UserError
+        An option is out of bounds, or there are fewer than two folds.
+    DataError
+        A fold is empty, or the target is constant in the rows outside of one.
+    """
+    l1_ratio = {"lasso": 1.0, "ridge": 0.0}.get(model, l1_ratio)
+    _check_options(model, l1_ratio, eps, rule)
+    _check_folds(folds)
+    total = centred(reduce(add, folds))
+    if total.yy == 0.0:
+        raise DataError("The target is the same in every row: there is nothing to choose by.")
+    grid = _grid(total, model, l1_ratio, alphas, eps)
+    fit = _Fitter(model, l1_ratio, grid, tol, max_iter)
+    errors = np.array([_error_without(folds, left_out, fit) for left_out in range(len(folds))])
+    coefficients, intercepts = fit(total)
+    judged = _judged(errors, folds, model)
+    best = _choose(judged, "min")
+    return PathResult(
+        model=model,
+        l1_ratio=l1_ratio,
+        rule=rule,
+        alphas=grid,
+        coefficients=coefficients,
+        intercepts=intercepts,
+        errors=errors,
+        mean_error=errors.mean(axis=0),
+        standard_error=_standard_error(errors),
+        index_min=best,
+        index_1se=_choose(judged, "1se"),
+        warnings=fit.warnings(best, coefficients[:, best], len(folds)),
+    )
+
+
+# --- grids --------------------------------------------------------------------------------------
+
+
+def alpha_grid(part: Centred, l1_ratio: float, n_alphas: int, eps: float) -> Vector:
+    """scikit-learn's: from the smallest alpha that leaves no feature, down to ``eps`` of it."""
+    highest = float(np.abs(part.xy).max(initial=0.0)) / (part.n * l1_ratio)
+    resolution = np.finfo(np.float64).resolution
+    if highest <= resolution:
+        return np.full(n_alphas, resolution)
+    return np.geomspace(highest, highest * eps, n_alphas)
+
+
+def ridge_grid(part: Centred, n_alphas: int) -> Vector:
+    """From heavy to light, in terms of the spectrum of XᵀX.
+
+    A ridge leaves λ / (λ + α) of the direction with the eigenvalue λ. The grid runs, evenly on a
+    log scale, from 100 times the largest λ to a 100th of the smallest that is not rounding
+    (at least 1e-12 of the largest).
+    """
+    if not part.xx.any():
+        return np.ones(n_alphas)
+    values = Rotated.of(part).eigenvalues()
+    largest = float(values[-1])
+    smallest = float(values[values > RANK_TOLERANCE**2 * largest][0])
+    return np.geomspace(largest * BEYOND_SPECTRUM, smallest / BEYOND_SPECTRUM, n_alphas)
+
+
+def _grid(
+    part: Centred, model: str, l1_ratio: float, alphas: ArrayLike | int, eps: float
+) -> Vector:
+    if isinstance(alphas, int | np.integer):
+        if alphas < 1:
+            raise UserError(f"There must be at least one alpha, not {alphas}.")
+        if l1_ratio > 0:
+            return alpha_grid(part, l1_ratio, int(alphas), eps)
+        return ridge_grid(part, int(alphas)) / (1.0 if model == "ridge" else part.n)
+    grid = np.sort(np.asarray(alphas, dtype=np.float64).ravel())[::-1].copy()
+    if not len(grid):
+        raise UserError("The list of alphas is empty.")
+    for alpha in grid:
+        check_penalty(model, float(alpha), l1_ratio)
+    return grid
+
+
+# --- fits along a grid --------------------------------------------------------------------------
+
+
+class _Fitter:
+    """Weights and intercepts along one grid, for any part of the rows."""
+
+    def __init__(
+        self, model: str, l1_ratio: float, grid: Vector, tol: float, max_iter: int
+    ) -> None:
+        self.model, self.l1_ratio, self.grid = model, l1_ratio, grid
+        self.tol, self.max_iter = tol, max_iter
+        self.unfinished = 0
+
+    def __call__(self, part: Centred) -> tuple[Matrix, Vector]:
+        """(d, m) and (m,)."""
+        if self.l1_ratio > 0:
+            weights, unfinished = descend(
+                part, self.grid, self.l1_ratio, tol=self.tol, max_iter=self.max_iter
+            )
+            self.unfinished += unfinished
+        else:
+            scale = 1.0 if self.model == "ridge" else part.n
+            weights = ridge_path(part, self.grid * scale)
+        return weights, part.y_mean - part.x_mean @ weights
+
+    def warnings(self, best: int, chosen: Vector, n_folds: int) -> tuple[str, ...]:
+        """What to say of the fits and of the choice."""
+        told = []
+        if self.unfinished:
+            told.append(
+                f"{self.unfinished:,} of {(n_folds + 1) * len(self.grid):,} fits stopped after "
+                f"{self.max_iter:,} rounds of coordinate descent, short of their duality gap: "
+                "features are nearly dependent."
+            )
+        if self.l1_ratio > 0 and best == 0 and not chosen.any():
+            told.append(
+                "The best model has no feature at all: on rows left out, the mean of the target "
+                "predicts better."
+            )
+        elif len(self.grid) > 1 and best in (0, len(self.grid) - 1):
+            end = "largest" if best == 0 else "smallest"
+            told.append(
+                f"The best alpha, {self.grid[best]:.3g}, is the {end} that was tried: "
+                "a better one may lie beyond."
+            )
+        return tuple(told)
+
+
+def ridge_path(part: Centred, alphas: Vector) -> Matrix:
+    """Ridge for every alpha (m,), in scikit-learn's scaling: (d, m) weights.
+
+    XᵀX is made tridiagonal once, by rotations that leave αI alone, and a tridiagonal system is
+    solved for each alpha: a quarter of the time of an eigendecomposition, and as stable.
+    """
+    if not part.xx.any():
+        return np.zeros((len(part.xy), len(alphas)))
+    rotated = Rotated.of(part)
+    floor = RANK_TOLERANCE**2 * rotated.bound()
+    inner = np.empty((len(part.xy), len(alphas)))
+    for k, alpha in enumerate(alphas):
+        inner[:, k] = rotated.solve(alpha) if alpha > floor else 0.0
+    weights = rotated.back(inner)
+    # Hardly any penalty: what no row determines must not be made of rounding.
+    for k in np.flatnonzero(alphas <= floor):
+        weights[:, k] = least_squares(part, float(alphas[k])).weights
+    weights[np.diagonal(part.xx) == 0] = 0.0
+    return weights
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """XᵀX = Q T Qᵀ with T tridiagonal. Source: Eldén (1977), on ridge for many alphas."""
+
+    diagonal: Vector
+    beside: Vector
+    right: Vector  # QᵀXᵀy
+    reflectors: Matrix
+    scalars: Vector
+
+    @classmethod
+    def of(cls, part: Centred) -> Rotated:
+        reflectors, diagonal, beside, scalars, _ = lapack.dsytrd(
+            part.xx, lower=1, lwork=64 * len(part.xy)
+        )
+        bare = cls(diagonal, beside, part.xy, reflectors, scalars)
+        return cls(diagonal, beside, bare._apply("T", part.xy[:, None])[:, 0], reflectors, scalars)
+
+    def eigenvalues(self) -> Vector:
+        """Of XᵀX, ascending."""
+        return cast(Vector, eigvalsh_tridiagonal(self.diagonal, self.beside))
+
+    def bound(self) -> float:
+        """At least the largest eigenvalue, by Gershgorin's circles."""
+        radius = np.zeros(len(self.diagonal) + 1)
+        radius[1:-1] = np.abs(self.beside)
+        return float((self.diagonal + radius[1:] + radius[:-1]).max())
+
+    def solve(self, alpha: float) -> Vector:
+        """(T + αI)⁻¹QᵀXᵀy."""
+        if len(self.right) == 1:
+            return self.right / (self.diagonal + alpha)
+        *_, solution, _ = lapack.dptsv(self.diagonal + alpha, self.beside, self.right)
+        return cast(Vector, solution)
+
+    def back(self, inner: Matrix) -> Matrix:
+        """Q times ``inner`` (d, m)."""
+        return self._apply("N", inner)
+
+    def _apply(self, transposed: str, columns: Matrix) -> Matrix:
+        """Q or Qᵀ times (d, m): reflections that leave the first row as it is."""
+        rotated = np.array(columns, order="F")
+        if len(rotated) > 1:
+            work = 64 * max(1, columns.shape[1])
+            rotated[1:], _, _ = lapack.dormqr(
+                "L", transposed, self.reflectors[1:, :-1], self.scalars, rotated[1:], lwork=work
+            )
+        return rotated
+
+
+# --- the choice ---------------------------------------------------------------------------------
+
+
+def _error_without(folds: Sequence[Statistics], left_out: int, fit: _Fitter) -> Vector:
+    """Mean squared error on a fold of the fits on the others, (m,)."""
+    # Added up anew, since a difference would carry the rounding of what was taken away.
+    others = reduce(add, (fold for k, fold in enumerate(folds) if k != left_out))
+    training = centred(others)
+    if training.yy == 0.0:
+        raise DataError(
+            f"Outside of fold {left_out + 1} of {len(folds)} the target is the same in every row.",
+            "Use fewer folds, or more rows.",
+        )
+    weights, intercepts = fit(training)
+    return folds[left_out].squared_error(weights, intercepts) / folds[left_out].n
+
+
+def _judged(errors: Matrix, folds: Sequence[Statistics], model: str) -> Matrix:
+    """What the choice goes by, a smaller one being better: the errors or, for ridge, 1 − R²."""
+    if model != "ridge":
+        return errors
+    variances = np.array([part.yy / part.n for part in map(centred, folds)])
+    judged = np.ones_like(errors)  # a fold whose target is constant has no say
+    judged[variances > 0] = errors[variances > 0] / variances[variances > 0, None]
+    return judged
+
+
+def _choose(judged: Matrix, rule: Rule) -> int:
+    """Index of the best alpha, or of the largest within one standard error of it."""
+    mean = judged.mean(axis=0)
+    best = int(np.argmin(mean))
+    if rule == "min":
+        return best
+    limit = mean[best] + _standard_error(judged)[best]
+    return int(np.flatnonzero(mean <= limit)[0])
+
+
+def _standard_error(errors: Matrix) -> Vector:
+    return cast(Vector, errors.std(axis=0, ddof=1) / math.sqrt(len(errors)))
+
+
+def _check_options(model: str, l1_ratio: float, eps: float, rule: str) -> None:
+    check_penalty(model, 0.0, l1_ratio)
+    if model == "linear":
+        raise UserError(
+            "The model linear has no alpha to choose.", "Choose ridge, lasso or elasticnet."
+        )
+    if not 0 < eps < 1:
+        raise UserError(f"eps must lie between 0 and 1, not {eps}.")
+    if rule not in ("min", "1se"):
+        raise UserError(f"The rule must be min or 1se, not {rule!r}.")
+
+
+def _check_folds(folds: Sequence[Statistics]) -> None:
+    if len(folds) < 2:
+        raise UserError(f"Cross-validation needs at least 2 folds, not {len(folds)}.")
+    rows = sum(fold.n for fold in folds)
+    for number, fold in enumerate(folds, start=1):
+        if not fold.n > 0 and np.isfinite(fold.moments).all():
+            raise DataError(
+                f"Fold {number} of {len(folds)} has no rows: there are {rows:,.0f} in all.",
+                "Use fewer folds.",
+            )
