@@ -12,6 +12,7 @@ from typing import Any
 from regatta.dashboard.jobs import Report
 
 PREVIEW_ROWS = 50
+PREVIEW_COLUMNS = 300
 MAX_CELL = 200
 MAX_LEVELS = 8
 
@@ -31,8 +32,9 @@ def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
         column["levels"] = [_shown(level) for level in (column.get("levels") or [])[:MAX_LEVELS]]
     names = [str(column["name"]) for column in found["columns"]]
     rows = data_pipeline.preview(table, rows=PREVIEW_ROWS)
-    cells = [[_shown(row.get(name)) for name in names] for row in rows]
-    return {"report": found, "preview": {"columns": names, "rows": cells}}
+    shown = names[:PREVIEW_COLUMNS]
+    cells = [[_shown(row.get(name)) for name in shown] for row in rows]
+    return {"report": found, "preview": {"columns": shown, "rows": cells}}
 
 
 def _shown(cell: Any) -> Any:

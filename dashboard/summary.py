@@ -45,10 +45,12 @@ def show_scores(result: Mapping[str, Any]) -> None:
     lines += [f"| {name} | **{first}** | {second} |" for name, first, second in rows]
     st.markdown("\n".join(lines))
     seconds = result.get("seconds") or {}
+    # After a resume the total is that of the last attempt, the training that of all.
+    total = max(seconds.get("total") or 0.0, seconds.get("train") or 0.0)
     parts = [
         f"{result.get('rows_train', 0):,} rows to train on",
         f"{result.get('features', 0):,} features",
-        f"{words.duration(seconds.get('total'))} in all",
+        f"{words.duration(total)} in all",
     ]
     if seconds.get("train"):
         parts.append(f"{words.duration(seconds['train'])} of it training")
@@ -158,8 +160,10 @@ def _effects(directory: RunDirectory, coefficients: Mapping[str, float]) -> dict
 def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
     largest = sorted(effects.items(), key=lambda each: -abs(each[1]))[:SHOWN_COEFFICIENTS]
     largest = [each for each in largest if each[1] != 0.0] or largest[:1]
-    names = [_shortened(name) for name, _ in reversed(largest)]
-    values = [value for _, value in reversed(largest)]
+    largest.reverse()  # the largest on top
+    values = [value for _, value in largest]
+    # Places and not names on the axis: two names may be the same once they are shortened.
+    places = list(range(len(largest)))
     rest = len(effects) - len(largest)
     components.chart(
         f"coefficients-{run_id}",
@@ -168,26 +172,30 @@ def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
                 "type": "bar",
                 "orientation": "h",
                 "x": values,
-                "y": names,
+                "y": places,
+                "customdata": [_as_plotly_text(name) for name, _ in largest],
                 "marker": {
-                    "color": ["@training" if value >= 0 else "@validation" for value in values],
-                    "pattern": {
-                        "shape": ["" if value >= 0 else "/" for value in values],
-                        "size": 5,
-                    },
+                    "color": ["@training" if each >= 0 else "@validation" for each in values],
+                    "pattern": {"shape": ["" if each >= 0 else "/" for each in values], "size": 5},
                 },
-                "hovertemplate": "%{y}: %{x:.5g}<extra></extra>",
+                "hovertemplate": "%{customdata}: %{x:.5g}<extra></extra>",
             }
         ],
         {
-            "yaxis": {"showgrid": False},
+            "yaxis": {
+                "showgrid": False,
+                "tickmode": "array",
+                "tickvals": places,
+                "ticktext": [_as_plotly_text(_shortened(name)) for name, _ in largest],
+            },
             "hovermode": "closest",
             "showlegend": False,
             "bargap": 0.3,
             "margin": {"l": 8, "r": 12, "t": 4, "b": 24},
         },
-        label="Largest effects: " + ", ".join(f"{name} {value:.4g}" for name, value in largest[:5]),
-        height=50 + 22 * max(len(names), 3),
+        label="Largest effects: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in largest[:-6:-1]),
+        height=50 + 22 * max(len(values), 3),
     )
     if rest > 0:
         st.caption(
@@ -224,6 +232,11 @@ def _show_table(
         },
     )  # fmt: skip
     st.caption(f"Intercept: {intercept:.6g}")
+
+
+def _as_plotly_text(name: str) -> str:
+    """Plotly reads tags in text; a name from a file is no markup."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _shortened(name: str) -> str:

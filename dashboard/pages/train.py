@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def current_run() -> RunRecord | None:
-    """The run in the address, else the one looked at last, else the one that is under way."""
+    """The run in the address, else the one looked at last or another, if it is under way."""
     store = actions.store()
     wanted = st.query_params.get("run")
     if wanted:
@@ -42,9 +42,12 @@ def current_run() -> RunRecord | None:
     with_id = st.session_state.get("run")
     if with_id:
         try:
-            return store.get(with_id)
+            record = store.get(with_id)
         except UserError:
             st.session_state.pop("run", None)
+        else:
+            if not record.state.is_terminal:
+                return record
     live = [each for each in store.list() if each.state.is_live]
     return live[0] if live else None
 

@@ -554,7 +554,8 @@ function logTicks(lists) {
 }
 
 function speedText(value) {
-  return value == null ? "–" : `${short(value)} rows/s`;
+  if (value == null) return "–";
+  return value >= 1e4 && value < 1e6 ? `${Math.round(value / 1000)} k rows/s` : `${short(value)} rows/s`;
 }
 
 function set(tile, value, note) {
