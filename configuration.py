@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 from regatta.utils import UserError
 
-Solver = Literal["auto", "sgd"]
+Solver = Literal["auto", "exact", "sgd"]
 Model = Literal["linear", "ridge", "lasso", "elasticnet"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "inverse-scaling", "cosine", "step"]
-Precision = Literal["float32", "float64"]
+Precision = Literal["auto", "float32", "float64"]
+Rule = Literal["min", "1se"]
 
 
 def option(
@@ -71,18 +72,26 @@ class TrainingConfig:
         0.2, "share of rows held out for validation", group="data", above=0, maximum=0.9
     )
     precision: Precision = option(
-        "float32", "number format of the prepared rows", group="data", advanced=True
-    )
+        "auto", "number format of the prepared rows; auto: float64 for the exact solver, float32 "
+        "for steps", group="data", advanced=True)  # fmt: skip
     seed: int = option(0, "seed of the split, the shuffle and the order of batches", group="data",
                        minimum=0, maximum=2**32 - 1)  # fmt: skip
     model: Model | str = option("ridge", "model to fit", group="model", custom=True)
-    alpha: float = option(
-        1.0, "strength of the penalty, as in scikit-learn", group="model", minimum=0
-    )
+    alpha: float | Literal["auto"] = option(
+        1.0, "strength of the penalty, as in scikit-learn; 'auto': chosen by cross-validation",
+        group="model", minimum=0)  # fmt: skip
     l1_ratio: float = option(
         0.5, "share of L1 in elastic net's penalty", group="model", minimum=0, maximum=1
     )
-    solver: Solver = option("auto", "how the optimum is sought", group="training", advanced=True)
+    folds: int = option(
+        5, "folds of the cross-validation that chooses alpha; groups of shards", group="model",
+        minimum=2, advanced=True)  # fmt: skip
+    rule: Rule = option(
+        "min", "which alpha cross-validation chooses: the best, or the largest within one standard "
+        "error of it", group="model", advanced=True)  # fmt: skip
+    solver: Solver = option(
+        "auto", "exact: one pass over the rows; sgd: steps along gradients; auto: exact unless an "
+        "option of the steps is given", group="training", advanced=True)  # fmt: skip
     workers: int | None = option(
         None, "worker processes; 0 trains inside the process; auto: one a core", group="training",
         minimum=0)  # fmt: skip

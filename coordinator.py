@@ -166,7 +166,9 @@ class Coordinator:
         config = self._config
         table, prepared = self._prepare()
         self._import_seconds = self._watch.seconds
-        settings = choose.resolve(config, tuple(prepared.train_offsets))
+        settings = choose.resolve(config, tuple(prepared.train_offsets), prepared.features)
+        if settings.note:
+            self._event("warning", settings.note)
         n_workers = choose.workers(config)
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
         with prepared.hold():
@@ -176,6 +178,7 @@ class Coordinator:
                 settings.arithmetic or prepared.dtype,
                 n_workers,
                 logs=self._directory.path,
+                with_statistics=settings.with_statistics,
                 on_event=self._pool_event,
                 idle=self._writer.flush,
             )
@@ -205,7 +208,7 @@ class Coordinator:
                 seed=config.seed,
                 validation=config.validation,
                 shards=config.shards,
-                precision=config.precision,
+                precision=choose.precision(config),
                 progress=tell,
                 cancelled=self._must_stop,
             )
@@ -243,6 +246,8 @@ class Coordinator:
             total_steps=training.solver.total_steps,
             step=training.step,
         )
+        if training.optimal_objective is not None:
+            self._writer.fact("optimal_objective", training.optimal_objective)
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
@@ -266,7 +271,7 @@ class Coordinator:
             now = time.perf_counter()
             if solver.measure:
                 recorder.point(training, now)
-            if ended and not solver.finished:
+            if ended and solver.iterative and not solver.finished:
                 self._evaluate_if_cheap(training)
             if now >= next_tick:
                 self._tick(training, folder, pool)
@@ -302,7 +307,8 @@ class Coordinator:
         reason = training.conclude()
         self._step = training.step
         self._recorder.point(training, time.perf_counter())
-        scores = self._evaluate(training).scores
+        evaluation = self._evaluate(training)
+        scores = evaluation.scores
         self._recorder.sample(pool.samples(), force=True)
         self._event("converged" if training.solver.converged else "finished", reason)
         result = write_results(
@@ -313,7 +319,7 @@ class Coordinator:
             settings,
             training,
             n_workers=pool.n_workers,
-            scores=scores,
+            evaluation=evaluation,
             seconds=Seconds(self._import_seconds, self._clock.seconds, self._watch.seconds),
         )
         self._writer.flush()
@@ -363,6 +369,8 @@ class Coordinator:
             self._clock.start()
 
     def _save(self, training: Training, folder: CheckpointFolder) -> None:
+        if not training.solver.iterative:
+            return  # a pass starts again: it is over in the time that a checkpoint takes
         folder.save(training.checkpoint(self._clock.seconds))
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")
 

@@ -100,6 +100,9 @@ class MetricsWriter:
             self._connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(declarations)})"
             )
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL)"
+        )
         self._insert = {
             table: f"INSERT OR REPLACE INTO {table} ({', '.join(column_names(table))}) "
             f"VALUES ({', '.join('?' * len(declarations))})"
@@ -126,6 +129,10 @@ class MetricsWriter:
             raise
         for rows in self._pending.values():
             rows.clear()
+
+    def fact(self, name: str, value: float) -> None:
+        """Write down a number that holds for the whole run, at once."""
+        self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def forget_after(self, step: int) -> None:
         """Delete points and evaluations beyond ``step``: a resumed run makes them again."""
@@ -155,6 +162,11 @@ class MetricsReader:
             f"ORDER BY {names[0]} LIMIT ?"
         )
         return [dict(zip(names, row, strict=True)) for row in self._rows(query, (since, limit))]
+
+    def facts(self) -> dict[str, float]:
+        """Numbers that hold for the whole run: ``optimal_objective``, in the target's units
+        squared, where it is known."""
+        return dict(self._rows("SELECT name, value FROM facts", ()))
 
     def latest(self, table: str) -> dict[str, Any] | None:
         """The last row of ``table``, or ``None``."""

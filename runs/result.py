@@ -12,7 +12,7 @@ from regatta.fitted_model import FittedModel
 from regatta.ingest.table import ParsedTable
 from regatta.runs.directory import RunDirectory
 from regatta.solvers.choose import Settings
-from regatta.solvers.training import ScoresByPart, Training, parameters_in_units
+from regatta.solvers.training import Evaluation, Training, parameters_in_units
 from regatta.utils import write_json
 
 
@@ -34,7 +34,7 @@ def write_results(
     training: Training,
     *,
     n_workers: int,
-    scores: ScoresByPart,
+    evaluation: Evaluation,
     seconds: Seconds,
 ) -> dict[str, Any]:
     """Write ``model.json`` and ``result.json``; returns the latter's content."""
@@ -44,13 +44,13 @@ def write_results(
         weights=weights,
         intercept=intercept,
         model=config.model,
-        alpha=config.alpha,
+        alpha=training.alpha,
         l1_ratio=config.l1_ratio,
         run_id=directory.run_id,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         dialect=table.dialect.to_json(),
         rows_train=prepared.rows_train,
-        metrics=scores,
+        metrics=evaluation.scores,
     )
     model.save(directory.model)
     spent = seconds.training
@@ -59,7 +59,7 @@ def write_results(
         "state": "finished",
         "model": config.model,
         "solver": settings.solver,
-        "alpha": config.alpha,
+        "alpha": training.alpha,
         "l1_ratio": config.l1_ratio,
         "workers": n_workers,
         "shards": prepared.shards,
@@ -69,9 +69,10 @@ def write_results(
         "features": prepared.features,
         "batch_size": settings.batch_size,
         **training.report(),
+        **training.gap_report(evaluation),
         "seconds": {"import": seconds.importing, "train": spent, "total": seconds.total},
         "rows_per_second": training.rows / spent if spent else 0.0,
-        "metrics": scores,
+        "metrics": evaluation.scores,
         "coefficients": model.coefficients(),
         "intercept": model.original_intercept,
         "weights_sha256": model.weights_sha256,

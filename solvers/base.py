@@ -33,6 +33,8 @@ class Solver:
     name: ClassVar[str]
     # What the kernel computes in; None means the precision of the prepared rows.
     arithmetic: ClassVar[str | None] = None
+    # Whether steps lower a loss, can diverge, and are worth a checkpoint.
+    iterative: ClassVar[bool] = True
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from regatta.configuration import TrainingConfig
 from regatta.parameter_server import learning_rate, optimizers
 from regatta.parameter_server.batches import BatchPlan
 from regatta.solvers.base import Solver
 from regatta.solvers.fista import Fista
+from regatta.solvers.one_pass import OnePass
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
+from regatta.utils import UserError
 
 DEFAULT_BATCH = 1024
 # Up to this many training rows a pass costs less than waking the workers, and accelerated full
@@ -21,35 +23,99 @@ FULL_BATCH_ROWS = 8192
 FULL_BATCH_STEPS = 20_000
 MIN_SGD_STEPS = 10_000
 MIN_SGD_EPOCHS = 20
+# Models whose loss is the squared residual: those that scikit-learn has under these names.
+EXACT_MODELS = ("linear", "ridge", "lasso", "elasticnet")
+
+
+# The statistics of more features than this (a matrix of 200 MB, one a worker and one a fold) and
+# their Cholesky factor (40 GFLOP) cost more than steps do.
+EXACT_FEATURES = 5000
+STEP_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "optimizer",
+    "momentum",
+    "tol",
+    "patience",
+)
+DEFAULTS = {each.name: each.default for each in fields(TrainingConfig)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What "auto" became. Depends on the rows and the configuration, never on the workers."""
+    """What "auto" became. Depends on the rows and the configuration, never on the workers.
 
-    full_batch: bool
+    ``solver`` is exact, fista (all rows a step) or sgd. ``with_statistics`` tells whether the
+    moments of the rows are gathered: for the exact solver, to choose alpha, and so that steps are
+    shown against the optimum. ``note`` is a word to the user, or empty.
+    """
+
+    solver: str
+    with_statistics: bool
     batch_size: int
     epochs: int
     plan: BatchPlan
+    note: str = ""
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether every step takes all rows."""
+        return self.solver != MiniBatchSGD.name
 
     @property
     def arithmetic(self) -> str | None:
         """What the kernel computes in, if the solver asks for something."""
-        return Fista.arithmetic if self.full_batch else MiniBatchSGD.arithmetic
-
-    @property
-    def solver(self) -> str:
-        return Fista.name if self.full_batch else MiniBatchSGD.name
+        if self.solver == OnePass.name:
+            return OnePass.arithmetic
+        return Fista.arithmetic if self.solver == Fista.name else MiniBatchSGD.arithmetic
 
     def describe(self, config: TrainingConfig, n_workers: int) -> str:
         """What is about to happen, in a line."""
-        batch = "all rows a step" if self.full_batch else f"{self.batch_size:,} rows a step"
+        how = {
+            OnePass.name: "exact, one pass",
+            Fista.name: "fista, all rows a step",
+            MiniBatchSGD.name: f"sgd, {self.batch_size:,} rows a step",
+        }[self.solver]
         crew = {0: "in one process", 1: "1 worker"}.get(n_workers, f"{n_workers} workers")
-        return f"{config.model}, {self.solver}, {batch}, {crew}."
+        return f"{config.model}, {how}, {crew}."
 
 
-def resolve(config: TrainingConfig, train_offsets: tuple[int, ...]) -> Settings:
-    """The batch size and epochs of a run over the rows of ``train_offsets``."""
+def wants_exact(config: TrainingConfig) -> bool:
+    """Whether the exact solver is asked for, or "auto" means it."""
+    solvable = config.model in EXACT_MODELS
+    if config.solver == "exact" and not solvable:
+        raise UserError(
+            f"--solver exact cannot fit {config.model}: its loss is not the squared residual.",
+            "Leave the option out, or use --solver sgd.",
+        )
+    steps = any(getattr(config, name) != DEFAULTS[name] for name in STEP_OPTIONS)
+    return config.solver == "exact" or (config.solver == "auto" and solvable and not steps)
+
+
+def precision(config: TrainingConfig) -> str:
+    """Number format of the prepared rows."""
+    if config.precision != "auto":
+        return config.precision
+    return "float64" if wants_exact(config) else "float32"
+
+
+def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: int) -> Settings:
+    """The solver, batch size and epochs of a run over the rows of ``train_offsets``."""
+    fits = n_features <= EXACT_FEATURES and config.model in EXACT_MODELS
+    exact, note = wants_exact(config), ""
+    if exact and not fits:
+        note = (
+            f"{n_features:,} features are too many for the exact solver "
+            f"(at most {EXACT_FEATURES:,}): steps along gradients are taken instead."
+        )
+    if config.alpha == "auto" and not fits:
+        raise UserError(
+            f"--alpha auto needs the statistics of the rows, and {n_features:,} features are too "
+            f"many for them (at most {EXACT_FEATURES:,}).",
+            "Give --alpha a number.",
+        )
     rows = train_offsets[-1]
     asked = config.batch_size
     if asked is None:
@@ -63,7 +129,10 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...]) -> Settings:
         epochs = FULL_BATCH_STEPS
     else:
         epochs = max(MIN_SGD_EPOCHS, math.ceil(MIN_SGD_STEPS / plan.rounds))
-    return Settings(full, batch, epochs, plan)
+    if exact and fits:
+        return Settings(OnePass.name, True, rows, 1, plan)
+    solver = Fista.name if full else MiniBatchSGD.name
+    return Settings(solver, fits, batch, epochs, plan, note)
 
 
 def workers(config: TrainingConfig) -> int:
@@ -80,15 +149,24 @@ def available_cores() -> int:
 
 
 def make(
-    config: TrainingConfig, settings: Settings, problem: Problem, *, rate: float | None = None
+    config: TrainingConfig,
+    settings: Settings,
+    problem: Problem,
+    *,
+    target_scale: float = 1.0,
+    rate: float | None = None,
 ) -> Solver:
     """The solver of a run.
 
     Parameters
     ----------
+    target_scale : float
+        What the target was divided by.
     rate : float, optional
         The learning rate that an earlier attempt derived; saves deriving it again.
     """
+    if settings.solver == OnePass.name:
+        return OnePass(problem, config, target_scale)
     if settings.full_batch:
         smoothness = problem.largest_eigenvalue() if rate is None else 1.0 / rate
         return Fista(problem, epochs=settings.epochs, eigenvalue=smoothness, tol=config.tol)

@@ -22,8 +22,6 @@ from typing import cast
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import enet_path
 
 from regatta import models
 from regatta.models import Penalty
@@ -307,6 +305,10 @@ def descend(
     unfinished : int
         How many alphas stopped at ``max_iter`` before their duality gap was ``tol``.
     """
+    # Imported here: it takes a second, and only an L1 penalty needs it.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import enet_path
+
     row = np.zeros((1, len(part.xy)), order="F")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

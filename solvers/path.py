@@ -67,6 +67,9 @@ class PathResult:
         The best alpha.
     index_1se : int
         The largest alpha within one standard error of the best.
+    weights, intercept : (d,) array, float
+        At the chosen alpha, fitted once more from a cold start, as LassoCV does: to ``tol`` the
+        same as the coefficients on the path. `exact.solve` gives them to rounding.
     warnings : tuple of str
     """
 
@@ -81,6 +84,8 @@ class PathResult:
     standard_error: Vector
     index_min: int
     index_1se: int
+    weights: Vector
+    intercept: float
     warnings: tuple[str, ...]
 
     @property
@@ -92,16 +97,6 @@ class PathResult:
     def alpha(self) -> float:
         """The chosen alpha."""
         return float(self.alphas[self.index])
-
-    @property
-    def weights(self) -> Vector:
-        """Coefficients at the chosen alpha, (d,); to `tol` only, `exact.solve` knows better."""
-        return cast(Vector, self.coefficients[:, self.index])
-
-    @property
-    def intercept(self) -> float:
-        """Intercept at the chosen alpha."""
-        return float(self.intercepts[self.index])
 
     @property
     def n_nonzero(self) -> NDArray[np.int64]:
@@ -186,7 +181,9 @@ def cross_validated_path(
     errors = np.array([_error_without(folds, left_out, fit) for left_out in range(len(folds))])
     coefficients, intercepts = fit(total)
     judged = _judged(errors, folds, model)
-    best = _choose(judged, "min")
+    best, within = _choose(judged, "min"), _choose(judged, "1se")
+    chosen = grid[within if rule == "1se" else best]
+    weights, intercepts_chosen = fit(total, [chosen])
     return PathResult(
         model=model,
         l1_ratio=l1_ratio,
@@ -198,7 +195,9 @@ def cross_validated_path(
         mean_error=errors.mean(axis=0),
         standard_error=_standard_error(errors),
         index_min=best,
-        index_1se=_choose(judged, "1se"),
+        index_1se=within,
+        weights=weights[:, 0],
+        intercept=float(intercepts_chosen[0]),
         warnings=fit.warnings(best, coefficients[:, best], len(folds)),
     )
 
@@ -260,16 +259,19 @@ class _Fitter:
         self.tol, self.max_iter = tol, max_iter
         self.unfinished = 0
 
-    def __call__(self, part: Centred) -> tuple[Matrix, Vector]:
-        """(d, m) and (m,)."""
+    def __call__(
+        self, part: Centred, alphas: Sequence[float] | None = None
+    ) -> tuple[Matrix, Vector]:
+        """(d, m) and (m,), along the grid or ``alphas``."""
+        grid = self.grid if alphas is None else np.asarray(alphas)
         if self.l1_ratio > 0:
             weights, unfinished = descend(
-                part, self.grid, self.l1_ratio, tol=self.tol, max_iter=self.max_iter
+                part, grid, self.l1_ratio, tol=self.tol, max_iter=self.max_iter
             )
             self.unfinished += unfinished
         else:
             scale = 1.0 if self.model == "ridge" else part.n
-            weights = ridge_path(part, self.grid * scale)
+            weights = ridge_path(part, grid * scale)
         return weights, part.y_mean - part.x_mean @ weights
 
     def warnings(self, best: int, chosen: Vector, n_folds: int) -> tuple[str, ...]:
@@ -277,7 +279,7 @@ class _Fitter:
         told = []
         if self.unfinished:
             told.append(
-                f"{self.unfinished:,} of {(n_folds + 1) * len(self.grid):,} fits stopped after "
+                f"{self.unfinished:,} of {(n_folds + 1) * len(self.grid) + 1:,} fits stopped after "
                 f"{self.max_iter:,} rounds of coordinate descent, short of their duality gap: "
                 "features are nearly dependent."
             )

@@ -11,7 +11,7 @@ times the root of their weight, the one included: then n is the sum of the weigh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,13 +106,8 @@ class Statistics:
         return floored
 
 
-def gather(
-    pool: Pool,
-    offsets: Sequence[int],
-    n_folds: int,
-    after: Callable[[int], None] = lambda shards: None,
-) -> list[Statistics]:
-    """One pass over the training rows: the statistics of each fold.
+class Pass:
+    """One pass over the training rows: the statistics of each fold, a few shards at a time.
 
     Fold k is the shards k, k + n_folds, … Moments are added in the order of shards, so the result
     does not depend on who computed them.
@@ -124,21 +119,49 @@ def gather(
         First row of each shard, and the end.
     n_folds : int
         At most the number of shards.
-    after : callable
-        Called with the number of shards done, after each round.
     """
-    ranges = whole_shards(tuple(offsets))
-    folds: list[Matrix | None] = [None] * n_folds
-    for first in range(0, len(ranges), pool.shards_at_once):
-        matrices = pool.moments(first, ranges[first : first + pool.shards_at_once])
-        for shard, matrix in enumerate(matrices, first):
-            fold = folds[shard % n_folds]
-            if fold is None:
-                folds[shard % n_folds] = matrix.copy()
+
+    def __init__(self, pool: Pool, offsets: Sequence[int], n_folds: int) -> None:
+        self._pool = pool
+        self._ranges = whole_shards(tuple(offsets))
+        self._sums: list[Matrix | None] = [None] * n_folds
+        self._next = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard is in."""
+        return self._next == len(self._ranges)
+
+    @property
+    def rounds(self) -> int:
+        """Calls of `advance` in all."""
+        return -(-len(self._ranges) // self._pool.shards_at_once)
+
+    def advance(self) -> int:
+        """Take in the next shards, one a worker; the rows that they have."""
+        ranges = self._ranges[self._next : self._next + self._pool.shards_at_once]
+        matrices = self._pool.moments(self._next, ranges)
+        for shard, matrix in enumerate(matrices, self._next):
+            fold = shard % len(self._sums)
+            so_far = self._sums[fold]
+            if so_far is None:
+                self._sums[fold] = matrix.copy()
             else:
-                fold += matrix
-        after(first + len(matrices))
-    return [Statistics(fold) for fold in folds if fold is not None]
+                so_far += matrix
+        self._next += len(ranges)
+        return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+    def folds(self) -> list[Statistics]:
+        """The statistics of each fold."""
+        return [Statistics(each) for each in self._sums if each is not None]
+
+
+def gather(pool: Pool, offsets: Sequence[int], n_folds: int) -> list[Statistics]:
+    """The statistics of each fold, from a whole `Pass`."""
+    one = Pass(pool, offsets, n_folds)
+    while not one.finished:
+        one.advance()
+    return one.folds()
 
 
 def statistics_of(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Statistics:

@@ -21,12 +21,17 @@ from regatta.parameter_server.protocol import SLOT_EXTRAS
 from regatta.parameter_server.worker_pool import DataSource, Pool
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
+from regatta.solvers.one_pass import OnePass
+from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
+from regatta.solvers.statistics import gather
 from regatta.solvers.stopping import Patience
 from regatta.utils import DivergenceError, fingerprint
 
 # A loss this many times the first one is on its way to infinity.
 DIVERGED_FOLD = 1e6
+# Below this share of the target's variance an objective is rounding.
+PERFECT_FIT = 1e-12
 # Settings that do not change the weights, and so may differ when a run is resumed.
 FREE_SETTINGS = ("workers", "name", "path")
 
@@ -62,6 +67,8 @@ class Training:
         Training rows processed so far.
     base_rate : float
         The learning rate at the start.
+    optimum : Optimum or None
+        The exact optimum of the same objective, where it could be had.
     """
 
     def __init__(
@@ -84,8 +91,14 @@ class Training:
         self._best = nothing.copy()
         self._train_squares = self.problem.training_scores(nothing).residual_variation
         self._validation_squares = self.problem.validation_scores(nothing).residual_variation
+        self.optimum: Optimum | None = None
+        if settings.with_statistics and settings.solver != OnePass.name:
+            self.optimum = self._optimum(prepared, pool)
+            self.problem.penalty = self.optimum.penalty
         rate = None if saved is None else saved.state["base_rate"]
-        self.solver: Solver = choose.make(config, settings, self.problem, rate=rate)
+        self.solver: Solver = choose.make(
+            config, settings, self.problem, target_scale=self._scale, rate=rate
+        )
         self.base_rate: float = self.solver.rate
         if saved is not None:
             self._restore(saved)
@@ -137,10 +150,12 @@ class Training:
         """
         ended = self.solver.step()
         self.rows += self.problem.rows
-        if not self.problem.loss <= self._loss_limit:
+        if not self.problem.loss <= self._loss_limit and self.solver.iterative:
             self._check_divergence()
         if ended and self.patience.epochs is not None:
             self._look_at_validation()
+        if isinstance(self.solver, OnePass):
+            self.optimum = self.solver.optimum
         return ended
 
     def evaluate(self) -> Evaluation:
@@ -168,11 +183,40 @@ class Training:
                 f"Stopped: no better validation loss for {patience.epochs} epochs. "
                 f"The model is that of step {patience.best_step:,}."
             )
+        if not solver.iterative:
+            return "Solved exactly, in one pass over the rows."
         if solver.converged:
             return f"Converged: the objective moves by less than {self._config.tol:g} an epoch."
         if self._config.epochs is not None:
             return f"All {solver.epoch:,} epochs are done."
         return f"{solver.epoch:,} epochs are done and the objective still moves; more may help."
+
+    @property
+    def alpha(self) -> float:
+        """The one asked for, or chosen."""
+        if self.optimum is not None:
+            return self.optimum.alpha
+        assert self._config.alpha != "auto"
+        return self._config.alpha
+
+    @property
+    def optimal_objective(self) -> float | None:
+        """The lowest objective there is, in the target's units squared; None if not known."""
+        return None if self.optimum is None else self._scale**2 * self.optimum.objective
+
+    def gap_report(self, evaluation: Evaluation) -> dict[str, float]:
+        """How far the objective is above the optimum, for a run's result; empty if not known.
+
+        ``optimum_gap`` is a share of the optimum, or of the target's variance where the optimum
+        is zero: a perfect fit.
+        """
+        optimum = self.optimal_objective
+        if optimum is None or not self.solver.iterative:
+            return {}
+        variance = 0.5 * self._scale**2
+        unit = optimum if optimum > PERFECT_FIT * variance else variance
+        gap = max(0.0, evaluation.train_objective - optimum)
+        return {"optimal_objective": optimum, "optimum_gap": gap / unit}
 
     def report(self) -> dict[str, Any]:
         """How the steps went, for a run's result."""
@@ -200,6 +244,11 @@ class Training:
         if self.patience.epochs is not None:
             arrays["best_validation"] = self._best
         return Checkpoint(self._identity, self.step, state, arrays)
+
+    def _optimum(self, prepared: PreparedData, pool: Pool) -> Optimum:
+        offsets = prepared.train_offsets
+        n_folds = fold_count(self._config, prepared.shards)
+        return find_optimum(gather(pool, offsets, n_folds), self._config, self._scale)
 
     def _restore(self, saved: Checkpoint) -> None:
         state = saved.state
@@ -265,7 +314,9 @@ def parameters_in_units(
 
 def _problem(config: TrainingConfig, prepared: PreparedData, pool: Pool) -> Problem:
     objective = models.get(config.model)
-    penalty = objective.penalty(config.alpha, config.l1_ratio, prepared.rows_train)
+    # An alpha that is yet to be chosen has no penalty yet.
+    alpha = 0.0 if config.alpha == "auto" else config.alpha
+    penalty = objective.penalty(alpha, config.l1_ratio, prepared.rows_train)
     return Problem(
         pool=pool,
         objective=objective,

@@ -49,7 +49,7 @@ def solve(
 ) -> np.ndarray:
     """Train to the end and return the parameters."""
     offsets = shard_offsets(source.rows_train, source.n_shards)
-    settings = choose.resolve(config, offsets)
+    settings = choose.resolve(config, offsets, source.n_features)
     on_event = (lambda event: None) if events is None else events.append
     pool = open_pool(
         source,
@@ -75,7 +75,7 @@ def problem_of(source: DataSource, config: TrainingConfig, pool: Pool) -> Proble
     return Problem(
         pool=pool,
         objective=objective,
-        penalty=objective.penalty(config.alpha, config.l1_ratio, source.rows_train),
+        penalty=objective.penalty(float(config.alpha), config.l1_ratio, source.rows_train),
         train_offsets=shard_offsets(source.rows_train, source.n_shards),
         validation_offsets=shard_offsets(source.rows_validation, source.n_shards),
         n_features=source.n_features,
@@ -191,7 +191,7 @@ def test_the_times_of_a_worker_add_up_to_the_wall(source, tmp_path):
         start, before = time.perf_counter(), pool.samples()
         solver = choose.make(
             SGD,
-            choose.resolve(SGD, shard_offsets(source.rows_train, source.n_shards)),
+            choose.resolve(SGD, shard_offsets(source.rows_train, source.n_shards), FEATURES),
             problem_of(source, SGD, pool),
         )
         while time.perf_counter() - start < 0.5:

@@ -1,0 +1,63 @@
+"""The exact solver as a run sees it: one pass over the shards, then small matrices.
+
+shards ──moments, one a worker──▶ statistics of each fold ──▶ path and cross-validation (if
+alpha is to be chosen) ──▶ the optimum, and for least squares its standard errors
+"""
+
+from __future__ import annotations
+
+from regatta.configuration import TrainingConfig
+from regatta.solvers.base import Solver
+from regatta.solvers.optimum import Optimum, find_optimum, fold_count
+from regatta.solvers.problem import Problem
+from regatta.solvers.statistics import Pass
+
+
+class OnePass(Solver):
+    """Steps are shards; the last one solves.
+
+    Parameters
+    ----------
+    problem : Problem
+    config : TrainingConfig
+    target_scale : float
+        What the target was divided by: ``alpha`` acts on the target in its own units.
+
+    Attributes
+    ----------
+    optimum : Optimum or None
+        What was found, once it is.
+    """
+
+    name = "exact"
+    arithmetic = "float64"
+    iterative = False
+
+    def __init__(self, problem: Problem, config: TrainingConfig, target_scale: float) -> None:
+        super().__init__(problem)
+        self._config = config
+        self._target_scale = target_scale
+        shards = len(problem.train_offsets) - 1
+        self._pass = Pass(problem.pool, problem.train_offsets, fold_count(config, shards))
+        self.optimum: Optimum | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return self._pass.rounds
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._pass.rounds
+
+    def step(self) -> bool:
+        self.problem.rows = self._pass.advance()
+        self.step_count += 1
+        if not self._pass.finished:
+            return False
+        self.epoch = 1
+        self.optimum = find_optimum(self._pass.folds(), self._config, self._target_scale)
+        self.problem.penalty = self.optimum.penalty
+        self.parameters[:] = self.optimum.parameters
+        self.problem.loss = self.optimum.loss
+        self.converged = True
+        return True
