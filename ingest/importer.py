@@ -87,7 +87,11 @@ class Cancelled(UserError):
 
 
 class _WrongEncoding(Exception):
-    pass
+    """The text is not UTF-8 in ``line``."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 def import_table(
@@ -163,8 +167,16 @@ class _Import:
         try:
             return self._run(None)
         except _WrongEncoding:
-            # The start was UTF-8, some later part is not.
+            pass  # The start was UTF-8, some later part is not.
+        try:
             return self._run(LEGACY)
+        except _WrongEncoding as error:
+            raise DataError(
+                f"Line {error.line} of {self.path.name!r} is not valid UTF-8, which its first "
+                "bytes say it is.",
+                "Save the file as UTF-8.",
+                row=error.line,
+            ) from None
 
     def _run(self, encoding: str | None) -> ParsedTable:
         source, head = open_source(self.path, encoding)
@@ -326,8 +338,8 @@ class _Reading:
     def _count(self, summary: Summary, chunk: chunks.Chunk) -> bool:
         """Add up what a chunk holds, in the order of the file; whether there is anything to
         write."""
-        if summary.not_utf8:
-            raise _WrongEncoding
+        if summary.not_utf8 and summary.fault:
+            raise _WrongEncoding(self.line + summary.fault.line)
         if summary.fault:
             self._refuse(summary)
         before, self.line = self.line, self.line + summary.lines

@@ -61,14 +61,6 @@ class RowFault:
     column: int | None = None
 
 
-class NotUtf8(Exception):
-    """The text is not UTF-8 after all; ``position`` is the byte in the chunk."""
-
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
-
-
 @dataclass
 class OddCells:
     """Cells that do not fit the type of their column."""
@@ -154,14 +146,14 @@ class ChunkParser:
         self.closed.update(closed)
         data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
         lines = chunks.count_lines(data, self.dialect)
+        fault = self._not_utf8(data)
+        if fault:
+            return Summary(0, lines, fault=fault, not_utf8=True)
         fault = self._byte_fault(data)
         if fault:
             return Summary(0, lines, fault=fault)
         data, delimiter = chunks.canonical(data, self.dialect)
-        try:
-            columns, fault = self._read(data, delimiter)
-        except NotUtf8:
-            return Summary(0, lines, not_utf8=True)
+        columns, fault = self._read(data, delimiter)
         if fault:
             return Summary(0, lines, fault=fault)
         self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
@@ -178,7 +170,7 @@ class ChunkParser:
         """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
         is wrong with it."""
         data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
-        fault = self._byte_fault(data)
+        fault = self._not_utf8(data) or self._byte_fault(data)
         data, delimiter = chunks.canonical(data, self.dialect)
         if fault:
             return [], data, fault
@@ -202,6 +194,16 @@ class ChunkParser:
         finally:
             os.close(descriptor)
         self.parsed = None
+
+    def _not_utf8(self, data: bytes) -> RowFault | None:
+        if data.isascii():
+            return None
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = chunks.line_of(data, error.start, self.dialect)
+            return RowFault(line, "is not valid UTF-8", "Save the file as UTF-8.")
+        return None
 
     def _byte_fault(self, data: bytes) -> RowFault | None:
         position = data.find(b"\0")
@@ -242,10 +244,6 @@ class ChunkParser:
         try:
             return self._arrow(data, delimiter, typed=False)
         except pa.ArrowInvalid as error:
-            try:
-                data.decode("utf-8")
-            except UnicodeDecodeError as wrong:
-                raise NotUtf8(wrong.start) from None
             last = chunks.count_lines(data, self.dialect)
             return [], RowFault(max(0, last - 1), f"cannot be read ({error})", "Look at that line.")
 

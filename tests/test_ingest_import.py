@@ -199,6 +199,12 @@ def test_latin_1_far_behind_the_start(write: Write) -> None:
     assert texts(table, "town")[-1] == "Köln"
 
 
+def test_a_mark_of_utf_8_that_lies(write: Write) -> None:
+    error = refused(write(b"\xef\xbb\xbftown,y\nK\xc3\xb6ln,1\n" + b"K\xf6ln,2,3\n"))
+    assert error.row == 3
+    assert "not valid UTF-8" in error.message
+
+
 def test_decimal_comma_in_some_columns_only(write: Write) -> None:
     rows = "".join(f'"{i},5",{i}.25,{i}\n' for i in range(30))
     table = import_csv(write("a,b,y\n" + rows))
