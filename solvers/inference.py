@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,11 @@ from regatta.utils import UserError
 
 # A residual sum of squares below this share of Σ(y − ȳ)² is rounding.
 EXACT_FIT = 1e-13
+# Attributes of an `Inference` that are one number.
+NUMBERS = (
+    *("level", "n", "df_model", "df_residual", "r2", "adjusted_r2", "f", "f_p"),
+    *("residual_standard_error", "log_likelihood", "aic", "bic"),
+)
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,8 @@ class Inference:
             raise ValueError(f"{len(names)} names for {d} features")
         rows = [self._row(d, "(intercept)", None)]
         rows += [self._row(j, name, float(self.vif[j])) for j, name in enumerate(names)]
-        numbers = ("level", "n", "df_model", "df_residual", "r2", "adjusted_r2", "f", "f_p")
-        numbers += ("residual_standard_error", "log_likelihood", "aic", "bic")
         return {
-            **{name: _finite(getattr(self, name)) for name in numbers},
+            **{name: _finite(getattr(self, name)) for name in NUMBERS},
             "coefficients": rows,
             "warnings": list(self.warnings),
         }
@@ -285,4 +288,4 @@ def _scores(part: Centred, residual: float, y_scale: float) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    return cast(float, float(value)) if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None

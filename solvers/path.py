@@ -312,8 +312,8 @@ def ridge_path(part: Centred, alphas: Vector) -> Matrix:
         inner[:, k] = rotated.solve(alpha) if alpha > floor else 0.0
     weights = rotated.back(inner)
     # Hardly any penalty: what no row determines must not be made of rounding.
-    for k in np.flatnonzero(alphas <= floor):
-        weights[:, k] = least_squares(part, float(alphas[k])).weights
+    for column in np.flatnonzero(alphas <= floor):
+        weights[:, column] = least_squares(part, float(alphas[column])).weights
     weights[np.diagonal(part.xx) == 0] = 0.0
     return weights
 
