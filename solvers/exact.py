@@ -38,9 +38,16 @@ CONSTANT = 1e-13
 # Decimal digits of a float64, and how many of the coefficients' must be left to say nothing.
 DIGITS = 16
 ENOUGH_DIGITS = 8
-# Coordinate descent looks for the support along this many alphas, this precisely.
+# Coordinate descent looks for the support along this many alphas, this precisely and this long.
 WARM_ALPHAS = 10
 SUPPORT_TOL = 1e-6
+WARM_ROUNDS = 1000
+# Multiplications after which a search for the support gives up: a few seconds.
+SEARCH_WORK = 1e11
+# A feature outside the support wants in beyond this share of what is summed to know it, and is
+# a copy of what is inside within the second.
+ROUNDING = 1e-12
+TIE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -335,10 +342,12 @@ def _sparse(part: Centred, penalty: Penalty, tol: float, max_iter: int) -> _Fit:
         return _Fit(np.zeros(len(part.xy)), 0)
     alphas = np.geomspace(highest, alpha, WARM_ALPHAS)
     alphas[-1] = alpha
-    near, _ = descend(part, alphas, l1_ratio, tol=max(tol, SUPPORT_TOL), max_iter=max_iter)
-    exact = _Support(part, penalty).search(near[:, -1])
-    if exact is not None:
-        return exact
+    near, _ = descend(part, alphas, l1_ratio, tol=max(tol, SUPPORT_TOL), max_iter=WARM_ROUNDS)
+    support = _Support(part, penalty)
+    for start in (near[:, -1], np.zeros(len(part.xy))):
+        exact = support.search(start)
+        if exact is not None:
+            return exact
     # Many weights are optimal: from a cold start, those that Lasso and ElasticNet come to.
     weights, unfinished = descend(part, [alpha], l1_ratio, tol=tol, max_iter=max_iter)
     told = _about_descent(max_iter) if unfinished else _about_choice()
@@ -351,7 +360,9 @@ class _Support:
 
     Feature-sign search: Lee, Battle, Raina & Ng, Efficient Sparse Coding Algorithms (2007).
     Started from where coordinate descent left off, a few steps lead to weights that are exact to
-    rounding, however slowly coordinate descent would have crept towards them.
+    rounding, however slowly coordinate descent would have crept towards them. Where that support
+    is linearly dependent (coordinate descent may share a weight among copies of a feature), a
+    start from nothing lets in one feature at a time, and a copy of one that is in never enters.
     """
 
     def __init__(self, part: Centred, penalty: Penalty) -> None:
@@ -360,24 +371,39 @@ class _Support:
         self.right = part.xy / part.n
         self.l1 = penalty.l1
         self.moving = np.diagonal(part.xx) > 0
-        self.condition = 1.0
+        self.spread = np.sqrt(np.diagonal(self.hessian))
+        self.work = 0.0
 
     def search(self, weights: Vector) -> _Fit | None:
         """The optimum from a start near it; None where the support has no unique solution."""
         w = weights.copy()
         signs = np.sign(w)
-        for _ in range(50 + 2 * len(w)):
+        self.work = 0.0
+        while self.work < SEARCH_WORK:
             solution = self._solve(signs)
             if solution is None:
                 return None
             if not self._move(w, signs, solution):
                 continue
-            entering = self._violated(w, signs)
-            if entering is None:
-                told = _about_condition(self.condition)
-                return _Fit(w, int(np.count_nonzero(signs)), self.condition, True, told)
+            excess = self._excess(w, signs)
+            entering = int(np.argmax(excess))
+            if excess[entering] <= ROUNDING:
+                return self._found(w, tied=bool(excess[entering] > -TIE))
             signs[entering] = np.sign(self.right[entering] - self.hessian[entering] @ w)
         return None
+
+    def _found(self, w: Vector, tied: bool) -> _Fit | None:
+        """The optimum, unless it was solved for in spite of linear dependence."""
+        active = np.flatnonzero(w)
+        condition = 1.0
+        if len(active):
+            system = Equations.scaled(self.hessian[np.ix_(active, active)])
+            factor = system.factor()
+            condition = math.inf if factor is None else system.condition(factor)
+        if condition > RANK_TOLERANCE**-2:
+            return None
+        told = (*_about_condition(condition), *(_about_choice() if tied else ()))
+        return _Fit(w, len(active), condition, True, told)
 
     def _solve(self, signs: Vector) -> Vector | None:
         """The weights that are optimal while the signs stay as they are."""
@@ -386,10 +412,9 @@ class _Support:
         if len(active):
             system = Equations.scaled(self.hessian[np.ix_(active, active)])
             factor = system.factor()
-            if factor is None:
-                return None
-            self.condition = system.condition(factor)
-            if self.condition > RANK_TOLERANCE**-2:
+            self.work += len(active) ** 3 + len(signs) ** 2
+            # A pivot is what a feature has of its own beside those before it.
+            if factor is None or np.diagonal(factor).min() < RANK_TOLERANCE:
                 return None
             right = self.right[active] - self.l1 * signs[active]
             solution[active] = system.solve(factor, right)
@@ -408,13 +433,12 @@ class _Support:
         w[leaving] = signs[leaving] = 0.0
         return False
 
-    def _violated(self, w: Vector, signs: Vector) -> int | None:
-        """The feature outside the support whose weight most wants to be nonzero."""
+    def _excess(self, w: Vector, signs: Vector) -> Vector:
+        """By how much each feature outside the support wants to enter, relative to rounding."""
         excess = np.abs(self.right - self.hessian @ w) - self.l1
+        excess /= np.abs(self.right).max() + float(self.spread @ np.abs(w)) * self.spread
         excess[(signs != 0) | ~self.moving] = -math.inf
-        worst = int(np.argmax(excess))
-        size = float(np.abs(self.right).max() + np.abs(self.hessian[worst] * w).sum())
-        return worst if excess[worst] > 1e-12 * size else None
+        return cast(Vector, excess)
 
 
 # --- what is told -------------------------------------------------------------------------------
@@ -456,7 +480,4 @@ def _about_descent(max_iter: int) -> tuple[str, ...]:
 
 
 def _about_choice() -> tuple[str, ...]:
-    return (
-        "Features with nonzero coefficients are linearly dependent: other coefficients fit "
-        "equally well.",
-    )
+    return ("Some features are linearly dependent: other coefficients fit equally well.",)
