@@ -696,4 +696,4 @@ def _date(column: ParsedColumn, median: float) -> DateEncoding:
     timed = has_time(column.type.format)
     parts = [part for part in DATE_PARTS if timed or not part.startswith("day")]
     features = tuple(Feature(f"{column.name}:{part}", 0.0, 1.0, part=part) for part in parts)
-    return DateEncoding(column.name, median, features, column.type.format)
+    return DateEncoding(column.name, median, features, column.type.format, column.type.missing)

@@ -173,13 +173,15 @@ class CategoryEncoding:
 class DateEncoding:
     """Seconds since 1970 as a trend in days and as points on the circles of year, week, day.
 
-    ``format`` is how the column was written: for ``strptime``, or ``ISO8601``.
+    ``format`` is how the column was written: for ``strptime``, or ``ISO8601``. ``missing`` holds
+    words that stood for a missing date when it was fitted.
     """
 
     name: str
     impute: float
     features: tuple[Feature, ...]
     format: str
+    missing: tuple[str, ...] = ()
     kind: str = "date"
 
     def encode(self, values: AnyArray, out: FloatArray) -> None:
@@ -195,6 +197,7 @@ class DateEncoding:
             "kind": self.kind,
             "format": self.format,
             "impute": self.impute,
+            "missing": list(self.missing),
             "features": [{**_plain_feature(each), "part": each.part} for each in self.features],
         }
 
@@ -367,5 +370,6 @@ def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:
     if kind == "category":
         return CategoryEncoding(name, tuple(value["levels"]), bool(value["other"]), features)
     if kind == "date":
-        return DateEncoding(name, float(value["impute"]), features, value["format"])
+        words = tuple(value.get("missing", ()))
+        return DateEncoding(name, float(value["impute"]), features, value["format"], words)
     raise DataError(f"The column {name!r} has the unknown kind {kind!r}.", column=name)

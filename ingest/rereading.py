@@ -137,7 +137,7 @@ def _reader(column: ColumnEncoding, sample: list[str]) -> Any:
         return lambda texts: _numbers(texts, style, column)
     if isinstance(column, DateEncoding):
         date_format = _date_format(column, sample)
-        return lambda texts: _dates(texts, date_format)
+        return lambda texts: _dates(texts, date_format, column)
     if isinstance(column, BooleanEncoding):
         return lambda texts: _booleans(texts, column)
     assert isinstance(column, CategoryEncoding)
@@ -154,7 +154,7 @@ def _number_style(column: NumberEncoding, sample: list[str]) -> NumberStyle:
 
 
 def _date_format(column: DateEncoding, sample: list[str]) -> str:
-    cells = [cell for cell in sample if not is_missing(cell)]
+    cells = [cell for cell in sample if not is_missing(cell) and cell not in column.missing]
     if all(parse_date(cell, column.format) == parse_date(cell, column.format) for cell in cells):
         return column.format
     formats = date_formats(cells)
@@ -170,8 +170,8 @@ def _numbers(texts: Any, style: NumberStyle, column: NumberEncoding) -> AnyArray
     return values
 
 
-def _dates(texts: Any, date_format: str) -> AnyArray:
-    values, bad = parse_dates(texts, date_format)
+def _dates(texts: Any, date_format: str, column: DateEncoding) -> AnyArray:
+    values, bad = parse_dates(texts, date_format, column.missing)
     if bad.any():
         shown = "ISO 8601" if date_format == ISO else date_format
         raise _Misfit(int(np.flatnonzero(bad)[0]), f"is not a date as {shown}")
