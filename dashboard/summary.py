@@ -184,6 +184,7 @@ def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
         {
             "yaxis": {
                 "showgrid": False,
+                "zeroline": False,
                 "tickmode": "array",
                 "tickvals": places,
                 "ticktext": [_as_plotly_text(_shortened(name)) for name, _ in largest],

@@ -7,7 +7,7 @@ export default function (component) {
   let node = parentElement.querySelector(".rg-chart");
   if (!node) {
     node = element("div", "rg-chart");
-    node.setAttribute("role", "img");
+    node.setAttribute("role", "group");
     parentElement.append(node);
     const observer = new ResizeObserver(() => {
       if (window.Plotly && node.data && node.offsetWidth) window.Plotly.Plots.resize(node);

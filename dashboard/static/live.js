@@ -1,11 +1,12 @@
 // The live view of a run: tiles, progress, charts, worker table, log.
 //
 // It asks /api/runs/<id>/live?since=<cursor> for news and draws them into the same nodes with
-// Plotly.react, so that zoom, hover and hidden legend entries survive. It stops when the run has
-// ended and while the tab is hidden, and tells the page's script only when the state changes.
+// Plotly.react, so that zoom, hover and hidden legend entries survive. It stops when the run can
+// change no more and while the tab is hidden, and tells the page's script when the state changes.
 
 const PERIOD = 700;
-const WAITING_PERIOD = 1000;
+// A run that broke off may be taken up again: by the supervisor at once, by a command any time.
+const PERIODS = { queued: 1000, paused: 1000, interrupted: 1000, stopped: 4000, failed: 4000 };
 const RETRY_PERIOD = 2000;
 const MAX_POINTS = 1500;
 const MAX_LOG_LINES = 400;
@@ -90,8 +91,11 @@ class LiveView {
       const answer = await fetch(`/api/runs/${this.runId}/live?${query}`, { cache: "no-store" });
       this.setConnection(true);
       if (answer.status === 200) this.take(await answer.json());
-      else if (answer.status === 404) return this.report("deleted");
-      if (this.status && ["queued", "paused"].includes(this.status.state)) wait = WAITING_PERIOD;
+      else if (answer.status === 404) {
+        this.ended = true;
+        this.report("deleted");
+      }
+      wait = PERIODS[this.status?.state] ?? PERIOD;
     } catch (error) {
       this.setConnection(false);
       wait = RETRY_PERIOD;
@@ -119,7 +123,7 @@ class LiveView {
     // Ask for everything anew, thinned by the server, before the traces grow beyond their size.
     if (this.history.points.step.length > 1.3 * MAX_POINTS) this.cursor = "";
     if (this.history.workers.rank.length > 6 * MAX_POINTS) this.cursor = "";
-    this.ended = update.run.terminal;
+    this.ended = ["finished", "diverged", "deleted"].includes(update.run.state);
     this.draw();
     this.report(update.run.state);
   }
@@ -231,7 +235,7 @@ class LiveView {
   plot(name) {
     const node = element("div", "rg-plot");
     node.dataset.testid = `plot-${name}`;
-    node.setAttribute("role", "img");
+    node.setAttribute("role", "group");
     this.plots[name] = node;
     return node;
   }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +185,33 @@ def test_a_telephone_shows_a_live_run(small_tab: Any, long_run: Any) -> None:
     assert width <= 390
 
 
+def test_a_killed_worker_is_shown_and_replaced(live: Any, long_run: Any) -> None:
+    store, record = long_run
+    shares = live.page.locator(".rg-worker[data-rank='1'] .rg-shares")
+    expect(shares).to_contain_text("pid")
+    pid = int(re.search(r"pid (\d+)", shares.inner_text()).group(1))  # type: ignore[union-attr]
+    os.kill(pid, signal.SIGKILL)
+    expect(live.page.locator(".rg-events")).to_contain_text(
+        re.compile(r"worker 1", re.IGNORECASE), timeout=20_000
+    )
+    expect(shares).not_to_contain_text(f"pid {pid} ", timeout=20_000)
+    wait_for_ticks(live, 1)
+    assert store.get(record.run_id).state is RunState.RUNNING
+
+
+def test_a_killed_coordinator_is_followed_until_the_run_goes_on(live: Any, long_run: Any) -> None:
+    """The supervisor resumes it from a checkpoint; the view takes the curve up from there."""
+    store, record = long_run
+    pid = store.directory(record.run_id).holder()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: store.directory(record.run_id).holder() not in {None, pid})
+    wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    expect(live.page.get_by_role("button", name="Pause")).to_be_visible(timeout=20_000)
+    wait_for_ticks(live, 2)
+    steps = live.page.evaluate(f"() => document.querySelector('{PLOT}').data[0].x")
+    assert steps == sorted(set(steps))  # no step twice, none out of order
+
+
 def test_a_server_that_comes_again_shows_a_curve_without_a_gap(
     live: Any, long_run: Any, page_server: Any
 ) -> None:
@@ -218,7 +247,7 @@ def test_cancel_asks_first_and_leaves_no_worker(live: Any, long_run: Any) -> Non
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     ended = step_of(live)
     page.wait_for_timeout(3 * TICK)
-    assert step_of(live) == ended  # an ended run asks no more
+    assert step_of(live) == ended
 
 
 def test_the_runs_page_lists_opens_and_deletes(tab: Any, long_run: Any, tmp_path: Path) -> None:
