@@ -142,6 +142,19 @@ class TrainingConfig:
         return cls(**{**value, "drop": tuple(value.get("drop", ()))})
 
 
+# Options that only mean something where steps are taken: giving one asks for steps.
+STEP_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "optimizer",
+    "momentum",
+    "tol",
+    "patience",
+)
+
+
 def flag(name: str) -> str:
     """The command-line option of a field: ``batch_size`` → ``--batch-size``."""
     return "--" + name.replace("_", "-")

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
 from typing import Any, NoReturn
 
 from regatta import __version__
-from regatta.configuration import TrainingConfig, allowed, choices, flag, number_type
+from regatta.configuration import (
+    STEP_OPTIONS,
+    TrainingConfig,
+    allowed,
+    choices,
+    flag,
+    number_type,
+)
 from regatta.utils import UserError
 
 Action = Callable[[argparse.Namespace], int]
@@ -54,6 +61,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     add_serve(commands)
     add_train(commands)
+    add_path(commands)
     add_inspect(commands)
     add_predict(commands)
     add_runs(commands)
@@ -88,14 +96,39 @@ def add_train(commands: Any) -> None:
         "`regatta runs resume` can go on.",
     )
     parser.add_argument("path", metavar="FILE", help=_field("path").metadata["help"])
-    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
-    for each in fields(TrainingConfig):
-        if each.name != "path":
-            add_option(groups[each.metadata["group"]], each)
+    groups = add_options(parser)
     groups["run"].add_argument(
         "--detach", action="store_true", help="queue it and return; it runs in the background"
     )
     add_json(groups["run"])
+
+
+def add_path(commands: Any) -> None:
+    parser = command(
+        commands,
+        "path",
+        "path:path",
+        "the regularisation path, with cross-validation",
+        description="Fit a lasso (or --model ridge, elasticnet) for 100 values of alpha from one "
+        "pass over the rows, cross-validate each, and tell which is best.",
+    )
+    parser.add_argument("path", metavar="FILE", help=_field("path").metadata["help"])
+    groups = add_options(parser, leave_out=("alpha", "solver", *STEP_OPTIONS))
+    groups["run"].add_argument("--plot", metavar="OUT.html", help="write a chart to look at")
+    add_json(groups["run"])
+
+
+def add_options(parser: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a run, in their groups."""
+    groups: dict[str, Any] = {}
+    for each in fields(TrainingConfig):
+        if each.name == "path" or each.name in leave_out:
+            continue
+        group = each.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(GROUPS[group])
+        add_option(groups[group], each)
+    return groups
 
 
 def add_option(group: Any, each: Field[Any]) -> None:

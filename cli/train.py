@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from regatta.runs.store import RunStore
 from regatta.utils import UserError, home, read_json
 
 LARGEST_EFFECTS = 8
+MOST_WARNINGS = 5
 
 
 def train(chosen: argparse.Namespace) -> int:
@@ -29,18 +31,35 @@ def train(chosen: argparse.Namespace) -> int:
     store = RunStore(home())
     if chosen.detach:
         return queued(service.submit(config, store=store).run_id, as_json=chosen.json)
+    with fresh_run(config, store) as run_id:
+        return work_on(run_id, store, as_json=chosen.json)
+
+
+@contextlib.contextmanager
+def fresh_run(config: TrainingConfig, store: RunStore) -> Iterator[str]:
+    """A new run; a user's mistake leaves neither it nor what was made of the file for it."""
     import regatta.coordinator  # noqa: F401 -- slow: an impatient Ctrl-C meets no run yet
 
     run_id = store.create(config, RunState.QUEUED, detached=False).run_id
     copies = prepared_copies()
     try:
-        return work_on(run_id, store, as_json=chosen.json)
+        yield run_id
     except UserError:
-        # A mistake leaves nothing behind: neither the run nor what was made of the file for it.
         store.delete(run_id)
         for copy in prepared_copies() - copies:
             cache.remove(copy)
         raise
+
+
+def work_quietly(config: TrainingConfig, store: RunStore) -> dict[str, Any]:
+    """Be the coordinator of a new run and return its result; stopped runs end the command."""
+    from regatta.coordinator import run_training
+
+    with fresh_run(config, store) as run_id, ProgressBar() as bar:
+        result = run_training(run_id, store, progress=bar)
+    if result["state"] != str(RunState.FINISHED):
+        raise KeyboardInterrupt
+    return result
 
 
 def configuration(chosen: argparse.Namespace) -> TrainingConfig:
@@ -122,11 +141,16 @@ def summary(result: Mapping[str, Any]) -> str:
     workers = result["workers"]
     crew = {0: "inside the process", 1: "by 1 worker"}.get(workers, f"by {workers} workers")
     penalty = "" if result["model"] == "linear" else f", alpha {result['alpha']:g}"
-    end = "" if result.get("converged", True) else " without converging: more --epochs may help"
+    if result["solver"] == "exact":
+        how = f"solved exactly {crew}, in one pass over the rows"
+    else:
+        end = "" if result["converged"] else " without converging: more --epochs may help"
+        how = f"trained {crew} for {result['epochs']:,} epochs{end}"
+    gap = result.get("optimum_gap")
     return "\n".join(
         [
-            f"Run {run_id}: {result['model']}{penalty}, trained {crew} "
-            f"for {result['epochs']:,} epochs{end}.",
+            f"Run {run_id}: {result['model']}{penalty}, {how}.",
+            *([] if gap is None else [f"The objective is {gap:.1g} of itself above the optimum."]),
             "",
             _scores(result["metrics"]),
             "",
@@ -135,6 +159,7 @@ def summary(result: Mapping[str, Any]) -> str:
             f"{output.duration(seconds['train'])} of it training "
             f"({output.rate(result['rows_per_second'])} rows/s).",
             *_effects(result),
+            *_warnings(result),
             "",
             f"Model    {result['model_path']}",
             f"Predict  regatta predict {run_id} NEW.csv -o OUT.csv",
@@ -149,6 +174,15 @@ def _scores(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
     for name, key in (("R²", "r2"), ("RMSE", "rmse"), ("MAE", "mae")):
         rows.append([name, *(output.number(part.get(key)) for part in (held_out, training))])
     return output.table(rows, right=(1, 2))
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    """What is to be known about the file and the solution."""
+    found = [*result.get("warnings", []), *result.get("solver_warnings", [])]
+    lines = [f"Note     {each}" for each in found[:MOST_WARNINGS]]
+    if len(found) > MOST_WARNINGS:
+        lines.append(f"         ({len(found) - MOST_WARNINGS:,} more notes stand in --json)")
+    return ["", *lines] if lines else []
 
 
 def _effects(result: Mapping[str, Any]) -> list[str]:

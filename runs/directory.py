@@ -105,6 +105,11 @@ class RunDirectory:
         return self.path / "model.json"
 
     @property
+    def path_file(self) -> Path:
+        """Regularisation path and cross-validation, where alpha was chosen."""
+        return self.path / "path.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.db"
 

@@ -11,6 +11,7 @@ from regatta.data_pipeline import PreparedData
 from regatta.fitted_model import FittedModel
 from regatta.ingest.table import ParsedTable
 from regatta.runs.directory import RunDirectory
+from regatta.runs.uncertainty import uncertainty
 from regatta.solvers.choose import Settings
 from regatta.solvers.training import Evaluation, Training, parameters_in_units
 from regatta.utils import write_json
@@ -79,5 +80,11 @@ def write_results(
         "model_path": str(directory.model),
         "warnings": prepared.warnings,
     }
+    optimum = training.optimum
+    if optimum is not None:
+        result["solver_warnings"] = list(optimum.warnings)
+        result["inference"] = uncertainty(config.model, prepared, optimum)
+        if optimum.path is not None:
+            write_json(directory.path_file, optimum.path.to_json(prepared.feature_names))
     write_json(directory.result, result)
     return result

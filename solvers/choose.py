@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass, fields
 
-from regatta.configuration import TrainingConfig
+from regatta.configuration import STEP_OPTIONS, TrainingConfig
 from regatta.parameter_server import learning_rate, optimizers
 from regatta.parameter_server.batches import BatchPlan
 from regatta.solvers.base import Solver
@@ -30,16 +30,6 @@ EXACT_MODELS = ("linear", "ridge", "lasso", "elasticnet")
 # The statistics of more features than this (a matrix of 200 MB, one a worker and one a fold) and
 # their Cholesky factor (40 GFLOP) cost more than steps do.
 EXACT_FEATURES = 5000
-STEP_OPTIONS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "schedule",
-    "optimizer",
-    "momentum",
-    "tol",
-    "patience",
-)
 DEFAULTS = {each.name: each.default for each in fields(TrainingConfig)}
 
 

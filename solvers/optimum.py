@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +50,6 @@ class Optimum:
     path: PathResult | None
     statistics: Statistics
     warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """For a run's result."""
-        return {"alpha": self.alpha, "solver_warnings": list(self.warnings)}
 
 
 def fold_count(config: TrainingConfig, n_shards: int) -> int:

@@ -74,6 +74,12 @@ class Statistics:
     def __sub__(self, other: Statistics) -> Statistics:
         return Statistics(self.moments - other.moments)
 
+    def keeping(self, features: Sequence[int]) -> Statistics:
+        """The statistics of the same rows with these features alone."""
+        d = self.n_features
+        chosen = np.array([*features, d, d + 1], dtype=np.intp)
+        return Statistics(self.moments[np.ix_(chosen, chosen)])
+
     def centred(self) -> Centred:
         """The moments about the means of these rows."""
         d, n = self.n_features, self.n
