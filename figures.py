@@ -23,16 +23,13 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 COLOURED_PATHS = 12
 
 
-def regularisation_path(path: Mapping[str, Any], scales: Mapping[str, float]) -> go.Figure:
+def regularisation_path(path: Mapping[str, Any]) -> go.Figure:
     """Cross-validation error and coefficients against alpha.
 
     Parameters
     ----------
     path : mapping
-        `solvers.path.PathResult.to_json`.
-    scales : mapping
-        Target units that a coefficient of 1 moves the prediction by, for one standard deviation
-        of its feature; 1 for standardised features.
+        `solvers.path.PathResult.to_json`: coefficients of standardised features.
     """
     figure = make_subplots(
         rows=2,
@@ -42,7 +39,7 @@ def regularisation_path(path: Mapping[str, Any], scales: Mapping[str, float]) ->
         row_heights=[0.42, 0.58],
     )
     _add_errors(figure, path)
-    _add_coefficients(figure, path, scales)
+    _add_coefficients(figure, path)
     _mark(figure, path["alpha_min"], "best", "solid", "left")
     if path["alpha_1se"] != path["alpha_min"]:
         _mark(figure, path["alpha_1se"], "one standard error", "dash", "right")
@@ -99,13 +96,8 @@ def _add_errors(figure: go.Figure, path: Mapping[str, Any]) -> None:
     figure.update_yaxes(title_text="mean squared error", row=1, col=1)
 
 
-def _add_coefficients(
-    figure: go.Figure, path: Mapping[str, Any], scales: Mapping[str, float]
-) -> None:
-    curves = {
-        name: [scales.get(name, 1.0) * value for value in values]
-        for name, values in path["coefficients"].items()
-    }
+def _add_coefficients(figure: go.Figure, path: Mapping[str, Any]) -> None:
+    curves: Mapping[str, Sequence[float]] = path["coefficients"]
     largest = sorted(curves, key=lambda name: -max(map(abs, curves[name]), default=0.0))
     shown = set(largest[:COLOURED_PATHS])
     for name in reversed(largest):

@@ -70,5 +70,5 @@ def plot(found: Mapping[str, Any], target: Path, file: str) -> None:
     from regatta.figures import regularisation_path, write_html
 
     title = f"{found['model']} on {Path(file).name}"
-    write_html(regularisation_path(found, {}), target, title)
+    write_html(regularisation_path(found), target, title)
     output.say_aside(f"the plot is in {target}")
