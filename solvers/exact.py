@@ -438,7 +438,7 @@ class _Support:
         excess = np.abs(self.right - self.hessian @ w) - self.l1
         excess /= np.abs(self.right).max() + float(self.spread @ np.abs(w)) * self.spread
         excess[(signs != 0) | ~self.moving] = -math.inf
-        return cast(Vector, excess)
+        return excess
 
 
 # --- what is told -------------------------------------------------------------------------------

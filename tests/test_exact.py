@@ -416,14 +416,14 @@ def test_no_direction_leads_down_from_the_optimum(n, d, copies, seed, l1, l2):
 
 def test_what_is_refused_is_refused_in_a_sentence():
     statistics = statistics_of(*make())
-    for arguments, words in [
-        (("ridge", -1.0), "alpha must be a number of at least 0, not -1.0"),
-        (("lasso", math.nan), "alpha must be"),
-        (("elasticnet", 1.0, 1.5), "l1_ratio must lie between 0 and 1"),
-        (("huber", 1.0), "does not know the model 'huber'"),
+    for model, alpha, l1_ratio, words in [
+        ("ridge", -1.0, 0.5, "alpha must be a number of at least 0, not -1.0"),
+        ("lasso", math.nan, 0.5, "alpha must be"),
+        ("elasticnet", 1.0, 1.5, "l1_ratio must lie between 0 and 1"),
+        ("huber", 1.0, 0.5, "does not know the model 'huber'"),
     ]:
         with pytest.raises(UserError, match=words):
-            solve(statistics, *arguments)
+            solve(statistics, model, alpha, l1_ratio)
     with pytest.raises(DataError, match="no rows"):
         solve(Statistics(np.zeros((4, 4))), "linear")
     X, y = make()

@@ -1,0 +1,316 @@
+"""Path and cross-validation against LassoCV, ElasticNetCV and RidgeCV on the same folds."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import ElasticNetCV, LassoCV, Ridge, RidgeCV, lasso_path
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from regatta.solvers.exact import centred, solve
+from regatta.solvers.path import (
+    Rotated,
+    alpha_grid,
+    cross_validated_path,
+    ridge_grid,
+    ridge_path,
+)
+from regatta.solvers.statistics import Statistics, statistics_of
+from regatta.utils import DataError, UserError
+
+MODELS = ("ridge", "lasso", "elasticnet")
+
+
+def make(n=500, d=12, n_folds=5, seed=0):
+    """Rows standardised as a whole, and folds of unequal size."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)) @ (rng.normal(size=(d, d)) / 4 + np.eye(d))
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    weights = np.where(rng.random(d) < 0.4, rng.normal(size=d), 0.0)
+    y = X @ weights + 3 * rng.normal(size=n) + 7.0
+    fold = np.sort(np.append(np.arange(n_folds), rng.integers(0, n_folds, n - n_folds)))
+    return X, y, fold
+
+
+def folds_of(X, y, fold, weight=None):
+    return [
+        statistics_of(X[fold == k], y[fold == k], None if weight is None else weight[fold == k])
+        for k in range(fold.max() + 1)
+    ]
+
+
+def splits(fold):
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(fold.max() + 1)]
+
+
+def same(found, reference, tolerance):
+    scale = np.abs(reference.coef_).max()
+    np.testing.assert_allclose(found.weights, reference.coef_, atol=tolerance * scale)
+    assert found.intercept == pytest.approx(reference.intercept_, rel=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("tol", "max_iter", "tolerance"), [(1e-4, 1000, 1e-4), (1e-12, 100_000, 1e-8)]
+)
+def test_lasso_is_lasso_cv(seed, tol, max_iter, tolerance):
+    X, y, fold = make(seed=seed)
+    found = cross_validated_path(folds_of(X, y, fold), "lasso", tol=tol, max_iter=max_iter)
+    reference = LassoCV(cv=splits(fold), alphas=100, tol=tol, max_iter=max_iter).fit(X, y)
+    np.testing.assert_allclose(found.alphas, reference.alphas_, rtol=1e-12)
+    np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-9)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+    same(found, reference, tolerance)
+    _, coefficients, _ = lasso_path(
+        X, y - y.mean(), alphas=found.alphas, tol=tol, max_iter=max_iter
+    )
+    np.testing.assert_allclose(found.coefficients, coefficients, atol=tolerance)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.1, 0.5, 0.95])
+def test_elastic_net_is_elastic_net_cv(l1_ratio):
+    X, y, fold = make(seed=5)
+    found = cross_validated_path(
+        folds_of(X, y, fold), "elasticnet", l1_ratio=l1_ratio, alphas=40, eps=1e-2
+    )
+    reference = ElasticNetCV(l1_ratio=l1_ratio, cv=splits(fold), alphas=40, eps=1e-2).fit(X, y)
+    np.testing.assert_allclose(found.alphas, reference.alphas_, rtol=1e-12)
+    np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-9)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+    same(found, reference, 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ridge_is_ridge_cv(seed):
+    X, y, fold = make(seed=seed)
+    found = cross_validated_path(folds_of(X, y, fold), "ridge")
+    reference = RidgeCV(alphas=found.alphas, cv=splits(fold)).fit(X, y)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+    same(found, reference, 1e-10)
+
+
+def test_ridge_is_judged_by_r2_as_in_ridge_cv():
+    """Folds whose targets vary differently: the mean R² and the mean error disagree."""
+    disagreements = 0
+    for seed in range(12):
+        X, y, fold = make(n=60, seed=seed)
+        y = y * (1.0 + 3.0 * (fold == 0)) + 20.0 * (fold == 0) * X[:, 0]
+        found = cross_validated_path(folds_of(X, y, fold), "ridge")
+        reference = RidgeCV(alphas=found.alphas, cv=splits(fold)).fit(X, y)
+        assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+        disagreements += found.index != np.argmin(found.mean_error)
+    assert disagreements
+
+
+def test_scaling_once_before_the_folds_is_what_a_pipeline_does():
+    X, y, fold = make()
+    X = X * np.geomspace(1, 1000, X.shape[1]) + 50.0
+    pipeline = make_pipeline(StandardScaler(), LassoCV(cv=splits(fold))).fit(X, y)
+    found = cross_validated_path(folds_of(StandardScaler().fit_transform(X), y, fold), "lasso")
+    same(found, pipeline[-1], 1e-9)
+    assert found.alpha == pytest.approx(pipeline[-1].alpha_, rel=1e-10)
+
+
+def test_weighted_rows_are_those_of_lasso_cv():
+    X, y, fold = make()
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, len(y))
+    found = cross_validated_path(folds_of(X, y, fold, weight), "lasso")
+    reference = LassoCV(cv=splits(fold), alphas=100).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-9)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+
+
+def test_fewer_rows_than_features():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 90))
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    y = X[:, :3].sum(axis=1) + 0.3 * rng.normal(size=40)
+    fold = np.arange(40) % 4
+    found = cross_validated_path(folds_of(X, y, fold), "lasso", eps=0.01)
+    reference = LassoCV(cv=splits(fold), alphas=100, eps=0.01).fit(X, y)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+    np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-7)
+    ridge = cross_validated_path(folds_of(X, y, fold), "ridge")
+    for k in (0, 50, 99):
+        reference = Ridge(ridge.alphas[k], solver="svd").fit(X, y)
+        np.testing.assert_allclose(ridge.coefficients[:, k], reference.coef_, atol=1e-7)
+
+
+def test_nearly_dependent_features(data_dir):
+    table = pd.read_csv(data_dir / "regression" / "tecator_meats.csv")
+    X = StandardScaler().fit_transform(table.filter(like="x_").to_numpy(float))
+    y, fold = table["fat"].to_numpy(float), np.arange(len(table)) % 5
+    found = cross_validated_path(folds_of(X, y, fold), "ridge")
+    assert len(found.alphas) == 100
+    for k in (10, 40, 60):
+        reference = Ridge(found.alphas[k], solver="svd").fit(X, y).coef_
+        error = np.abs(found.coefficients[:, k] - reference).max() / np.abs(reference).max()
+        assert error < 1e-6
+    lasso = cross_validated_path(folds_of(X, y, fold), "lasso", alphas=20)
+    assert "features are nearly dependent" in lasso.warnings[0]
+
+
+# --- the choice ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_standard_error_is_the_largest_alpha_within_it(model):
+    X, y, fold = make(seed=2)
+    best = cross_validated_path(folds_of(X, y, fold), model)
+    simple = cross_validated_path(folds_of(X, y, fold), model, rule="1se")
+    assert simple.index == best.index_1se < best.index_min == best.index
+    assert simple.alpha > best.alpha
+    np.testing.assert_allclose(best.mean_error, best.errors.mean(axis=0))
+    spread = best.errors.std(axis=0, ddof=1) / math.sqrt(len(best.errors))
+    np.testing.assert_allclose(best.standard_error, spread)
+    if model != "ridge":
+        limit = best.mean_error[best.index_min] + spread[best.index_min]
+        assert best.mean_error[simple.index] <= limit < best.mean_error[simple.index - 1]
+    exact = solve(statistics_of(X, y), model, simple.alpha)
+    np.testing.assert_allclose(simple.weights, exact.weights, atol=0.02)
+
+
+def test_given_alphas_are_sorted():
+    X, y, fold = make()
+    found = cross_validated_path(folds_of(X, y, fold), "lasso", alphas=[0.01, 1.0, 0.1])
+    assert found.alphas.tolist() == [1.0, 0.1, 0.01]
+    one = cross_validated_path(folds_of(X, y, fold), "ridge", alphas=[3.0])
+    assert (one.alpha, one.index_1se) == (3.0, 0)
+
+
+def test_the_ridge_grid_runs_from_heavy_to_light():
+    X, y, _ = make()
+    part = centred(statistics_of(X, y))
+    grid = ridge_grid(part, 100)
+    values = np.linalg.eigvalsh(part.xx)
+    assert len(grid) == 100
+    assert np.all(np.diff(grid) < 0)
+    assert grid[0] == pytest.approx(100 * values[-1])
+    assert grid[-1] == pytest.approx(values[0] / 100)
+
+
+def test_the_json_is_json():
+    X, y, fold = make(d=3)
+    found = cross_validated_path(folds_of(X, y, fold), "lasso", alphas=7)
+    data = json.loads(json.dumps(found.to_json(["a", "b", "c"]), allow_nan=False))
+    assert list(data["coefficients"]) == ["a", "b", "c"]
+    assert data["n_nonzero"][0] == 0
+    assert data["n_nonzero"] == found.n_nonzero.tolist()
+    assert data["alpha"] == data["alphas"][data["index"]]
+    assert [len(row) for row in data["errors"]] == [7] * 5
+
+
+def test_no_signal_says_so():
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(200, 5)), rng.normal(size=200)
+    found = cross_validated_path(folds_of(X, y, np.arange(200) % 5), "lasso")
+    assert not found.weights.any()
+    assert "no feature at all" in found.warnings[0]
+
+
+# --- ridge for every alpha at once --------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(d=st.integers(1, 12), n=st.integers(2, 30), seed=st.integers(0, 2**16))
+def test_the_tridiagonal_form_solves_ridge(d, n, seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(n, d)), rng.normal(size=n)
+    part = centred(statistics_of(X, y))
+    alphas = np.array([1e4, 10.0, 0.5, 1e-3])
+    expected = [np.linalg.solve(part.xx + alpha * np.eye(d), part.xy) for alpha in alphas]
+    np.testing.assert_allclose(ridge_path(part, alphas).T, expected, rtol=1e-8, atol=1e-9)
+    found = Rotated.of(part).eigenvalues()
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(part.xx), atol=1e-12 * found[-1])
+
+
+def test_alpha_zero_among_them_is_least_squares():
+    X, y, _ = make(d=4)
+    X = np.column_stack([X, X[:, :2]])
+    statistics = statistics_of(X, y)
+    weights = ridge_path(centred(statistics), np.array([1.0, 1e-14, 0.0]))
+    minimum_norm = solve(statistics, "linear").weights
+    np.testing.assert_allclose(weights[:, 1], minimum_norm, atol=1e-9)
+    np.testing.assert_allclose(weights[:, 2], minimum_norm, atol=1e-9)
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_feature_that_is_constant_outside_of_one_fold(model):
+    X, y, fold = make()
+    X[:, 3] = np.where(fold == 2, X[:, 3], 0.25)
+    X[:, 3] -= X[:, 3].mean()
+    found = cross_validated_path(folds_of(X, y, fold), model)
+    alphas = found.alphas
+    reference = {
+        "lasso": LassoCV(cv=splits(fold), alphas=100),
+        "elasticnet": ElasticNetCV(cv=splits(fold), alphas=100),
+        "ridge": RidgeCV(cv=splits(fold), alphas=alphas),
+    }[model].fit(X, y)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-9)
+    same(found, reference, 1e-4)
+
+
+def test_a_constant_target():
+    X, y, fold = make()
+    with pytest.raises(DataError, match="same in every row"):
+        cross_validated_path(folds_of(X, np.full(len(y), 4.2), fold), "lasso")
+    y = np.where(fold == 1, y, 4.2)
+    with pytest.raises(DataError, match="Outside of fold 2 of 5"):
+        cross_validated_path(folds_of(X, y, fold), "ridge")
+    # In the fold that is left out it may be: every alpha is measured there as well.
+    y = make()[1]
+    y[fold == 1] = 4.2
+    for model in MODELS:
+        assert np.isfinite(cross_validated_path(folds_of(X, y, fold), model).errors).all()
+
+
+def test_folds_that_are_none():
+    X, y, fold = make()
+    folds = folds_of(X, y, fold)
+    with pytest.raises(UserError, match="at least 2 folds, not 1"):
+        cross_validated_path(folds[:1], "lasso")
+    with pytest.raises(DataError, match="Fold 3 of 3 has no rows: there are 2 in all"):
+        rows = [statistics_of(X[k : k + 1], y[k : k + 1]) for k in range(2)]
+        cross_validated_path([*rows, Statistics(np.zeros_like(rows[0].moments))], "lasso")
+    X[7, 1] = math.nan
+    with pytest.raises(DataError, match="not finite"):
+        cross_validated_path(folds_of(X, y, fold), "lasso")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("lasso", {"alphas": [1.0, -0.5]}, "alpha must be a number of at least 0, not -0.5"),
+        ("ridge", {"alphas": [math.nan]}, "alpha must be a number"),
+        ("lasso", {"alphas": []}, "list of alphas is empty"),
+        ("lasso", {"alphas": 0}, "at least one alpha"),
+        ("lasso", {"eps": 0.0}, "eps must lie between"),
+        ("lasso", {"rule": "max"}, "must be min or 1se"),
+        ("elasticnet", {"l1_ratio": 1.2}, "l1_ratio must lie between"),
+        ("linear", {}, "no alpha to choose"),
+        ("huber", {}, "does not know the model"),
+    ],
+)
+def test_options_out_of_bounds(model, options, words):
+    with pytest.raises(UserError, match=words):
+        cross_validated_path(folds_of(*make()), model, **options)
+
+
+def test_no_feature_that_varies():
+    y = np.random.default_rng(0).normal(size=20)
+    folds = folds_of(np.ones((20, 2)), y, np.arange(20) % 4)
+    for model in MODELS:
+        found = cross_validated_path(folds, model, alphas=5)
+        assert not found.coefficients.any()
+        assert found.intercept == pytest.approx(y.mean())
+    assert len(alpha_grid(centred(folds[0]), 1.0, 5, 1e-3)) == 5
