@@ -78,7 +78,7 @@ def source(regatta_home: Path) -> sources.Source:
 
 def test_a_first_visit_explains_itself(store: RunStore) -> None:
     page = open_page("train")
-    assert labels(page) == {"Bring a CSV", "Run the demo", "Run the large demo"}
+    assert labels(page) == {"Run the demo", "Run the large demo"}
     assert "CSV" in texts(page)
 
 

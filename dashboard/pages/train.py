@@ -59,14 +59,17 @@ def show_welcome() -> None:
         "Regatta reads a CSV file, trains linear, ridge, lasso or elastic-net regression on worker "
         "processes of this machine, shows everything while it happens, and gives you the model."
     )
+    uploaded = components.upload_zone(
+        "welcome-upload",
+        title="Drop a CSV here, or click to choose one",
+        hint="With gaps, words and dates as they come. It stays on this machine.",
+    )
+    if uploaded:
+        actions.go_to_data(file=str(uploaded["id"]))
+    st.markdown("No file at hand?")
+    left, right = st.columns(2, gap="medium")
     small, large = samples.small(), samples.large()
-    columns = st.columns(3, gap="medium")
-    with columns[0], st.container(border=True, height="stretch"):
-        st.subheader("Your data")
-        st.markdown("Drop a CSV with gaps, words and dates as they come. It stays on this machine.")
-        if st.button("Bring a CSV", icon=":material/upload:", width="stretch"):
-            actions.go_to_data()
-    with columns[1], st.container(border=True, height="stretch"):
+    with left, st.container(border=True, height="stretch"):
         st.subheader("Run the demo")
         st.markdown(small.description)
         if st.button(
@@ -74,7 +77,7 @@ def show_welcome() -> None:
             disabled=not small.exists,
         ):  # fmt: skip
             start_demo(small)
-    with columns[2], st.container(border=True, height="stretch"):
+    with right, st.container(border=True, height="stretch"):
         st.subheader("Run the large demo")
         st.markdown(large.description)
         if st.button("Run the large demo", icon=":material/play_arrow:", width="stretch"):

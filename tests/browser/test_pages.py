@@ -46,7 +46,8 @@ def test_the_page_is_ready_soon(page_server: Any) -> None:
 
 def test_every_empty_page_offers_the_next_step(tab: Any) -> None:
     tab.open("/")
-    for name in ("Bring a CSV", "Run the demo", "Run the large demo"):
+    expect(tab.page.get_by_text("Drop a CSV here")).to_be_visible()
+    for name in ("Run the demo", "Run the large demo"):
         expect(tab.page.get_by_role("button", name=name, exact=True)).to_be_visible()
     if not RunStore(tab.server.home).list():
         tab.open("/runs")
@@ -67,6 +68,13 @@ def test_one_click_trains_the_demo(tab: Any) -> None:
     assert time.monotonic() - begun < 25  # five times the promise
     expect(state_of(tab)).to_contain_text("finished", timeout=60_000)
     expect(page.get_by_role("heading", name="Scores")).to_be_visible()
+    expect(page.get_by_role("link", name="scikit-learn pipeline")).to_be_visible(timeout=60_000)
+    tab.settle()
+    page.wait_for_timeout(1000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3000)
+    assert not [url for url in asked if "/live" in url]  # a finished run is asked for no more
 
 
 def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: Path) -> None:
@@ -75,7 +83,7 @@ def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: P
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     page = tab.page
-    tab.open("/data")
+    tab.open("/?home")
     upload(tab, path)
     expect(page.get_by_role("heading", name="california_housing.csv")).to_be_visible()
     expect(page.get_by_text("20,640 rows")).to_be_visible(timeout=30_000)
