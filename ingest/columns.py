@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ TINY_SHARE = 0.01
 MIXED_SHARE = 0.10
 # So few different words beside numbers (``unknown``, ``trace``) stand for "no value".
 FEW_WORDS = 3
+FEW_NUMBERS = 20
 MAX_LEVELS_KEPT = 10_000
 MAX_LEVEL_LENGTH = 1_000
 MAX_BAD_EXAMPLES = 20
@@ -92,7 +93,9 @@ class Tally:
     first: float = float("nan")
     last: float = float("nan")
     counting: bool = True
-    changes: int = 0  # of direction, under the format and under the swapped one
+    # How far a column of dates goes up and down in the file, and would with day and month swapped.
+    travel: float = 0.0
+    swapped_travel: float = 0.0
     levels: dict[str, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
     overflow: bool = False
@@ -144,7 +147,7 @@ def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
     if share == 1.0:
         evidence = f"all {total} sampled cells are numbers"
         return ColumnType("number", style, evidence=evidence, leading_zeros=_zeros_lead(present))
-    if share >= 1 - MIXED_SHARE or (share >= 0.5 and _few_words(words)):
+    if share >= 1 - MIXED_SHARE or _numbers_and_gaps(present, words, share):
         return ColumnType("number", style, evidence=f"{share:.1%} of {total} sampled cells numbers")
     pair = boolean_pair(present)
     if pair:
@@ -235,6 +238,15 @@ def _zeros_lead(counts: Counter[str]) -> bool:
     return any(re.fullmatch(r"0\d+", cell) for cell in counts)
 
 
+def _numbers_and_gaps(counts: Counter[str], words: Collection[str], share: float) -> bool:
+    """Whether a few different words beside numbers stand for "no value".
+
+    Beside few different numbers (1, 2, 3, R) a common word is rather one more category.
+    """
+    many = len(counts) - len(words) > FEW_NUMBERS
+    return _few_words(words) and (share >= 0.5 if many else share >= 1 - MIXED_SHARE)
+
+
 def _few_words(words: Iterable[str]) -> bool:
     found = list(words)
     return len(found) <= FEW_WORDS and not any(ch.isdigit() for word in found for ch in word)
@@ -249,8 +261,11 @@ def judge(name: str, column: ColumnType, tally: Tally) -> Verdict:
         return _judge_texts(name, column, tally)
     if column.kind == "date":
         swapped = swapped_format(column.format)
-        if swapped and tally.bad and not tally.swapped_bad:
-            return Verdict(replace(column, format=swapped), again=True)
+        if swapped and not tally.swapped_bad:
+            # One reading fits all cells where the other does not, or puts them far more in order.
+            more_orderly = tally.swapped_travel < 0.5 * tally.travel
+            if tally.bad or more_orderly:
+                return Verdict(replace(column, format=swapped), again=True)
     if not tally.bad:
         return _judge_good(name, column, tally)
     if column.kind == "boolean":
@@ -271,9 +286,11 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     if column.kind == "date":
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad and tally.present:
+            orderly = tally.travel < 0.5 * tally.swapped_travel
+            why = "it puts the rows in order" if orderly else "nothing in the file tells which"
             warnings.append(
                 f"Column {name!r} could be read as {human_format(column.format)} or "
-                f"{human_format(swapped)}; the first was taken."
+                f"{human_format(swapped)}; the first was taken: {why}."
             )
     return Verdict(column, repairs=tuple(repairs), warnings=tuple(warnings))
 
@@ -325,7 +342,7 @@ def _judge_texts(name: str, column: ColumnType, tally: Tally) -> Verdict:
     style, share = best_style(counts)
     words = [level for level in counts if not style.matches(level) and not is_infinite(level)]
     present = [word for word in words if not is_missing(word)]
-    numeric = share >= 1 - TINY_SHARE or (share >= 0.5 and _few_words(present))
+    numeric = share >= 1 - TINY_SHARE or _numbers_and_gaps(counts, present, share)
     if numeric and not _long_integers(counts):
         return Verdict(ColumnType("number", style, evidence=f"{share:.1%} numbers"), again=True)
     pair = boolean_pair(counts)

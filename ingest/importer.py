@@ -384,7 +384,10 @@ class _Reading:
                 tally.first = first
             tally.last = float(facts.last[place])
             tally.rows += summary.rows
-            tally.swapped_bad += summary.swapped_bad.get(index, 0)
+            swapped = summary.swapped.get(index, (0, 0.0, 0.0))
+            tally.swapped_bad += swapped[0]
+            tally.travel += swapped[1]
+            tally.swapped_travel += swapped[2]
             if odd:
                 tally.bad += odd.count
                 room = MAX_BAD_EXAMPLES - len(tally.examples)

@@ -91,7 +91,8 @@ class Summary:
     numeric: NumericFacts | None = None
     odd: dict[int, OddCells] = field(default_factory=dict)
     levels: dict[int, tuple[list[str], list[int], int]] = field(default_factory=dict)
-    swapped_bad: dict[int, int] = field(default_factory=dict)
+    # Of columns of dates: odd cells with day and month swapped, and travel under both readings.
+    swapped: dict[int, tuple[int, float, float]] = field(default_factory=dict)
     long_texts: list[int] = field(default_factory=list)
     fault: RowFault | None = None
     not_utf8: bool = False
@@ -351,7 +352,8 @@ class ChunkParser:
         values, bad = parse_dates(column, each.format, each.missing)
         swapped = swapped_format(each.format)
         if swapped:
-            summary.swapped_bad[index] = int(parse_dates(column, swapped, each.missing)[1].sum())
+            others, others_bad = parse_dates(column, swapped, each.missing)
+            summary.swapped[index] = (int(others_bad.sum()), _travel(values), _travel(others))
         return values, bad
 
     def _booleans(self, index: int, column: Any) -> tuple[Any, Any]:
@@ -400,6 +402,11 @@ class ChunkParser:
 
 def _level_code(level: str | None, levels: dict[str, int]) -> int:
     return -1 if level is None else levels.setdefault(level, len(levels))
+
+
+def _travel(values: npt.NDArray[np.float64]) -> float:
+    """The sum of the steps from each value to the next."""
+    return float(np.abs(np.diff(values[~np.isnan(values)])).sum())
 
 
 def _needs_texts(column: ColumnType) -> bool:

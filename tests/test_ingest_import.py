@@ -289,7 +289,11 @@ def test_day_and_month_are_told_apart_by_the_whole_file(write: Write) -> None:
     column = table.column("day")
     assert (column.kind, column.type.format) == ("date", "%m/%d/%Y")
     ambiguous = import_csv(write("day,y\n01/02/2020,1\n03/04/2020,2\n", "ambiguous.csv"))
-    assert any("could be read as" in said for said in ambiguous.warnings)
+    assert any("nothing in the file tells which" in said for said in ambiguous.warnings)
+    ordered = "".join(f"{month}/{day}/2020,1\n" for month in range(1, 13) for day in range(1, 13))
+    table = import_csv(write("day,y\n" + ordered, "ordered.csv"))
+    assert table.column("day").type.format == "%m/%d/%Y"
+    assert any("puts the rows in order" in said for said in table.warnings)
 
 
 def test_a_column_of_many_texts_is_left_out(write: Write) -> None:

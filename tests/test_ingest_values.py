@@ -167,6 +167,21 @@ def test_whole_numbers_too_long_for_floats_stay_texts() -> None:
     assert infer(cells).kind == "category"
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([*map(str, range(60)), *["unknown"] * 20], "number"),
+        (["1", "2", "3", "R"] * 10, "category"),
+        ([*["1", "2", "3"] * 20, "R"], "number"),
+        ([f"{i}a" for i in range(9)], "category"),
+        ([*map(str, range(60)), *(f"w{i}" for i in range(20))], "category"),
+        (["NA", "", "?"], "number"),
+    ],
+)
+def test_words_beside_numbers(cells: list[str], kind: str) -> None:
+    assert infer(cells).kind == kind
+
+
 def test_the_best_style_counts_cells() -> None:
     from collections import Counter
 
