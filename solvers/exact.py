@@ -207,7 +207,8 @@ def least_squares(part: Centred, l2: float) -> _Fit:
     weights = np.zeros(len(part.xy))
     if not len(moving):
         return _Fit(weights, 0)
-    system = Equations.scaled(part.xx[np.ix_(moving, moving)], l2)
+    every = len(moving) == len(weights)
+    system = Equations.scaled(part.xx if every else part.xx[np.ix_(moving, moving)], l2)
     factor = system.factor()
     condition = math.inf if factor is None else system.condition(factor)
     if factor is not None and condition < RANK_TOLERANCE**-2:

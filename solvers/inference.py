@@ -160,6 +160,8 @@ def why_not(model: str, statistics: Statistics | None = None) -> str:
     if statistics is None:
         return ""
     n, d = statistics.n, statistics.n_features
+    if d == 0:
+        return "No standard errors: there is no feature."
     if n <= d + 1:
         return (
             f"No standard errors: {n:,.0f} rows leave nothing to estimate the noise from beside "

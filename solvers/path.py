@@ -121,6 +121,8 @@ class PathResult:
             "standard_error": self.standard_error.tolist(),
             "errors": self.errors.tolist(),
             "n_nonzero": self.n_nonzero.tolist(),
+            "weights": dict(zip(names, self.weights.tolist(), strict=True)),
+            "intercept": self.intercept,
             "intercepts": self.intercepts.tolist(),
             "coefficients": dict(zip(names, self.coefficients.tolist(), strict=True)),
             "warnings": list(self.warnings),
@@ -288,11 +290,15 @@ class _Fitter:
                 "The best model has no feature at all: on rows left out, the mean of the target "
                 "predicts better."
             )
-        elif len(self.grid) > 1 and best in (0, len(self.grid) - 1):
-            end = "largest" if best == 0 else "smallest"
+        elif len(self.grid) > 1 and best == 0:
             told.append(
-                f"The best alpha, {self.grid[best]:.3g}, is the {end} that was tried: "
-                "a better one may lie beyond."
+                f"The best alpha, {self.grid[0]:.3g}, is the largest that was tried: a better one "
+                "may lie beyond."
+            )
+        elif len(self.grid) > 1 and best == len(self.grid) - 1:
+            told.append(
+                f"The best alpha, {self.grid[-1]:.3g}, is the smallest that was tried: hardly any "
+                "penalty does best, and a smaller one may do better."
             )
         return tuple(told)
 

@@ -163,6 +163,8 @@ def test_not_offered_where_rows_or_features_do_not_allow_it():
     assert why_not("linear") == why_not("linear", statistics_of(X - X.mean(axis=0), y)) == ""
     few = statistics_of(X[:6] - X[:6].mean(axis=0), y[:6])
     assert "6 rows leave nothing to estimate the noise from" in why_not("linear", few)
+    none = statistics_of(np.empty((9, 0)), y[:9])
+    assert why_not("linear", none) == "No standard errors: there is no feature."
     X[:, 2] = X[:, 1]
     dependent = statistics_of(X - X.mean(axis=0), y)
     assert "rank 4 of 5" in why_not("linear", dependent)
