@@ -7,6 +7,7 @@ closes a cell is checked where the chunk is parsed, so a chunk that starts right
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -145,10 +146,17 @@ def canonical(data: bytes, dialect: Dialect) -> tuple[bytes, str]:
     if dialect.runs:
         return _runs_to_tabs(data, dialect), "\t"
     if dialect.padded:
-        q = re.escape(dialect.quote.encode())
-        data = re.sub(rb" *(" + q + rb"(?:[^" + q + rb"]|" + q + q + rb")*" + q + rb") *",
-                      rb"\1", data)  # fmt: skip
+        data = _padding(dialect.quote, dialect.delimiter).sub(rb"\1", data)
     return data, dialect.delimiter
+
+
+@functools.cache
+def _padding(quote: str, delimiter: str) -> re.Pattern[bytes]:
+    """A quoted cell with blanks around it. Both ends must be edges of a cell, or blanks between
+    two quoted texts would vanish and make one cell of them."""
+    q, d = re.escape(quote.encode()), re.escape(delimiter.encode())
+    cell = rb"(" + q + rb"(?:[^" + q + rb"]|" + q + q + rb")*" + q + rb")"
+    return re.compile(rb"(?<![^" + d + rb"\r\n]) *" + cell + rb" *(?=[" + d + rb"\r\n]|\Z)")
 
 
 def _runs_to_tabs(data: bytes, dialect: Dialect) -> bytes:

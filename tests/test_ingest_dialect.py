@@ -122,3 +122,16 @@ def test_a_stray_quote_is_flagged(text: str) -> None:
 )
 def test_proper_quotes_are_not(text: str) -> None:
     assert chunks.quote_fault(text.encode(), Dialect("utf-8", ",")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ('1, "a" ,2\n "b","c, ""d""" \n', '1,"a",2\n"b","c, ""d"""\n'),
+        ('1, "a" "b", 2\n', '1, "a" "b", 2\n'),
+        ('"a, ""b"" ,c", "d"', '"a, ""b"" ,c","d"'),
+    ],
+)
+def test_blanks_around_quoted_cells(text: str, canonical: str) -> None:
+    dialect = Dialect("utf-8", ",", padded=True)
+    assert chunks.canonical(text.encode(), dialect) == (canonical.encode(), ",")
