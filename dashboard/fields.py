@@ -27,12 +27,20 @@ LABELS = {
     "learning_rate": "Learning rate",
     "tol": "Tolerance (tol)",
     "validation": "Share held out for validation",
+    "folds": "Folds",
+    "rule": "Rule for alpha",
 }
 MODELS = {
     "linear": ("Linear", "Least squares, no penalty."),
     "ridge": ("Ridge", "Safe first choice."),
     "lasso": ("Lasso", "Drops useless columns."),
     "elasticnet": ("Elastic net", "Ridge and lasso mixed."),
+}
+
+
+SOLVERS = {
+    "sgd": ("Parameter server", "Steps along gradients: watch it live."),
+    "exact": ("Exact", "The optimum from one pass over the rows."),
 }
 
 
@@ -63,6 +71,20 @@ def model_choice(key: str = "option-model") -> str:
         index=words.index(DECLARED["model"].default),
         format_func=lambda word: MODELS.get(word, (word, ""))[0],
         captions=[MODELS.get(word, ("", ""))[1] for word in words],
+        key=key,
+        label_visibility="collapsed",
+        horizontal=True,
+    )
+    return str(chosen)
+
+
+def solver_choice(key: str = "option-solver") -> str:
+    """The two ways to the optimum. People come to watch, so the steps are proposed."""
+    chosen = st.radio(
+        "Solver",
+        list(SOLVERS),
+        format_func=lambda word: SOLVERS[word][0],
+        captions=[caption for _, caption in SOLVERS.values()],
         key=key,
         label_visibility="collapsed",
         horizontal=True,

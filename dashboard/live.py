@@ -29,8 +29,8 @@ POINT_COLUMNS = (
     "rows_per_second",
 )  # fmt: skip
 EVALUATION_COLUMNS = (
-    "step", "epoch", "seconds", "train_loss", "train_r2", "train_rmse", "train_mae",
-    "validation_loss", "validation_r2", "validation_rmse", "validation_mae",
+    "step", "epoch", "seconds", "train_loss", "train_objective", "train_r2", "train_rmse",
+    "train_mae", "validation_loss", "validation_r2", "validation_rmse", "validation_mae",
 )  # fmt: skip
 WORKER_COLUMNS = ("seconds", "rank", "cpu_percent", "memory_bytes")
 MACHINE_COLUMNS = ("seconds", "cpu_percent", "memory_used", "memory_total")
@@ -104,7 +104,10 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
     return {
         "cursor": str(cursor),
         "reset": since.points == -1 and since.log == -1,
-        "run": run_status(record, last_point, reader.latest("evaluations")),
+        "run": {
+            **run_status(record, last_point, reader.latest("evaluations")),
+            "optimum": reader.facts().get("optimal_objective"),
+        },
         "points": columns(thin(points, "loss"), POINT_COLUMNS),
         "evaluations": columns(thin(evaluations, "validation_loss"), EVALUATION_COLUMNS),
         "workers": reader.latest_workers(),
@@ -124,6 +127,7 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
         "id": record.run_id,
         "name": record.name,
         "state": str(record.state),
+        "exact": record.solver == "exact",
         "terminal": record.state.is_terminal,
         "message": record.message or "",
         "progress": 1.0 if str(record.state) == "finished" else progress,

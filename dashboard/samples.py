@@ -46,7 +46,7 @@ def small() -> Sample:
         path=Path(regatta.__file__).resolve().parent / "data" / "regatta_races.csv",
         target="finish_minutes",
         drop=(),
-        settings={},
+        settings={"solver": "sgd"},
     )
 
 
@@ -61,7 +61,7 @@ def large() -> Sample:
         target=LARGE_TARGET,
         drop=(),
         # Far below the safe rate: at that, the loss would be down before anyone has looked.
-        settings={"epochs": 300, "tol": 0.0, "learning_rate": 3e-6},
+        settings={"solver": "sgd", "epochs": 300, "tol": 0.0, "learning_rate": 3e-6},
     )
 
 

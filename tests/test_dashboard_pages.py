@@ -216,6 +216,14 @@ def test_words_and_numbers_are_taken(source: sources.Source, value: str) -> None
     assert (f"--batch-size {value}" in page.code[0].value) == (value != "auto")
 
 
+def test_the_exact_solver_has_no_steps_to_set(source: sources.Source) -> None:
+    page = open_page("new_run", file=source.key, target="price")
+    assert "--solver sgd" in page.code[0].value  # people come to the page to watch
+    page.radio(key="option-solver").set_value("exact").run()
+    assert "--solver exact" in page.code[0].value
+    assert not {"Epochs", "Momentum"} & {each.label for each in page.text_input}
+
+
 def test_settings_of_another_run_are_taken_over(source: sources.Source, store: RunStore) -> None:
     config = TrainingConfig(
         path=str(source.path), target="price", drop=("size",), model="lasso", alpha=0.25, epochs=7,

@@ -135,7 +135,7 @@ def show_report(
             icon=":material/bolt:",
             width="stretch",
             disabled=target is None,
-            help="Ridge regression with the default settings.",
+            help="Ridge regression with the default settings, by the parameter server.",
         ):
             train_at_once(source, target or "", drop)
     with left:
@@ -151,7 +151,13 @@ def train_at_once(source: sources.Source, target: str, drop: list[str]) -> None:
     """Queue a run with the defaults."""
     try:
         actions.launch(
-            TrainingConfig(path=str(source.path), target=target, drop=tuple(drop), name=source.name)
+            TrainingConfig(
+                path=str(source.path),
+                target=target,
+                drop=tuple(drop),
+                name=source.name,
+                solver="sgd",
+            )
         )
     except RegattaError as error:
         actions.tell(error)

@@ -11,10 +11,10 @@ from regatta.configuration import TrainingConfig, flag
 from regatta.dashboard import actions, fields, report, sources, words
 from regatta.utils import RegattaError
 
-COMMON = ("workers", "epochs", "batch_size", "learning_rate", "validation")
-ADVANCED = (
-    "optimizer", "momentum", "schedule", "tol", "patience", "shards", "precision", "seed",
-)  # fmt: skip
+COMMON = ("workers", "validation")
+STEPS = ("epochs", "batch_size", "learning_rate")
+ADVANCED_STEPS = ("optimizer", "momentum", "schedule", "tol", "patience")
+ADVANCED = ("folds", "rule", "shards", "precision", "seed")
 
 
 def main() -> None:
@@ -55,6 +55,8 @@ def take_over_settings() -> None:
     for name, value in config.to_json().items():
         if name in fields.DECLARED and name not in {"path", "target", "drop", "name"}:
             st.session_state[f"option-{name}"] = fields.as_widget_value(name, value)
+    exact = actions.store().get(like).solver == "exact"
+    st.session_state["option-solver"] = "exact" if exact else "sgd"
     rate = st.query_params.get("rate")
     if rate:  # what a diverged run suggests
         st.session_state["option-learning_rate"] = rate
@@ -122,9 +124,11 @@ def choose_settings() -> tuple[dict[str, Any], list[str]]:
         with columns[1]:
             ask("l1_ratio")
     st.subheader("Training")
-    ask_in_grid(COMMON, ask)
+    settings["solver"] = fields.solver_choice()
+    stepwise = settings["solver"] != "exact"
+    ask_in_grid((*STEPS, *COMMON) if stepwise else COMMON, ask)
     with st.expander("Advanced", icon=":material/tune:", expanded=False):
-        ask_in_grid(ADVANCED, ask)
+        ask_in_grid((*ADVANCED_STEPS, *ADVANCED) if stepwise else ADVANCED, ask)
     settings["name"] = st.text_input(
         "Name of the run", placeholder="optional", key="option-name", max_chars=80
     )

@@ -166,14 +166,10 @@ def describe(record: RunRecord) -> str:
     parts = [words.MODEL_NAMES.get(record.model, record.model)]
     if record.workers is not None:
         parts.append("in one process" if record.workers == 0 else f"{record.workers} workers")
-    return " · ".join(
-        [
-            *parts,
-            f"predicts {words.plain(record.target)}",
-            words.plain(record.dataset),
-            record.run_id,
-        ]
-    )
+    if record.solver == "exact":
+        parts.append("exact")
+    parts += [f"predicts {words.plain(record.target)}", words.plain(record.dataset)]
+    return " · ".join([*parts, record.run_id])
 
 
 def show_buttons(record: RunRecord) -> None:

@@ -17,6 +17,7 @@ const STATE_SYMBOLS = {
   communicate: ["▲", "sending"],
   starting: ["○", "starting"],
   paused: ["❚❚", "paused"],
+  asleep: ["○", "resting"],
   dead: ["✕", "dead"],
 };
 
@@ -63,8 +64,9 @@ class LiveView {
     this.knownState = data.state;
     this.reported = undefined;
     this.setStateValue = setStateValue;
-    this.ended = false;
-    this.poll();
+    // The page's script may run again for another reason, or because an ended run was resumed.
+    this.ended = this.hasEnded() && data.state === this.status.state;
+    if (!this.ended) this.poll();
   }
 
   destroy() {
@@ -91,6 +93,7 @@ class LiveView {
       const answer = await fetch(`/api/runs/${this.runId}/live?${query}`, { cache: "no-store" });
       this.setConnection(true);
       if (answer.status === 200) this.take(await answer.json());
+      else if (answer.status === 204) this.ended = this.hasEnded();
       else if (answer.status === 404) {
         this.ended = true;
         this.report("deleted");
@@ -123,9 +126,14 @@ class LiveView {
     // Ask for everything anew, thinned by the server, before the traces grow beyond their size.
     if (this.history.points.step.length > 1.3 * MAX_POINTS) this.cursor = "";
     if (this.history.workers.rank.length > 6 * MAX_POINTS) this.cursor = "";
-    this.ended = ["finished", "diverged", "deleted"].includes(update.run.state);
+    this.ended = this.hasEnded();
     this.draw();
     this.report(update.run.state);
+  }
+
+  /** Whether nothing can change any more. */
+  hasEnded() {
+    return ["finished", "diverged"].includes(this.status?.state);
   }
 
   report(state) {
@@ -151,7 +159,7 @@ class LiveView {
     this.tiles = {};
     const tiles = element("div", "rg-tiles");
     for (const [key, label, help] of [
-      ["loss", "Training loss", "Half the mean squared error on training rows, in the target's unit squared."],
+      ["loss", "Training loss", "Half the mean squared error on training rows, in the target's unit squared. Gap: how far the loss with its penalty is above the exact optimum."],
       ["r2", "Validation R²", "Share of the target's variance that is explained on rows held out: 1 is perfect, 0 is no better than the mean."],
       ["speed", "Throughput", "Training rows processed a second by all workers."],
       ["epoch", "Epoch", "Passes over the training rows."],
@@ -281,7 +289,8 @@ class LiveView {
     const { status, tiles, history } = this;
     const found = status.evaluation;
     const points = history.points;
-    set(tiles.loss, scientific(found?.train_loss ?? status.loss), found ? `RMSE ${short(found.train_rmse)}` : "");
+    set(tiles.loss, scientific(found?.train_loss ?? status.loss), 
+      found ? `RMSE ${short(found.train_rmse)}${gapText(found, status.optimum)}` : "");
     set(
       tiles.r2,
       found?.validation_r2 == null ? "–" : found.validation_r2.toFixed(4),
@@ -390,10 +399,11 @@ class LiveView {
     const length = name === "loss" ? [points.step.length, points.step.at(-1), evaluations.step.length]
       : name === "speed" ? [points.step.length, points.step.at(-1)]
       : [workers.rank.length, workers.seconds.at(-1)];
-    const key = [...length, this.theme, this.status.terminal, this.options.scale, this.options.axis].join();
+    const key = [...length, this.theme, this.status.terminal, this.status.optimum, this.options.scale, this.options.axis].join();
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
-    const empty = name === "loss" || name === "speed" ? !points.step.length : !workers.rank.length;
+    const exact = name === "loss" && this.status.exact;
+    const empty = exact || name === "loss" || name === "speed" ? !points.step.length : !workers.rank.length;
     const { data, layout, label } = empty ? emptyFigure(theme, this.status) : figure();
     this.plots[name].setAttribute("aria-label", label);
     Plotly.react(this.plots[name], data, baseLayout(theme, layout), PLOT_CONFIG);
@@ -421,6 +431,15 @@ class LiveView {
         marker: { symbol: "star", size: 12, color: COLOURS[1], line: { color: theme.background, width: 1 } },
       },
     ];
+    const { optimum } = this.status;
+    if (optimum != null) {
+      const ends = [points[axis][0], points[axis].at(-1)];
+      data.push(line("exact optimum", { [axis]: ends }, [optimum, optimum],
+        { color: fade(theme.text, 0.55), width: 1.5, dash: "dot" }));
+      // What the optimum is the least of: the loss with the penalty. Shown on request.
+      data.push(line("training with penalty", evaluations, evaluations.train_objective,
+        { color: blue, width: 1.4, dash: "dashdot" }, { visible: "legendonly" }));
+    }
     const titles = { step: "step", epoch: "epoch", seconds: "seconds in training" };
     return {
       data,
@@ -500,8 +519,9 @@ class LiveView {
 
 /** A chart that has no points yet says so instead of drawing axes. */
 function emptyFigure(theme, status) {
-  const text = status.terminal
-    ? "This run recorded no figures." : "The first points come when the training starts.";
+  const text = status.exact
+    ? "The optimum comes from one pass over the rows: there is no curve to watch."
+    : status.terminal ? "This run recorded no figures." : "The first points come when the training starts.";
   return {
     data: [],
     label: text,
@@ -519,7 +539,9 @@ function emptyFigure(theme, status) {
 function emptyHistory() {
   return {
     points: { step: [], epoch: [], seconds: [], rows: [], loss: [], rows_per_second: [] },
-    evaluations: { step: [], epoch: [], seconds: [], train_loss: [], validation_loss: [], validation_r2: [] },
+    evaluations: {
+      step: [], epoch: [], seconds: [], train_loss: [], train_objective: [], validation_loss: [], validation_r2: [],
+    },
     workers: { seconds: [], rank: [], cpu_percent: [], memory_bytes: [] },
     machine: { seconds: [], cpu_percent: [], memory_used: [], memory_total: [] },
     events: [],
@@ -555,6 +577,13 @@ function logTicks(lists) {
   const span = high / low;
   if (!(span < 100)) return { dtick: 1 };
   return { dtick: span < 6 ? "D1" : "D2", tickformat: "~g" };
+}
+
+/** How far the objective still is above the exact optimum, as a share of it. */
+function gapText(found, optimum) {
+  if (optimum == null || !(optimum > 0) || found.train_objective == null) return "";
+  const gap = Math.max(0, (found.train_objective - optimum) / optimum);
+  return ` · gap ${gap < 1e-12 ? "0" : gap.toExponential(1)}`;
 }
 
 function speedText(value) {
