@@ -7,6 +7,7 @@ divided by its standard deviation.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class Problem:
         self._sums = np.zeros(self._n_sums + SLOT_EXTRAS)
         self._gradient_sums = self._sums[: self._n_sums]
         # Read at every step, and a number from a view costs a third of one from an array.
-        self._extras: memoryview[float] = self._sums[self._n_sums :].data
+        extras = self._sums[self._n_sums :]
+        self._extras = cast("memoryview[float]", extras.data)
         self._all_train = whole_shards(self.train_offsets)
         self._all_validation = whole_shards(self.validation_offsets)
 
