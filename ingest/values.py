@@ -56,22 +56,29 @@ class NumberStyle:
         core = rf"(?:{whole}|{decimal}[0-9]+){_EXPONENT}"
         if not self.affix:
             return rf"^[+-]?{core}$"
-        sign = re.escape(self.affix)
-        return rf"^[+-]?(?:{sign}[ \u00a0]?)?[+-]?{core}(?:[ \u00a0]?{sign})?$"
+        sign, blank = re.escape(self.affix), r"[ \u00a0]?"
+        # One sign of either kind: "-$5", "$-5", "-5 $", but not "--5" or "$5$".
+        before = rf"(?:[+-]?(?:{sign}{blank})?|{sign}{blank}[+-])"
+        return rf"^(?:{before}{core}|[+-]?{core}{blank}{sign})$"
 
     @functools.cached_property
     def _compiled(self) -> re.Pattern[str]:
         return re.compile(self.pattern)
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """What is taken out of a number that matches, before it is converted."""
+        blanks = (" ", "\u00a0", "\u202f")
+        affix = (self.affix, *blanks) if self.affix else ()
+        return (*affix, *(blanks if self.thousands == " " else tuple(self.thousands)))
 
     def matches(self, text: str) -> bool:
         return self._compiled.match(text) is not None
 
     def parse(self, text: str) -> float:
         """The number in a text that `matches`."""
-        text = text.replace(self.affix, "") if self.affix else text
-        for mark in _marks(self.thousands):
+        for mark in self.removed:
             text = text.replace(mark, "")
-        text = text.strip(BLANKS)
         return float(text.replace(self.decimal, ".") if self.decimal != "." else text)
 
 
@@ -155,10 +162,7 @@ def parse_numbers(
 def _plain_text(texts: Any, style: NumberStyle) -> Any:
     import pyarrow.compute as pc
 
-    if style.affix:
-        texts = pc.replace_substring(texts, style.affix, "")
-        texts = pc.utf8_trim(texts, characters=BLANKS)
-    for mark in _marks(style.thousands):
+    for mark in style.removed:
         texts = pc.replace_substring(texts, mark, "")
     if style.decimal != ".":
         texts = pc.replace_substring(texts, style.decimal, ".")
@@ -230,10 +234,6 @@ def _slow_dates(texts: Any, date_format: str) -> FloatArray:
 def _bools(array: Any) -> BoolArray:
     found: BoolArray = array.to_numpy(zero_copy_only=False).astype(bool)
     return found
-
-
-def _marks(thousands: str) -> tuple[str, ...]:
-    return (" ", "\u00a0", "\u202f") if thousands == " " else tuple(thousands)
 
 
 def _class(thousands: str) -> str:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regatta.ingest.columns import best_style, boolean_pair, infer, is_thousands
@@ -62,6 +62,7 @@ def test_a_number_reads_back_in_its_style(style: NumberStyle, value: float) -> N
 
 
 @given(st.lists(st.text(alphabet="0123456789.,-+eE $%N/A?naif'x ", max_size=8), min_size=1))
+@example(cells=["--0", "$-1"])
 @settings(max_examples=200, deadline=None)
 def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
     for style in STYLES:
@@ -76,6 +77,18 @@ def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
             else:
                 assert math.isnan(value)
                 assert wrong != is_missing(cell)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("-$5", -5.0), ("$-5", -5.0), ("$ 5", 5.0), ("-5 $", -5.0), ("+$ 3.", 3.0), ("7", 7.0), ("--5", None),
+     ("-$-5", None), ("$5$", None), ("$", None)],
+)  # fmt: skip
+def test_signs_around_numbers(text: str, value: float | None) -> None:
+    style = NumberStyle(affix="$")
+    values, bad = parse_numbers(pa.array([text]), style)
+    assert bad[0] == (value is None)
+    assert value is None or values[0] == value == style.parse(text)
 
 
 @pytest.mark.parametrize("text", ["1_000", "0x10", "1d5", "1 2", "--5", "1,2", "١٢", "5f", "e5"])
