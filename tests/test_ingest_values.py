@@ -81,8 +81,8 @@ def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("-$5", -5.0), ("$-5", -5.0), ("$ 5", 5.0), ("-5 $", -5.0), ("+$ 3.", 3.0), ("7", 7.0), ("--5", None),
-     ("-$-5", None), ("$5$", None), ("$", None)],
+    [("-$5", -5.0), ("$-5", -5.0), ("$ 5", 5.0), ("-5 $", -5.0), ("+$ 3.", 3.0), ("7", 7.0),
+     ("--5", None), ("-$-5", None), ("$5$", None), ("$", None)],
 )  # fmt: skip
 def test_signs_around_numbers(text: str, value: float | None) -> None:
     style = NumberStyle(affix="$")
