@@ -356,7 +356,12 @@ class LiveView {
 
   drawEvents() {
     const room = Math.max(2, 7 - 2 * (this.workers || []).length);
-    const last = this.history.events.slice(-room);
+    // Of the checkpoints, which come every few seconds, only the last is news.
+    const { events } = this.history;
+    const checkpoint = events.findLast((event) => event.kind === "checkpoint");
+    const last = events
+      .filter((event) => event.kind !== "checkpoint" || event === checkpoint)
+      .slice(-room);
     const key = last.map((event) => event.id).join();
     if (this.events.dataset.key === key) return;
     this.events.dataset.key = key;
