@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regatta.dashboard import jobs, samples, uploads
+from regatta.dashboard import jobs, samples, uploads, words
 from regatta.utils import UserError
 
 KIND_UPLOAD = "upload"
@@ -61,4 +63,19 @@ def list_sources() -> list[Source]:
         for each in samples.all_samples()
         if each.exists
     )
+    return found
+
+
+def labels(known: Sequence[Source]) -> dict[str, str]:
+    """What each file is called where one is chosen, by its key; no two alike.
+
+    The same file may have been uploaded twice, and a widget tells its options apart by their
+    words alone.
+    """
+    found: dict[str, str] = {}
+    times: Counter[str] = Counter()
+    for each in known:
+        label = f"{each.name}  ({words.size(each.size)})"
+        times[label] += 1
+        found[each.key] = label if times[label] == 1 else f"{label}  · upload {times[label]}"
     return found

@@ -250,3 +250,17 @@ def test_the_sample_that_comes_with_regatta_is_there(store: RunStore) -> None:
     sample = samples.small()
     assert sample.exists
     assert sample.target in sample.path.read_text(encoding="utf-8").splitlines()[0].split(",")
+
+
+def test_files_of_one_name_and_size_are_told_apart(tmp_path: Path) -> None:
+    """A widget knows its options by their words: alike, the first would be taken for all."""
+    for key in ("a", "b", "c"):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "rows.csv").write_text("x,y\n1,2\n" * (2 if key == "c" else 1))
+    known = [
+        sources.Source(key, sources.KIND_UPLOAD, "rows.csv", tmp_path / key / "rows.csv")
+        for key in ("a", "b", "c")
+    ]
+    found = sources.labels(known)
+    assert len(set(found.values())) == 3
+    assert found["a"].startswith("rows.csv") and found["b"].startswith(found["a"])

@@ -71,12 +71,8 @@ def choose_source(known: dict[str, sources.Source]) -> sources.Source:
     keys = list(known)
     if wanted not in known:
         wanted = matching[0] if matching and st.query_params.get("like") else keys[0]
-    key = st.selectbox(
-        "Data",
-        keys,
-        index=keys.index(wanted),
-        format_func=lambda each: f"{known[each].name}  ({words.size(known[each].size)})",
-    )
+    labels = sources.labels(list(known.values()))
+    key = st.selectbox("Data", keys, index=keys.index(wanted), format_func=labels.__getitem__)
     return known[key]
 
 
