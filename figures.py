@@ -46,10 +46,9 @@ def regularisation_path(path: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(type="log", autorange="reversed")
     figure.update_xaxes(title_text="alpha (weaker penalty to the right)", row=2, col=1)
     figure.update_layout(
-        template="plotly_white",
-        height=560,
         margin={"l": 60, "r": 20, "t": 30, "b": 50},
-        legend={"orientation": "h", "y": -0.16},
+        legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+        hovermode="closest",
     )
     return figure
 
@@ -72,7 +71,7 @@ def _mark(figure: go.Figure, alpha: float, label: str, dash: str, anchor: str) -
 
 def write_html(figure: go.Figure, target: Path, title: str) -> None:
     """Write a figure as a page of its own that needs no network."""
-    figure.update_layout(title=title)
+    figure.update_layout(title=title, template="plotly_white", height=640)
     with atomic_path(target) as aside:
         figure.write_html(aside, include_plotlyjs=True)
 

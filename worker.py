@@ -130,7 +130,7 @@ class Worker:
                 read = perf_counter()
                 rows = self._compute(op, shards, version & 1)
                 computed = perf_counter()
-                if op == Op.GRADIENT:
+                if op in (Op.GRADIENT, Op.STATISTICS):
                     counts[ROWS] += rows
                 counts[STATE] = WorkerState.WAIT
                 counts[DONE] = version

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import streamlit as st
 
 from regatta.dashboard import settings
 from regatta.runs.store import RunRecord
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure  # slow to import, and few pages have one
 
 STATIC = Path(__file__).resolve().parent / "static"
 
@@ -76,6 +79,13 @@ def chart(
             "height": height,
         },
     )
+
+
+def figure(key: str, drawn: Figure, *, label: str, height: int) -> None:
+    """A chart from a Plotly figure, in the page's theme instead of the figure's template."""
+    plain = drawn.to_plotly_json()
+    plain["layout"].pop("template", None)
+    chart(key, plain["data"], plain["layout"], label=label, height=height)
 
 
 def download(key: str, label: str, *path: str, name: str, help: str = "") -> None:

@@ -29,7 +29,32 @@ def show(record: RunRecord) -> None:
     with right, st.container(border=True, height="stretch"):
         show_scores(result)
         show_downloads(directory, record)
+    show_path(directory)
     show_prediction(directory, record)
+
+
+def show_path(directory: RunDirectory) -> None:
+    """How alpha was chosen, where it was."""
+    if not directory.path_file.exists():
+        return
+    from regatta.figures import regularisation_path
+
+    found = read_json(directory.path_file)
+    with st.container(border=True):
+        st.subheader("How alpha was chosen")
+        chosen = "the best" if found["rule"] == "min" else "the strongest within a standard error"
+        st.caption(
+            f"{len(found['alphas'])} values of alpha, cross-validated on {len(found['errors'])} "
+            f"folds of the training rows. Chosen: {words.number(found['alpha'])}, {chosen}. "
+            "Held-out rows took no part."
+        )
+        components.figure(
+            f"path-{directory.run_id}",
+            regularisation_path(found),
+            label=f"Cross-validation error and coefficients against alpha; best at "
+            f"{found['alpha_min']:.4g}, within one standard error at {found['alpha_1se']:.4g}",
+            height=560,
+        )
 
 
 def show_scores(result: Mapping[str, Any]) -> None:
@@ -71,6 +96,7 @@ def show_coefficients(directory: RunDirectory, result: Mapping[str, Any]) -> Non
         _show_effects(directory.run_id, effects)
     with table:
         _show_table(coefficients, effects, float(result.get("intercept") or 0.0))
+        _show_inference(result.get("inference") or {})
 
 
 def show_downloads(directory: RunDirectory, record: RunRecord) -> None:
@@ -233,6 +259,45 @@ def _show_table(
         },
     )  # fmt: skip
     st.caption(f"Intercept: {intercept:.6g}")
+
+
+def _show_inference(inference: Mapping[str, Any]) -> None:
+    """Standard errors and intervals of least squares, or why there are none."""
+    if not inference:
+        return
+    if "why_not" in inference:
+        st.caption(str(inference["why_not"]))
+        return
+    import pandas as pd
+
+    st.markdown(f"**How sure they are** ({inference['level']:.0%} intervals)")
+    columns = {
+        "name": "Feature",
+        "estimate": "Coefficient",
+        "low": "from",
+        "high": "to",
+        "standard_error": "Standard error",
+        "p": "p",
+        "vif": "VIF",
+    }
+    table = pd.DataFrame(inference["coefficients"])[list(columns)].rename(columns=columns)
+    numbers = [name for name in table.columns if name != "Feature"]
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=words.table_height(len(table), 10),
+        column_config={
+            name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers
+        },
+    )
+    notes = [
+        f"Adjusted R² {inference['adjusted_r2']:.4f}, F {words.number(inference['f'])}, "
+        f"AIC {words.number(inference['aic'])}."
+    ]
+    if inference["reference_levels"]:
+        levels = ", ".join(inference["reference_levels"].values())
+        notes.append(f"Levels are told against: {levels}.")
+    st.caption(words.plain(" ".join([*notes, *inference["warnings"]])))
 
 
 def _as_plotly_text(name: str) -> str:

@@ -264,3 +264,29 @@ def test_files_of_one_name_and_size_are_told_apart(tmp_path: Path) -> None:
     found = sources.labels(known)
     assert len(set(found.values())) == 3
     assert found["a"].startswith("rows.csv") and found["b"].startswith(found["a"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words_shown"),
+    [
+        ({"model": "lasso", "alpha": "auto"}, ["How alpha was chosen", "took no part"]),
+        ({"model": "linear"}, ["How sure they are", "Adjusted R²"]),
+        ({"model": "ridge"}, ["No standard errors for ridge"]),
+    ],
+    ids=["path", "inference", "why not"],
+)
+def test_a_solved_run_shows_path_and_uncertainty(
+    store: RunStore, tmp_path: Path, settings: dict[str, Any], words_shown: list[str]
+) -> None:
+    from regatta.coordinator import run_training
+
+    path = tmp_path / "rows.csv"
+    rows = [f"{i % 7},{i * i % 11},{i % 7 - 0.3 * (i * i % 11) + i % 3}" for i in range(80)]
+    path.write_text("\n".join(["a,b,y", *rows]))
+    config = TrainingConfig(path=str(path), target="y", workers=0, **settings)
+    run_id = store.create(config).run_id
+    run_training(run_id, store)
+    page = open_page("train", run=run_id)
+    shown = texts(page) + "\n".join(each.value for each in page.subheader)
+    for each in words_shown:
+        assert each in shown

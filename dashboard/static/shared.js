@@ -65,7 +65,11 @@ function baseLayout(theme, changes) {
     title: { font: { size: 11, color: fade(theme.text, 0.75) }, standoff: 6 },
     automargin: true,
   };
-  const { xaxis, yaxis, ...rest } = changes;
+  const rest = {};
+  const axes = { xaxis: undefined, yaxis: undefined };
+  for (const [name, value] of Object.entries(changes)) {
+    (/^[xy]axis\d*$/.test(name) ? axes : rest)[name] = value;
+  }
   const merged = (own) => ({
     ...axis,
     ...own,
@@ -84,8 +88,7 @@ function baseLayout(theme, changes) {
     },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
     uirevision: "keep",
-    xaxis: merged(xaxis),
-    yaxis: merged(yaxis),
+    ...Object.fromEntries(Object.entries(axes).map(([name, own]) => [name, merged(own)])),
     ...rest,
   };
 }
