@@ -20,6 +20,7 @@ from regatta.dashboard.routes import ROUTES
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.utils import home
 
 SENT_BY_THE_PAGE = {"X-Regatta-Request": "upload"}
 
@@ -52,7 +53,7 @@ class Server:
             connection.close()
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        status, body, _ = self.ask("GET", path, **headers)
+        status, body, _ = self.ask("GET", path, None, **headers)
         return status, json.loads(body) if body else None
 
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, Any]:
@@ -150,7 +151,7 @@ def test_live_news_come_once(server: Server, run_id: str) -> None:
     assert status == 200 and first["points"]["step"] == [1]
     news = f"/api/runs/{run_id}/live?since={first['cursor']}&tag={first['tag']}"
     assert server.ask("GET", news)[:2] == (204, b"")
-    writer = MetricsWriter(RunStore(Path(uploads.home())).directory(run_id).metrics)
+    writer = MetricsWriter(RunStore(home()).directory(run_id).metrics)
     writer.add("points", step=2, epoch=0.2, seconds=1.0, rows=20, loss=float("nan"))
     writer.close()
     status, second = server.get(news)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -100,7 +101,7 @@ def test_chunks_end_with_records(
     blocks = [(data[i : i + 7], i) for i in range(0, len(data), 7)]
     parts = [chunk.data or b"" for chunk in chunks.split(blocks, dialect, size=size)]
     assert b"".join(parts) == data
-    again = []
+    again: list[Any] = []
     for part in parts:
         assert chunks.quote_fault(part, dialect) is None
         again += csv.reader(io.StringIO(part.decode(), newline=""), delimiter=delimiter)

@@ -357,10 +357,11 @@ REAL_FILES = (
 
 @pytest.mark.parametrize("name", REAL_FILES)
 def test_real_files_agree_with_pandas(data_dir: Path, name: str) -> None:
-    options: dict[str, Any] = {
+    special: dict[str, dict[str, Any]] = {
         "auto_mpg.data": {"header": None, "sep": r"\s+", "na_values": "?"},
         "winequality_white_dirty_semicolon.csv": {"sep": ";", "decimal": ","},
-    }.get(name, {})
+    }
+    options = special.get(name, {})
     path = data_dir / "regression" / name
     expected = pd.read_csv(path, **options).dropna(how="all")
     table = import_csv(path)
