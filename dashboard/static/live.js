@@ -45,7 +45,7 @@ class LiveView {
     this.tag = "";
     this.history = emptyHistory();
     this.drawn = {};
-    this.options = { scale: "log", axis: "step" };
+    this.options = { show: "loss", scale: "log", axis: "step" };
     this.root = element("div", "rg-live");
     this.root.dataset.testid = "live-view";
     parent.append(this.root); // beside the style sheet, which stands in there too
@@ -203,7 +203,10 @@ class LiveView {
     this.plots = {};
     const grid = element("div", "rg-grid");
     const loss = this.card("rg-wide rg-tall", "Loss");
+    this.showChoice = this.choice("show", [["loss", "loss"], ["gap", "gap"]]);
+    this.showChoice.title = "Gap: how far the loss with its penalty is above the exact optimum";
     loss.firstChild.append(
+      this.showChoice,
       this.choice("scale", [["log", "log"], ["linear", "linear"]]),
       this.choice("axis", [["step", "steps"], ["epoch", "epochs"], ["seconds", "seconds"]]),
     );
@@ -404,7 +407,7 @@ class LiveView {
     const length = name === "loss" ? [points.step.length, points.step.at(-1), evaluations.step.length]
       : name === "speed" ? [points.step.length, points.step.at(-1)]
       : [workers.rank.length, workers.seconds.at(-1)];
-    const key = [...length, this.theme, this.status.terminal, this.status.optimum, this.options.scale, this.options.axis].join();
+    const key = [...length, this.theme, this.status.terminal, this.status.optimum, ...Object.values(this.options)].join();
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
     const exact = name === "loss" && this.status.exact;
@@ -417,6 +420,9 @@ class LiveView {
   lossFigure(theme) {
     const { points, evaluations } = this.history;
     const { axis, scale } = this.options;
+    const known = this.status.optimum != null && !this.status.exact;
+    this.showChoice.style.display = known ? "" : "none";
+    if (known && this.options.show === "gap") return this.gapFigure(theme);
     const best = bestOf(evaluations.validation_loss);
     const line = (name, source, values, style, extra) => ({
       type: "scatter", mode: "lines", name, x: source[axis], y: values,
@@ -445,19 +451,46 @@ class LiveView {
       data.push(line("training with penalty", evaluations, evaluations.train_objective,
         { color: blue, width: 1.4, dash: "dashdot" }, { visible: "legendonly" }));
     }
-    const titles = { step: "step", epoch: "epoch", seconds: "seconds in training" };
     return {
       data,
-      label: `Loss by ${titles[axis]}. Training ${short(evaluations.train_loss.at(-1))}, ` +
+      label: `Loss by ${AXIS_TITLES[axis]}. Training ${short(evaluations.train_loss.at(-1))}, ` +
         `validation ${short(evaluations.validation_loss.at(-1))}.`,
       layout: {
         uirevision: `${axis}-${scale}`,
         margin: { l: 12, r: 12, t: 8, b: 30 },
-        xaxis: { title: { text: titles[axis] } },
+        xaxis: { title: { text: AXIS_TITLES[axis] } },
         yaxis: {
           type: scale, title: { text: "½ · mean squared error" },
           exponentformat: "power",
           ...(scale === "log" ? logTicks([evaluations.train_loss, points.loss]) : {}),
+        },
+      },
+    };
+  }
+
+  gapFigure(theme) {
+    const { evaluations } = this.history;
+    const { axis, scale } = this.options;
+    const { optimum } = this.status;
+    // Rounding may put the last steps a hair below the optimum: a log axis has no room there.
+    const gaps = evaluations.train_objective.map((value) =>
+      value == null || value <= optimum ? null : value - optimum);
+    const blue = theme.dark ? "#4C82FF" : COLOURS[0];
+    return {
+      data: [{
+        type: "scatter", mode: "lines+markers", name: "gap to the optimum",
+        x: evaluations[axis], y: gaps, line: { color: blue, width: 2.2 }, marker: { size: 4 },
+        hovertemplate: "%{y:.4g}<extra></extra>",
+      }],
+      label: `Gap to the exact optimum, now ${short(gaps.at(-1))}.`,
+      layout: {
+        uirevision: `gap-${axis}-${scale}`,
+        margin: { l: 12, r: 12, t: 8, b: 30 },
+        showlegend: false,
+        xaxis: { title: { text: AXIS_TITLES[axis] } },
+        yaxis: {
+          type: scale, title: { text: "objective − optimum" }, exponentformat: "power",
+          ...(scale === "log" ? logTicks([gaps]) : {}),
         },
       },
     };
@@ -521,6 +554,8 @@ class LiveView {
     }
   }
 }
+
+const AXIS_TITLES = { step: "step", epoch: "epoch", seconds: "seconds in training" };
 
 /** A chart that has no points yet says so instead of drawing axes. */
 function emptyFigure(theme, status) {

@@ -131,6 +131,18 @@ def test_zoom_legend_and_node_survive_ticks(live: Any) -> None:
     assert page.evaluate(f"() => document.querySelector('{PLOT}').mark") == "mine"
 
 
+def test_the_gap_to_the_optimum_is_a_choice_away(live: Any) -> None:
+    page = live.page
+    page.get_by_role("button", name="gap", exact=True).click()
+    page.wait_for_function(
+        f"() => document.querySelector('{PLOT}').data[0].name === 'gap to the optimum'"
+    )
+    gaps = page.evaluate(f"() => document.querySelector('{PLOT}').data[0].y")
+    assert gaps and all(gap is None or gap > 0 for gap in gaps)
+    page.get_by_role("button", name="loss", exact=True).click()
+    page.wait_for_function(f"() => document.querySelector('{PLOT}').data.length > 3")
+
+
 def test_a_tooltip_stays_while_the_pointer_rests(live: Any) -> None:
     page = live.page
     area = page.locator(f"{PLOT} .nsewdrag").first.bounding_box()
