@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -40,6 +40,7 @@ from regatta.solvers.moments import (
     Fold,
     Moments,
     Options,
+    contiguous,
     cross_validate,
     folds_of,
     moments_of,
@@ -349,8 +350,7 @@ class _DistributedCV(_DistributedModel):
         X, y, sample_weight = self._validated(X, y, sample_weight)
         _check_width(X.shape[1])
         with _value_errors():
-            splits = check_cv(self.cv).split(X, y)
-            self._choose(*split(X, y, sample_weight, splits))
+            self._choose(*_split(X, y, sample_weight, self.cv))
         return self
 
     def _check_parameters(self) -> None:
@@ -955,6 +955,18 @@ class DistributedElasticNetCV(_DistributedCV):
 
 
 # --- what is asked, and what is told ------------------------------------------------------------
+
+
+def _split(X: Array, y: Array, sample_weight: Vector | None, cv: Any) -> tuple[Moments, list[Fold]]:
+    """The moments of all rows, and of the folds that ``cv`` means."""
+    splitter = check_cv(cv)
+    splits = splitter.split(X, y)
+    if type(splitter) is not KFold or splitter.shuffle:
+        return split(X, y, sample_weight, splits)
+    next(splits)  # has its say on the number of folds
+    folds = contiguous(len(X), splitter.n_splits)
+    parts = [moments_of(X, y, sample_weight, rows) for rows in folds]
+    return reduce(add, parts), folds_of(parts)
 
 
 def _warn(text: str, category: type[Warning]) -> None:

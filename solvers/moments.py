@@ -1,6 +1,6 @@
 """Statistics of arrays in memory, about their own mean, and cross-validation over any splits.
 
-    rows ──blocks──▶ mean and second moments of a block ──add──▶ those of all rows
+    rows ──blocks, on threads──▶ mean and second moments of a block ──add──▶ those of all rows
 
 Prepared rows are standardised before their moments are summed; an array is not, and a column at
 1.6e9 ± 1 would lose all its digits. So each block is centred about its own mean, and blocks are
@@ -11,24 +11,32 @@ Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (198
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
 
 from regatta.models import Penalty
-from regatta.solvers import exact
+from regatta.solvers import choose, exact
 from regatta.solvers.path import Rule, alpha_grid, ridge_grid, ridge_path
 from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
 from regatta.utils import DataError, UserError
 
 # Rows that are centred and multiplied at once: they stay in the cache from one to the other.
 BLOCK_BYTES = 512 * 1024
-MIN_BLOCK_ROWS = 256
+MAX_BLOCK_BYTES = 16 * 1024 * 1024
+# Blocks that a thread takes at once. Moments are added in the order of the rows, so the result
+# does not depend on the number of threads.
+SPAN_BLOCKS = 4
+# Fewer cells are summed before threads have started.
+THREADED_CELLS = 1_000_000
 # Mean errors whose difference is a smaller share are the same but for rounding.
 TIE = 1e-10
 
@@ -105,31 +113,50 @@ def moments_of(
     rows: Rows = slice(None),
 ) -> Moments:
     """The moments of some rows of arrays in memory, each row counted ``sample_weight`` times."""
-    total = Moments.nothing(X.shape[1])
-    for block, weight in _blocks(X, y, sample_weight, rows):
-        total = total + _of_block(block, weight)
-    return total
-
-
-def _blocks(
-    X: NDArray[np.floating], y: NDArray[np.floating], sample_weight: Vector | None, rows: Rows
-) -> Iterator[tuple[Matrix, Vector | None]]:
-    """Rows (x, y) in float64, a few at a time, in a buffer that is used again."""
     if isinstance(rows, slice):
-        X, y = X[rows], y[rows]
-        sample_weight = None if sample_weight is None else sample_weight[rows]
-        order = None
-    else:
-        order = rows
-    n_rows, d = len(X) if order is None else len(order), X.shape[1]
-    size = max(MIN_BLOCK_ROWS, BLOCK_BYTES // (8 * (d + 1)))
-    buffer = np.empty((min(size, n_rows), d + 1))
-    for start in range(0, n_rows, size):
-        stop = min(n_rows, start + size)
-        chosen: Rows = slice(start, stop) if order is None else order[start:stop]
-        block = buffer[: stop - start]
-        block[:, :d], block[:, d] = X[chosen], y[chosen]
-        yield block, None if sample_weight is None else sample_weight[chosen]
+        rows = slice(*rows.indices(len(X)))
+    n_rows, width = _length(rows), X.shape[1] + 1
+    size = _block_rows(width)
+    spans = range(0, n_rows, size * SPAN_BLOCKS)
+
+    def of_span(start: int) -> Moments:
+        total, buffer = Moments.nothing(width - 1), np.empty((min(size, n_rows), width))
+        for begin in range(start, min(n_rows, start + size * SPAN_BLOCKS), size):
+            chosen = _part(rows, begin, min(n_rows, begin + size))
+            block = buffer[: _length(chosen)]
+            block[:, :-1], block[:, -1] = X[chosen], y[chosen]
+            weight = None if sample_weight is None else sample_weight[chosen]
+            total = total + _of_block(block, weight)
+        return total
+
+    threads = min(choose.available_cores(), len(spans))
+    if n_rows * width < THREADED_CELLS or threads == 1:
+        return reduce(add, map(of_span, spans), Moments.nothing(width - 1))
+    # Threads of BLAS would wait for each other after every block, and there are hundreds.
+    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return reduce(add, pool.map(of_span, spans))
+
+
+def _length(rows: Rows) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    """Some of the rows."""
+    if isinstance(rows, slice):
+        return slice(rows.start + start, rows.start + stop)
+    return rows[start:stop]
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _block_rows(width: int) -> int:
+    """Enough rows for the product to take longer than adding it up; if few, as the cache holds."""
+    row_bytes = 8 * width
+    return max(64, BLOCK_BYTES // row_bytes, min(4 * width, MAX_BLOCK_BYTES // row_bytes))
 
 
 def _of_block(block: Matrix, weight: Vector | None) -> Moments:
@@ -169,6 +196,14 @@ def folds_of(parts: Sequence[Moments]) -> list[Fold]:
     return [Fold(training, test) for training, test in zip(others, parts, strict=True)]
 
 
+def contiguous(n_rows: int, n_folds: int) -> list[Rows]:
+    """The folds of scikit-learn's ``KFold``, without their indices."""
+    sizes = np.full(n_folds, n_rows // n_folds)
+    sizes[: n_rows % n_folds] += 1
+    ends = np.cumsum(sizes).tolist()
+    return [slice(end - size, end) for end, size in zip(ends, sizes.tolist(), strict=True)]
+
+
 def split(
     X: NDArray[np.floating],  # (n_rows, d)
     y: NDArray[np.floating],  # (n_rows,)
@@ -200,10 +235,6 @@ def _each_row_once(pairs: Sequence[tuple[Rows, Rows]], n_rows: int) -> bool:
             return False
         times[test] += 1
     return bool((times == 1).all())
-
-
-def _length(rows: Rows) -> int:
-    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
 def _as_rows(chosen: ArrayLike) -> Rows:

@@ -30,6 +30,7 @@ from sklearn.model_selection import GridSearchCV, KFold, RepeatedKFold, ShuffleS
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import ThreadpoolController
 
 import regatta
 from regatta import estimators
@@ -44,7 +45,7 @@ from regatta.estimators import (
 )
 from regatta.fitted_model import FittedModel
 from regatta.parameter_server.worker_pool import WorkerPool
-from regatta.solvers import choose
+from regatta.solvers import choose, moments
 from regatta.utils import DataError
 
 ALL = [getattr(estimators, name) for name in estimators.__all__]
@@ -127,6 +128,22 @@ def test_a_column_at_the_epoch_keeps_its_digits():
     model = DistributedLinearRegression().fit(X, y)
     Q, R = np.linalg.qr(np.column_stack([beside, X[:, 1], np.ones(5000)]))
     np.testing.assert_allclose(model.coef_, np.linalg.solve(R, Q.T @ y)[:2], rtol=1e-10)
+
+
+def test_threads_change_no_byte(monkeypatch):
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((60_000, 20)), rng.standard_normal(60_000)
+    blas, threaded, found = ThreadpoolController(), [], []
+
+    def note():
+        threaded.append(True)
+        return blas
+
+    monkeypatch.setattr(moments, "_blas", note)
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(choose, "available_cores", lambda cores=cores: cores)
+        found.append(DistributedLinearRegression().fit(X, y).coef_.tobytes())
+    assert len(threaded) == 2 and len(set(found)) == 1
 
 
 def test_a_constant_column_gets_nothing_and_is_told(rows):
