@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
+
+T = TypeVar("T")
+
+# Sums of squares of float32 numbers differ by this share from rounding alone.
+ROUNDING = 1e-6
 
 _log = logging.getLogger("regatta.metrics")
 
@@ -30,8 +36,12 @@ class Scores:
 
     @property
     def residual_variation(self) -> float:
-        """Σ(r − r̄)² over the residuals r. At parameters of zero, the target's total squares."""
-        return self.squared_sum - self.residual_sum**2 / self.rows if self.rows else 0.0
+        """Σ(r − r̄)² over the residuals r. At parameters of zero, the target's total squares.
+
+        0 where the difference is rounding: the residuals are all the same, or there is one.
+        """
+        variation = self.squared_sum - self.residual_sum**2 / self.rows if self.rows else 0.0
+        return variation if variation > ROUNDING * self.squared_sum else 0.0
 
     def in_units(self, target_scale: float, total_squares: float) -> dict[str, float | None]:
         """R², RMSE and MAE in the target's own units.
@@ -132,10 +142,18 @@ class _Gpu:
             _log.info("There is no GPU to watch: %s.", error)
             return None
 
-    def sample(self) -> tuple[float, int]:
-        rates = self._library.nvmlDeviceGetUtilizationRates(self._handle)
-        memory = self._library.nvmlDeviceGetMemoryInfo(self._handle)
-        return float(rates.gpu), int(memory.used)
+    def sample(self) -> tuple[float | None, int | None]:
+        """Percent busy and bytes in use; ``None`` for what this GPU does not tell."""
+        library, handle = self._library, self._handle
+        busy = self._ask(lambda: float(library.nvmlDeviceGetUtilizationRates(handle).gpu))
+        used = self._ask(lambda: int(library.nvmlDeviceGetMemoryInfo(handle).used))
+        return busy, used
+
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        try:
+            return question()
+        except self._library.NVMLError:  # a part of a GPU, a virtual one, one that went away
+            return None
 
 
 def own_memory(pid: int) -> int:
