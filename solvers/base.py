@@ -78,6 +78,7 @@ class Solver:
             "epoch": self.epoch,
             "rate": self.rate,
             "epoch_loss": self.epoch_loss,
+            "converged": self.converged,
             "plateau": self.plateau.state(),
         }
 
@@ -91,6 +92,7 @@ class Solver:
         self.epoch = state["epoch"]
         self.rate = state["rate"]
         self.epoch_loss = state["epoch_loss"]
+        self.converged = state["converged"]
         self.plateau.restore(state["plateau"])
         for name, value in self.arrays().items():
             np.copyto(value, arrays[name])

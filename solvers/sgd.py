@@ -81,7 +81,8 @@ class MiniBatchSGD(Solver):
         self.rate = self._base_rate * self._factor(self.step_count)
         self._loss_sum += problem.loss * problem.rows
         self._rows += problem.rows
-        self._optimizer.update(self.parameters, problem.gradient, self.rate, problem.penalty)
+        if problem.rows:  # without a row, a step would be along the penalty alone
+            self._optimizer.update(self.parameters, problem.gradient, self.rate, problem.penalty)
         self.step_count += 1
         self._round = turn + 1
         if self._round < self._plan.rounds:
