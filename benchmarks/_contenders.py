@@ -1,6 +1,6 @@
 """One contender a process: reads orders as lines of JSON, answers each with one.
 
-    {"do": "pass", "batch": 1024, "epochs": 5}            → {"rows": 5000000, "seconds": 0.1}
+    {"do": "run_pass", "batch": 1024, "epochs": 5}        → {"rows": 5000000, "seconds": 0.1}
     {"do": "converge", "batch": 1024, "epochs": 3,        → {"seconds": 0.2, "gap": 3e-6}
      "rate": 0.5, "tolerance": 1e-4}                         seconds: until the gap was reached
 
@@ -26,6 +26,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 from regatta.benchmarks._data import Optimum, open_rows  # noqa: E402
+from regatta.benchmarks._processes import serve  # noqa: E402
 
 # Looks at the gap while a run converges; the time they take does not count.
 LOOKS = 100
@@ -228,7 +229,7 @@ class Torch:
             optimizer.step()
 
     def run_pass(self, batch: int, epochs: int) -> dict[str, Any]:
-        self._tell_second({"do": "pass", "batch": batch, "epochs": epochs})
+        self._tell_second({"do": "run_pass", "batch": batch, "epochs": epochs})
         part = batch // self.size
         steps = epochs * (len(self.X) // part)
         model, optimizer = self._model(0.01)
@@ -303,13 +304,8 @@ def make(name: str, folder: Path, rest: list[str]) -> Contender:
 def main() -> int:
     name, folder, *rest = sys.argv[1:]
     contender = make(name, Path(folder), rest)
-    print(json.dumps({"ready": True}), flush=True)
     try:
-        for line in sys.stdin:
-            order = json.loads(line)
-            method = {"pass": "run_pass"}.get(order["do"], order["do"])
-            del order["do"]
-            print(json.dumps(getattr(contender, method)(**order)), flush=True)
+        serve(contender)
     finally:
         contender.close()
     return 0

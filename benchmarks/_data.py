@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +19,8 @@ from regatta.parameter_server.array_rows import write_rows
 FloatArray = npt.NDArray[np.float64]
 N_FEATURES = 30
 VALIDATION_ROWS = 1024
+# Numbers that are generated at once.
+BLOCK_CELLS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -57,13 +64,78 @@ def open_rows(directory: Path) -> tuple[Rows, float]:
     return Rows(directory, facts["rows"]), facts["max_row_norm2"]
 
 
-def write_csv(rows: Rows, path: Path) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """Rows for the exact solver, made a block at a time: those of a longer file begin alike.
+
+    Correlated normal features and a target of which a third of them explain one half, so that
+    the best lasso is neither the full model nor the empty one. All of unit variance, and in
+    float32, as the CSV file writes them.
+    """
+
+    n_features: int = N_FEATURES
+    seed: int = 1
+
+    def blocks(self, n_rows: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Blocks of (rows, n_features + 1), the target last."""
+        d = self.n_features
+        rng = np.random.default_rng(self.seed)
+        mixing = np.eye(d) + 0.7 / math.sqrt(d) * rng.normal(size=(d, d))
+        mixing /= np.sqrt((mixing**2).sum(axis=0))
+        weights = rng.normal(size=d)
+        weights[np.arange(d) % 3 != 0] = 0.0
+        weights /= np.linalg.norm(mixing @ weights)
+        size = max(1, BLOCK_CELLS // d)
+        for start in range(0, n_rows, size):
+            rng = np.random.default_rng([self.seed, start])
+            rows = min(size, n_rows - start)
+            normal = rng.standard_normal((size, d + 1), np.float32)[:rows]
+            block = np.empty_like(normal)
+            block[:, :d] = normal[:, :d] @ mixing.astype(np.float32)
+            block[:, d] = (block[:, :d] @ weights + normal[:, d]) / math.sqrt(2.0)
+            yield block
+
+
+def write_prepared(directory: Path, recipe: Recipe, n_rows: int) -> None:
+    """Rows as the exact solver finds them after preparation: float64, with a column of ones."""
+    directory.mkdir()
+    width = recipe.n_features + 2
+    with (directory / "train.bin").open("wb") as file:
+        for block in recipe.blocks(n_rows):
+            together = np.ones((len(block), width))
+            together[:, :-2], together[:, -1] = block[:, :-1], block[:, -1]
+            together.tofile(file)
+    np.zeros((VALIDATION_ROWS, width)).tofile(directory / "validation.bin")
+    facts = {"rows": n_rows, "features": recipe.n_features}
+    (directory / "facts.json").write_text(json.dumps(facts))
+
+
+def open_prepared(directory: Path) -> npt.NDArray[np.float64]:
+    """What `write_prepared` wrote, mapped: (rows, n_features + 2)."""
+    facts = json.loads((directory / "facts.json").read_text())
+    shape = (facts["rows"], facts["features"] + 2)
+    return np.memmap(directory / "train.bin", np.float64, "r", shape=shape)
+
+
+def write_csv(recipe: Recipe, n_rows: int, path: Path) -> None:
     """The rows as a CSV file with a header."""
+    blocks = recipe.blocks(n_rows)
+    names = [f"x{i}" for i in range(recipe.n_features)]
+    with path.open("wb") as file, ThreadPoolExecutor(2) as threads:
+        file.write(",".join([*names, "y"]).encode() + b"\n")
+        while batch := list(itertools.islice(blocks, 4)):
+            for text in threads.map(_as_csv, batch):
+                file.write(text)
+
+
+def _as_csv(block: npt.NDArray[np.float32]) -> bytes:
     import pyarrow as pa
     import pyarrow.csv
 
-    columns = {f"x{i}": pa.array(np.ascontiguousarray(rows.X[:, i])) for i in range(N_FEATURES)}
-    pa.csv.write_csv(pa.table({**columns, "y": pa.array(np.array(rows.y))}), path)
+    columns = {str(i): pa.array(np.ascontiguousarray(each)) for i, each in enumerate(block.T)}
+    out = io.BytesIO()
+    pa.csv.write_csv(pa.table(columns), out, pa.csv.WriteOptions(include_header=False))
+    return out.getvalue()
 
 
 class Optimum:

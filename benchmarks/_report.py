@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from regatta.benchmarks._exact_report import aims_part, exact_part
+from regatta.benchmarks._picture import picture
+from regatta.benchmarks._tables import as_table, spread
 
 if TYPE_CHECKING:
     from regatta.benchmarks.compare import Results
@@ -24,40 +25,45 @@ NAMES = {
     "sklearn": "scikit-learn SGDRegressor",
     "torch": "PyTorch DDP on gloo, 2 processes",
 }
-COLOURS = {"regatta": "#155AFA", "sklearn": "#DC7C00", "torch": "#47A48B"}
 PACKAGES = ("numpy", "scikit-learn", "torch", "pandas", "pyarrow", "polars")
 PICTURE = Path("images") / "benchmarks.svg"
 
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`. {rows:,} generated rows of 30 correlated features, float32, standardised;
-one thread a process; {turns} turns, in each of which every contender is measured once. Figures are
-medians with the smallest and the largest; a ratio is taken within a turn, then its median. On a
-busy machine speeds vary by a third from minute to minute, ratios much less.
+Written by `make bench` (`regatta bench`), in about eleven minutes on two cores. Contenders take
+turns and sleep while another one is measured. Figures are medians with the smallest and the
+largest; a ratio is taken within a turn, then its median. On a busy machine speeds vary by a third
+from minute to minute, ratios much less. Memory is what all processes of a contender hold, anonymous
+and shared (`RssAnon` + `RssShmem`), sampled fifty times a second; mapped files do not count.
 
 {machine}
 """
+STEPS = """\
+## Steps
+
+The parameter server on {rows:,} generated rows of 30 correlated features, float32, standardised;
+one thread a process; {turns} turns, in each of which every contender is measured once.
+"""
 RATES = """\
-## Rows a second
+### Rows a second
 
 Synchronous mini-batch SGD with the same update for all but `SGDRegressor`, which takes one row a
 step and is measured over an epoch. PyTorch takes slices of tensors, without a DataLoader. Million
 rows a second:
 """
 TIMES = """\
-## Time to a relative gap of 1e-4
+### Time to a relative gap of 1e-4
 
 Seconds of training until (loss − optimum) / optimum is below 1e-4, from zero weights, with one
 learning rate and one cosine schedule for all; `SGDRegressor` with its own defaults and averaged
 weights. Looking at the gap is not timed.
 """
 MEMORY = """\
-## Memory
+### Memory
 
-The most that all processes of a contender hold while they train at batch 8,192: anonymous and
-shared memory (`RssAnon` + `RssShmem`); mapped files do not count. PyTorch holds the rows as
-tensors, the others read them from a mapped file.
+The most that is held while training at batch 8,192. PyTorch holds the rows as tensors, the others
+read them from a mapped file.
 """
 READING = """\
 ## Reading CSV
@@ -66,31 +72,41 @@ READING = """\
 typed, checked columns on disk and reads the file once; the others leave a table in memory.
 """
 WHOLE = """\
-## Whole runs
+### Whole runs
 
-`regatta train` on that file, from the CSV to the written model, 40 epochs, 2 workers, with metrics,
-checkpoints and evaluations. The second run finds the columns that the first one read.
+`regatta train --solver sgd` on that file, from the CSV to the written model, 40 epochs, 2 workers,
+with metrics, checkpoints and evaluations. The second run finds the columns that the first one read.
 """
 
 
 def write(results: Results, folder: Path) -> None:
     """``benchmarks.md`` in ``folder``, and the picture beside it."""
     (folder / PICTURE).parent.mkdir(parents=True, exist_ok=True)
-    (folder / PICTURE).write_text(picture(results), encoding="utf-8")
-    shown = f"![Rows a second, on a logarithmic axis]({PICTURE.as_posix()})\n"
+    (folder / PICTURE).write_text(picture(results, NAMES), encoding="utf-8")
+    words = "How many times faster than its peers Regatta is, and rows a second"
+    shown = f"![{words}, on logarithmic axes]({PICTURE.as_posix()})\n"
     (folder / "benchmarks.md").write_text(markdown(results, shown), encoding="utf-8")
 
 
 def markdown(results: Results, shown: str = "") -> str:
-    parts = [HEAD.format(rows=results.n_rows, turns=results.turns, machine=machine())]
-    parts += [RATES, contender_table(results, "rates", 1e-6), shown, rate_ratios(results)]
-    parts += [TIMES, contender_table(results, "times", 1.0), time_ratios(results)]
-    parts += [MEMORY, memory_table(results)]
+    parts = [HEAD.format(machine=machine()), *aims_part(results), shown]
+    if results.exact is not None:
+        parts += exact_part(results.exact)
     if results.read_speed:
         parts += [READING.format(megabytes=results.csv_bytes / 1e6), reading_table(results)]
+    if results.steps:
+        parts += steps_part(results)
+    return "\n".join(part for part in parts if part)
+
+
+def steps_part(results: Results) -> list[str]:
+    parts = [STEPS.format(rows=results.n_rows, turns=results.turns)]
+    parts += [RATES, contender_table(results, "rates", 1e-6), rate_ratios(results)]
+    parts += [TIMES, contender_table(results, "times", 1.0), time_ratios(results)]
+    parts += [MEMORY, memory_table(results)]
     if results.whole_runs:
         parts += [WHOLE, whole_table(results)]
-    return "\n".join(part for part in parts if part)
+    return parts
 
 
 def contender_table(results: Results, table: str, unit: float) -> str:
@@ -178,24 +194,6 @@ def whole_table(results: Results) -> str:
     return as_table(head, rows)
 
 
-def as_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def spread(values: Sequence[float] | None, unit: float, digits: int | None = None) -> str:
-    """``median (smallest–largest)`` in a unit."""
-    if not values:
-        return ""
-
-    def shown(value: float) -> str:
-        value *= unit
-        places = max(0, 2 - math.floor(math.log10(value))) if digits is None else digits
-        return f"{value:.{min(places, 3)}f}"
-
-    return f"{shown(statistics.median(values))} ({shown(min(values))}–{shown(max(values))})"
-
-
 def machine() -> str:
     """Processor, cores, memory and versions; no names of people or places."""
     model = platform.processor() or platform.machine()
@@ -213,36 +211,3 @@ def machine() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return f"{model}, {cores} cores, {memory:.0f} GB; {platform.system()}; {', '.join(versions)}."
-
-
-def picture(results: Results) -> str:
-    """Bars of rows a second on a logarithmic axis, grouped by batch."""
-    bars: list[tuple[str, float | None, str]] = []
-    for batch in sorted({batch for _, batch in results.rates}):
-        bars.append((f"batch {batch:,}", None, ""))
-        for name, label in NAMES.items():
-            if (name, batch) in results.rates:
-                colour = COLOURS[name.split("-")[0]]
-                bars.append((label, statistics.median(results.rates[name, batch]), colour))
-    low = 10 ** math.floor(math.log10(min(value for _, value, _ in bars if value)))
-    high = max(value for _, value, _ in bars if value)
-    height = 24 * len(bars) + 40
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" '
-        'font-family="sans-serif" font-size="13">',
-        f'<rect width="760" height="{height}" fill="#ffffff"/>',
-        '<text x="12" y="20" fill="#5B6675">Rows a second; bars on a logarithmic axis</text>',
-    ]
-    for position, (label, value, colour) in enumerate(bars):
-        y = 24 * position + 46
-        if value is None:
-            lines.append(f'<text x="12" y="{y}" font-weight="bold">{escape(label)}</text>')
-            continue
-        width = 360 * math.log(value / low) / math.log(high / low)
-        lines.append(f'<text x="250" y="{y}" text-anchor="end">{escape(label)}</text>')
-        lines.append(
-            f'<rect x="258" y="{y - 13}" width="{width:.0f}" height="17" fill="{colour}"/>'
-        )
-        shown = f"{value / 1e6:.3g} M rows/s"
-        lines.append(f'<text x="{264 + width:.0f}" y="{y}">{shown}</text>')
-    return "\n".join([*lines, "</svg>", ""])

@@ -1,7 +1,8 @@
-"""Regatta beside scikit-learn and PyTorch: rows/s, time to the optimum, memory, reading CSV.
+"""Regatta beside scikit-learn, PyTorch and readers of CSV: speed, memory, agreement.
 
-    regatta bench            about four minutes; writes docs/benchmarks.md and its picture
-    regatta bench --quick    half a minute, prints only
+    regatta bench            about eleven minutes; writes docs/benchmarks.md and its picture
+    regatta bench --quick    a minute, prints only
+    regatta bench --only exact        or steps: the exact solver, or the parameter server
 
 Contenders are processes that sleep while another one is measured. They take turns, so that what
 else the machine does meets all of them; a ratio is taken within a turn, and its median reported.
@@ -17,12 +18,13 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from regatta.benchmarks import _report
-from regatta.benchmarks._data import generate, write_csv
+from regatta.benchmarks import _exact, _report
+from regatta.benchmarks._data import Recipe, generate, write_csv
+from regatta.benchmarks._exact import ExactResults, say
 from regatta.benchmarks._processes import ContenderProcess, run_measured
 
 BATCHES = (1024, 8192, 65_536)
@@ -57,6 +59,7 @@ class Results:
 
     n_rows: int
     turns: int
+    steps: bool = True
     rates: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     times: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class Results:
     read_memory: dict[str, int] = field(default_factory=dict)
     csv_bytes: int = 0
     whole_runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    exact: ExactResults | None = None
 
     def ratio(self, table: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
         """Median over turns of a ratio within a turn; ``None`` where one was not measured."""
@@ -79,11 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rows and turns; prints only")
     parser.add_argument("--rows", type=int, help="rows of the generated data")
     parser.add_argument("--turns", type=int, help="measurements of each contender")
+    parser.add_argument("--only", choices=("steps", "exact"), help="leave the other part out")
     parser.add_argument("--output", type=Path, help="folder for benchmarks.md (default: docs)")
     chosen = parser.parse_args(arguments)
-    n_rows = chosen.rows or (200_000 if chosen.quick else 2_000_000)
-    turns = chosen.turns or (2 if chosen.quick else 5)
-    results = Results(n_rows, turns)
+    results = planned(chosen)
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as name:
         measure(results, Path(name))
     text = _report.markdown(results)
@@ -96,16 +99,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def planned(chosen: argparse.Namespace) -> Results:
+    """Nothing measured yet, but how much will be."""
+    size = _exact.QUICK if chosen.quick else _exact.FULL
+    if chosen.rows:
+        size = replace(size, rows=chosen.rows)
+    if chosen.turns:
+        counts = {"turns": chosen.turns, "lasso_turns": chosen.turns, "csv_turns": chosen.turns}
+        size = replace(size, **counts)
+    n_rows = chosen.rows or (200_000 if chosen.quick else 2_000_000)
+    turns = chosen.turns or (2 if chosen.quick else 5)
+    results = Results(n_rows, turns, steps=chosen.only != "exact")
+    if chosen.only != "steps":
+        results.exact = ExactResults(size)
+    return results
+
+
 def measure(results: Results, folder: Path) -> None:
     """Fill ``results``."""
-    say(f"Generating {results.n_rows:,} rows")
-    rows = generate(folder, results.n_rows)
-    measure_training(results, folder)
+    if results.steps:
+        say(f"Generating {results.n_rows:,} rows")
+        generate(folder, results.n_rows)
+        measure_training(results, folder)
     path = folder / "rows.csv"
-    write_csv(rows, path)
+    rows = results.n_rows if results.exact is None else results.exact.size.rows
+    say(f"Writing a CSV file of {rows:,} rows")
+    write_csv(Recipe(), rows, path)
     results.csv_bytes = path.stat().st_size
     measure_reading(results, path, folder)
-    measure_whole_runs(results, path, folder / "home")
+    if results.steps:
+        measure_whole_runs(results, path, folder / "home")
+        shutil.rmtree(folder / "home")
+    if results.exact is not None:
+        reader = _exact.fastest_reader(results.read_speed)
+        _exact.measure(results.exact, folder, path, reader)
 
 
 def measure_training(results: Results, folder: Path) -> None:
@@ -118,7 +145,7 @@ def measure_training(results: Results, folder: Path) -> None:
         contenders = [stack.enter_context(ContenderProcess(name, folder)) for name in names]
         rate = {batch: contenders[0].ask(do="safe_rate", batch=batch)["rate"] for batch in COMPARED}
         for contender in contenders:
-            contender.ask(do="pass", batch=8192, epochs=1)  # first touch of memory
+            contender.ask(do="run_pass", batch=8192, epochs=1)  # first touch of memory
         for turn in range(results.turns):
             say(f"Training: turn {turn + 1} of {results.turns}")
             for batch in BATCHES:
@@ -128,7 +155,7 @@ def measure_training(results: Results, folder: Path) -> None:
                 for contender in contenders:
                     measure_time(results, contender, batch, rate[batch])
         for contender in contenders:
-            peak = contender.peak_bytes(do="pass", batch=8192, epochs=epochs_of(contender.name))
+            peak = contender.peak_bytes(do="run_pass", batch=8192, epochs=epochs_of(contender.name))
             results.memory[contender.name] = peak
 
 
@@ -139,7 +166,7 @@ def epochs_of(name: str) -> int:
 def measure_rate(results: Results, contender: ContenderProcess, batch: int) -> None:
     if contender.name == "sklearn" and batch != BATCHES[0]:
         return  # it takes one row a step
-    done = contender.ask(do="pass", batch=batch, epochs=epochs_of(contender.name))
+    done = contender.ask(do="run_pass", batch=batch, epochs=epochs_of(contender.name))
     speed = done["rows"] / done["seconds"]
     results.rates.setdefault((contender.name, batch), []).append(speed)
 
@@ -164,7 +191,7 @@ def measure_reading(results: Results, path: Path, folder: Path) -> None:
         say(f"Reading CSV: turn {turn + 1} of {turns}")
         for name, code in readers.items():
             home = folder / "emptied home"
-            done, peak = run_measured(code + MEASURE_READ, str(path), home=home)
+            done, peak = run_measured("-c", code + MEASURE_READ, str(path), home=home)
             shutil.rmtree(home, ignore_errors=True)
             speed = results.csv_bytes / done["seconds"]
             results.read_speed.setdefault(name, []).append(speed)
@@ -180,16 +207,12 @@ def measure_whole_runs(results: Results, path: Path, home: Path) -> None:
     for batch in COMPARED:
         say(f"regatta train, batch {batch:,}")
         words = [str(path), "--solver", "sgd", "--batch-size", str(batch), "--epochs", "40"]
-        result, peak = run_measured(TRAIN, *words, "--tol", "0", "--workers", "2", home=home)
+        result, peak = run_measured("-c", TRAIN, *words, "--tol", "0", "--workers", "2", home=home)
         results.whole_runs[batch] = {
             "rows_per_second": result["rows_per_second"],
             "seconds": result["seconds"],
             "memory": peak,
         }
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

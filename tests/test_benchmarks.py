@@ -9,9 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regatta.benchmarks import _report
-from regatta.benchmarks._data import Optimum, generate
-from regatta.benchmarks._processes import ContenderProcess, memory_of_tree
+from regatta.benchmarks import _exact, _report
+from regatta.benchmarks._aims import aims
+from regatta.benchmarks._csv_jobs import READERS
+from regatta.benchmarks._data import (
+    Optimum,
+    Recipe,
+    generate,
+    open_prepared,
+    write_csv,
+    write_prepared,
+)
+from regatta.benchmarks._exact import MODULE, ONE, PEER, TWO, Agreement, ExactResults
+from regatta.benchmarks._processes import ContenderProcess, memory_of_tree, run_measured
 from regatta.benchmarks.compare import Results
 
 
@@ -31,7 +41,7 @@ def test_contenders_count_their_rows_and_reach_the_optimum(tmp_path: Path) -> No
     generate(tmp_path, 20_000)
     for name in ("regatta-0", "regatta-1", "sklearn"):
         with ContenderProcess(name, tmp_path) as contender:
-            done = contender.ask(do="pass", batch=1024, epochs=3)
+            done = contender.ask(do="run_pass", batch=1024, epochs=3)
             assert done["rows"] == 60_000
             assert done["seconds"] > 0
             reached = contender.ask(
@@ -39,7 +49,7 @@ def test_contenders_count_their_rows_and_reach_the_optimum(tmp_path: Path) -> No
             )  # fmt: skip
             assert reached["gap"] < 1e-2
             assert reached["seconds"] is not None
-            assert contender.peak_bytes(do="pass", batch=1024, epochs=1) > 10e6
+            assert contender.peak_bytes(do="run_pass", batch=1024, epochs=1) > 10e6
 
 
 def test_memory_counts_what_a_child_holds() -> None:
@@ -77,3 +87,134 @@ def test_the_report_has_every_part(tmp_path: Path) -> None:
     assert "10.0 (5.00–15.0)" in text
     assert "Regatta, 2 workers is 1.5 times Regatta, 1 worker" in text
     assert (tmp_path / "images" / "benchmarks.svg").read_text().startswith("<svg")
+
+
+def test_generated_rows_are_the_same_in_memory_and_in_the_file(tmp_path: Path) -> None:
+    recipe = Recipe(n_features=6)
+    write_prepared(tmp_path / "prepared", recipe, 3000)
+    write_csv(recipe, 3000, tmp_path / "rows.csv")
+    rows = open_prepared(tmp_path / "prepared")
+    assert rows.shape == (3000, 8)
+    assert (rows[:, 6] == 1.0).all()
+    written = np.loadtxt(tmp_path / "rows.csv", delimiter=",", skiprows=1)
+    assert written.astype(np.float32) == pytest.approx(rows[:, [0, 1, 2, 3, 4, 5, 7]], abs=0)
+    assert rows[:, [0, 1, 2, 3, 4, 5, 7]].std(axis=0) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_longer_file_begins_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regatta.benchmarks._data.BLOCK_CELLS", 1000)
+    short, long = (np.concatenate(list(Recipe(10).blocks(n))) for n in (250, 1000))
+    assert len(short) == 250
+    assert np.array_equal(short, long[:250])
+    assert len(np.unique(long[:, 0])) == 1000
+
+
+def test_exact_contenders_choose_the_same_alpha(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    write_prepared(folder, Recipe(), 5000)
+    answers = []
+    for name in (ONE, TWO):
+        with ContenderProcess(name, folder, MODULE) as contender:
+            assert contender.ask(do="start_seconds")["seconds"] > 0
+            assert contender.ask(do="statistics")["seconds"] > 0
+            answers.append(contender.ask(do="fit", model="lasso"))
+            ridge = contender.ask(do="fit", model="ridge")
+    assert answers[0]["coefficients"] == answers[1]["coefficients"]
+    assert set(answers[0]["parts"]) == {"pass", "solve"}
+    with ContenderProcess(PEER, folder, MODULE) as peer:
+        found = _exact.agreement(answers[0], peer.ask(do="precise_lasso", tol=1e-10))
+        assert found.same_alpha
+        assert found.difference < 1e-8
+        assert peer.ask(do="lasso")["alpha"] == pytest.approx(found.alpha, rel=0.3)
+        for order in ("ridge", "ridge_leaving_one_out"):
+            theirs = peer.ask(do=order, alphas=ridge["alphas"][::10])
+            assert theirs["coefficients"] == pytest.approx(ridge["coefficients"], abs=0.01)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_from_a_file_all_come_to_the_same_coefficients(tmp_path: Path, reader: str) -> None:
+    if reader == "polars":
+        pytest.importorskip("polars")
+    csv, home = tmp_path / "rows.csv", tmp_path / "home"
+    write_csv(Recipe(4), 3000, csv)
+    module = ["-m", "regatta.benchmarks._csv_jobs"]
+    theirs, peak = run_measured(*module, reader, "ridge", str(csv), "2", home=home)
+    assert peak > 30e6
+    assert not home.exists()
+    scanned, _ = run_measured(*module, reader, "scan", str(csv), "2", home=home)
+    sums = np.loadtxt(csv, delimiter=",", skiprows=1).sum(axis=0)
+    assert scanned["sums"] == pytest.approx(sums, rel=1e-9)
+    ours, _ = run_measured(*module, "regatta", "ridge", str(csv), "2", home=home)
+    assert ours["rows"] == theirs["rows"] == 3000
+    assert ours["coefficients"] == pytest.approx(theirs["coefficients"], abs=2e-3)
+    assert sum(ours["parts"].values()) == pytest.approx(ours["seconds"], rel=0.2)
+
+
+def measured() -> ExactResults:
+    results = ExactResults(_exact.QUICK, reader="polars", csv_bytes=10**9)
+    parts = {"import": 1.5, "prepare": 0.3, "pass": 0.2}
+    for job in ("lasso", "ridge", "wide", "csv lasso", "csv ridge", "larger csv"):
+        results.add(job, TWO, {"seconds": 2.0, "parts": parts}, 100_000_000)
+        results.add(job, TWO, {"seconds": 4.0, "parts": parts}, 90_000_000)
+    for job in ("lasso", "ridge", "wide"):
+        results.add(job, PEER, {"seconds": 102.0}, 1_000_000_000)
+    for job, seconds in (("csv lasso", 11.0), ("csv ridge", 2.0)):
+        answer = {"seconds": seconds, "parts": {"read": 1.2, "fit": 0.1}}
+        results.add(job, PEER, answer, 850_000_000)
+    results.add("csv scan", PEER, {"seconds": 1.0}, 50_000_000)
+    results.add("csv lasso", ONE, {"seconds": 3.4, "parts": parts}, 80_000_000)
+    for name, seconds in ((ONE, 1.0), (TWO, 0.5)):
+        results.add("statistics", name, {"seconds": seconds})
+    results.start_seconds = {ONE: 0.2, TWO: 0.4}
+    results.agreement = Agreement(3e-11, 0.25, 0.25)
+    return results
+
+
+def test_aims_are_judged_and_what_was_missed_is_explained(tmp_path: Path) -> None:
+    results = Results(1000, 2, steps=False, exact=measured())
+    found = {each.job: each for each in aims(results)}
+    assert len(found) == 13
+    lasso = found["20,000 × 30 in memory → lasso path"]
+    assert (lasso.measured, lasso.reached) == (51.0, True)  # the turn that both have
+    ridge = found["20,000 × 30 in memory → ridge path"]
+    assert (ridge.measured, ridge.reached) == (51.0, False)
+    missed = {name for name, each in found.items() if not each.reached}
+    assert missed == {
+        ridge.job,
+        "1000 MB of CSV → ridge",
+        "its time over that of polars adding up the columns",
+    }
+    assert found["a CSV 4 times larger: peak memory"].measured == 1.0
+    assert found["the same, memory: polars + LassoCV holds"].measured == 8.5
+    _report.write(results, tmp_path)
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert text.count("**missed**") == 3
+    assert "3 s, most of it import (import 1.5 s, prepare 0.3 s, pass 0.2 s)" in text
+    assert "polars reads the file in 1.2 s; the import, 667 MB/s" in text
+    assert "no coefficient differs by more than 3e-11 of the largest" in text
+    assert "0.20 s for 1, 0.40 s for 2" in text
+    picture = (tmp_path / "images" / "benchmarks.svg").read_text()
+    assert picture.count("<rect") == 1 + 5
+
+
+def test_another_alpha_is_no_agreement() -> None:
+    exact = measured()
+    exact.agreement = Agreement(3e-11, 0.25, 0.26)
+    results = Results(1000, 2, steps=False, exact=exact)
+    (found,) = [each for each in aims(results) if each.peer == "LassoCV(tol=1e-10)"]
+    assert "another alpha" in found.job
+    assert not found.reached
+
+
+def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
+    results = ExactResults(_exact.QUICK, reader="polars")
+    with results.surviving("Many features"):
+        run_measured("-c", "import sys; sys.exit(3)", home=tmp_path)
+    _report.write(Results(1000, 2, steps=False, exact=results), tmp_path)
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "Not measured: Many features: A measured process ended with 3." in text
+
+
+def test_the_fastest_reader_is_one_that_scikit_learn_can_stand_behind() -> None:
+    speeds = {"Regatta": [9.0, 9.0], "pandas": [1.0, 5.0], "polars": [4.0, 3.0], "pyarrow": [2.0]}
+    assert _exact.fastest_reader(speeds) == "polars"
