@@ -6,12 +6,14 @@ import math
 import os
 from dataclasses import dataclass, fields
 
+from regatta import models
 from regatta.configuration import STEP_OPTIONS, TrainingConfig
 from regatta.parameter_server import learning_rate, optimizers
 from regatta.parameter_server.batches import BatchPlan
 from regatta.solvers.base import Solver
 from regatta.solvers.fista import Fista
 from regatta.solvers.one_pass import OnePass
+from regatta.solvers.optimum import fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
 from regatta.utils import UserError
@@ -30,6 +32,9 @@ EXACT_MODELS = ("linear", "ridge", "lasso", "elasticnet")
 # The statistics of more features than this (a matrix of 200 MB, one a worker and one a fold) and
 # their Cholesky factor (40 GFLOP) cost more than steps do.
 EXACT_FEATURES = 5000
+# Steps are shown against the optimum where it takes at most this many multiplications: some
+# seconds. Beyond, the statistics would cost more than the steps.
+OPTIMUM_PRODUCTS = 2e11
 DEFAULTS = {each.name: each.default for each in fields(TrainingConfig)}
 
 
@@ -70,6 +75,24 @@ class Settings:
         }[self.solver]
         crew = {0: "in one process", 1: "1 worker"}.get(n_workers, f"{n_workers} workers")
         return f"{config.model}, {how}, {crew}."
+
+
+def check(config: TrainingConfig) -> None:
+    """Refuse, with a `UserError`, what no file could make right."""
+    models.get(config.model)
+    wants_exact(config)
+    if config.alpha != "auto":
+        return
+    if config.model == "linear":
+        raise UserError(
+            "The model linear has no alpha to choose.", "Choose ridge, lasso or elasticnet."
+        )
+    if config.model not in EXACT_MODELS:
+        raise UserError(
+            f"--alpha auto cannot choose for {config.model}: its loss is not the squared residual.",
+            "Give --alpha a number.",
+        )
+    fold_count(config, config.shards)
 
 
 def wants_exact(config: TrainingConfig) -> bool:
@@ -122,7 +145,8 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: 
     if exact and fits:
         return Settings(OnePass.name, True, rows, 1, plan)
     solver = Fista.name if full else MiniBatchSGD.name
-    return Settings(solver, fits, batch, epochs, plan, note)
+    shown = fits and (config.alpha == "auto" or rows * n_features**2 <= OPTIMUM_PRODUCTS)
+    return Settings(solver, shown, batch, epochs, plan, note)
 
 
 def workers(config: TrainingConfig) -> int:

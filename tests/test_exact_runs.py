@@ -150,3 +150,13 @@ def test_too_many_features_fall_back_to_steps_and_say_so(store, table, monkeypat
 def test_what_cannot_be_solved_is_a_sentence(store, table, settings, words):
     with pytest.raises(UserError, match=words):
         train(store, table, workers=0, **settings)
+
+
+def test_steps_are_not_held_up_by_an_optimum_that_costs_more(monkeypatch):
+    config = TrainingConfig(model="ridge", solver="sgd")
+    offsets = tuple(range(0, 17_000, 1000))
+    assert choose.resolve(config, offsets, 100).with_statistics
+    monkeypatch.setattr(choose, "OPTIMUM_PRODUCTS", 1e7)
+    assert not choose.resolve(config, offsets, 100).with_statistics
+    chosen = TrainingConfig(model="ridge", solver="sgd", alpha="auto")
+    assert choose.resolve(chosen, offsets, 100).with_statistics
