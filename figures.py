@@ -6,6 +6,7 @@ label stands beside each.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,8 +123,8 @@ def _add_coefficients(figure: go.Figure, path: Mapping[str, Any]) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name from a file, so that Plotly shows it and does not read it as markup."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%", "%%")
+    """A name from a file, so that Plotly shows it and does not read it as markup or template."""
+    return html.escape(name, quote=False).replace("%", "&#37;")
 
 
 def thinned(alphas: Sequence[float], rows: int, always: Sequence[int]) -> list[int]:

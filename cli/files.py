@@ -32,11 +32,16 @@ def inspect(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def check_folder(out: Path) -> None:
+    """Refuse a file whose folder is not there, before any work is done for it."""
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"There is no folder {out.parent}.", "Make it first.")
+
+
 def predict(chosen: argparse.Namespace) -> int:
     """``regatta predict RUN FILE -o OUT``."""
     path, out = existing_file(chosen.path), Path(chosen.output)
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"There is no folder {out.parent}.", "Make it first.")
+    check_folder(out)
     if out.exists() and out.samefile(path):
         raise UserError(f"{out} is the file to predict.", "Name another file after -o.")
     store = RunStore(home())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regatta.cli import output
+from regatta.cli.files import check_folder
 from regatta.cli.train import configuration, work_quietly
 from regatta.runs import service
 from regatta.runs.store import RunStore
@@ -27,6 +28,8 @@ def path(chosen: argparse.Namespace) -> int:
         raise UserError(
             f"There is no regularisation path for {config.model}.", f"Models: {', '.join(MODELS)}."
         )
+    if chosen.plot:
+        check_folder(Path(chosen.plot))
     store = RunStore(home())
     result = work_quietly(service.check_config(config), store)
     found = read_json(store.directory(result["run_id"]).path_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -41,6 +42,32 @@ def test_a_path_is_json_and_a_plot(regatta, table, tmp_path):
     assert found["alpha"] in found["alphas"]
     page = plot.read_text()
     assert "plotly" in page and "cross-validation error" in page
+
+
+def test_a_plot_without_a_folder_is_refused_before_any_work(regatta, regatta_home, table, tmp_path):
+    plot = tmp_path / "nowhere" / "path.html"
+    done = regatta("path", table, "--target", "y", "--plot", plot, "--json")
+    assert done.returncode == 2
+    assert "nowhere" in json.loads(done.stdout)["error"]["message"]
+    assert not (regatta_home / "datasets").exists()
+
+
+def test_names_from_a_file_are_shown_as_they_are():
+    """Plotly reads markup in names, and ``%{x}`` in what it shows on hovering."""
+    from regatta.figures import regularisation_path
+
+    curve = [0.1, 0.2]
+    figure = regularisation_path(
+        {
+            **dict.fromkeys(("alphas", "mean_error", "standard_error"), curve),
+            **{"alpha_min": 0.1, "alpha_1se": 0.1},
+            "coefficients": {"growth % <b>%{x}": curve},
+        }
+    )
+    (line,) = [trace for trace in figure.data if "growth" in trace.name]
+    assert html.unescape(line.name) == "growth % <b>%{x}"
+    assert "<b>" not in line.name + line.hovertemplate.split("<br>")[0]
+    assert "%{x}" not in line.hovertemplate
 
 
 def test_a_model_without_a_path_is_refused(regatta, table):
