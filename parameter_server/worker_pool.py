@@ -314,7 +314,7 @@ class WorkerPool:
         try:
             while any(counts[rank][DONE] < version for rank in ranks):
                 late = [rank for rank in ranks if counts[rank][DONE] < version]
-                self._sleep(late)
+                self._sleep(late, hearts)
                 self._idle()
                 for rank in late:
                     if counts[rank][DONE] < version:
@@ -322,7 +322,7 @@ class WorkerPool:
         finally:
             control[COORDINATOR_ASLEEP] = 0
 
-    def _sleep(self, ranks: Sequence[int]) -> None:
+    def _sleep(self, ranks: Sequence[int], hearts: dict[int, tuple[int, float]]) -> None:
         """Until a worker says something, one of ``ranks`` dies, or a twentieth of a second."""
         members = [self._members[rank] for rank in ranks]
         waitable = [m.process.sentinel for m in members] + [m.pipe for m in members]
@@ -332,6 +332,7 @@ class WorkerPool:
                 self._drain(member)
             if member.process.sentinel in ready:
                 self._replace(member)
+                hearts[member.rank] = (self._counts[member.rank][HEARTBEAT], time.monotonic())
 
     def _drain(self, member: _Member) -> None:
         """Read what a worker sent: bytes that only woke us, or why it failed."""
@@ -384,7 +385,13 @@ class WorkerPool:
             name=f"regatta-worker-{rank}",
             daemon=True,
         )
-        process.start()
+        # Ctrl-C on a terminal reaches a worker too, which ignores it only once it has imported
+        # what it needs. It inherits the mask; what reaches this process meanwhile is kept for it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return _Member(rank, incarnation, process, ours)
 

@@ -115,8 +115,8 @@ class Statistics:
 class Pass:
     """One pass over the training rows: the statistics of each fold, a few shards at a time.
 
-    Fold k is the shards k, k + n_folds, … Moments are added in the order of shards, so the result
-    does not depend on who computed them.
+    Fold k is the shards k, k + n_folds, … of those that have rows. Moments are added in the order
+    of shards, so the result does not depend on who computed them.
 
     Parameters
     ----------
@@ -131,12 +131,21 @@ class Pass:
         self._pool = pool
         self._ranges = whole_shards(tuple(offsets))
         self._sums: list[Matrix | None] = [None] * n_folds
+        # Where there are fewer rows than shards, they lie in every second or third one: counting
+        # the empty ones would leave a fold without rows.
+        filled = self._ranges[:, 1] > self._ranges[:, 0]
+        self._folds = ((np.cumsum(filled) - 1) % n_folds).tolist()
         self._next = 0
 
     @property
     def finished(self) -> bool:
         """Whether every shard is in."""
         return self._next == len(self._ranges)
+
+    @property
+    def shards_done(self) -> int:
+        """Shards that are in."""
+        return self._next
 
     @property
     def rounds(self) -> int:
@@ -148,7 +157,7 @@ class Pass:
         ranges = self._ranges[self._next : self._next + self._pool.shards_at_once]
         matrices = self._pool.moments(self._next, ranges)
         for shard, matrix in enumerate(matrices, self._next):
-            fold = shard % len(self._sums)
+            fold = self._folds[shard]
             so_far = self._sums[fold]
             if so_far is None:
                 self._sums[fold] = matrix.copy()
@@ -158,8 +167,9 @@ class Pass:
         return int((ranges[:, 1] - ranges[:, 0]).sum())
 
     def folds(self) -> list[Statistics]:
-        """The statistics of each fold."""
-        return [Statistics(each) for each in self._sums if each is not None]
+        """The statistics of each fold; zeros where there were too few rows for one."""
+        nothing = np.zeros_like(next(each for each in self._sums if each is not None))
+        return [Statistics(nothing if each is None else each) for each in self._sums]
 
 
 def gather(pool: Pool, offsets: Sequence[int], n_folds: int) -> list[Statistics]:

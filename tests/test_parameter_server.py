@@ -177,6 +177,27 @@ def test_a_worker_that_fails_on_its_data_is_not_tried_again(source, tmp_path):
     assert "Traceback" in (tmp_path / "worker-0.log").read_text()
 
 
+def test_workers_are_deaf_to_ctrl_c_from_their_first_moment(source, tmp_path):
+    """A terminal sends it to them too, also while they still import what they need."""
+    pool = open_pool(source, "ridge", "float32", 1, logs=tmp_path)
+    try:
+        status = Path(f"/proc/{pool.samples()[0].pid}/status").read_text()
+    finally:
+        pool.close()
+    (blocked,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
+    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_fewer_rows_than_shards_still_fill_every_fold(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    few = write_rows(tmp_path, X, y, X, y, n_shards=16, dtype="float64")
+    for n_folds in (2, 3, 4, 5, 8):
+        assert max(counts := [f.n for f in gathered(few, 0, n_folds, tmp_path)]) <= min(counts) + 1
+    assert [fold.n for fold in gathered(few, 2, 10, tmp_path)] == [1.0] * 8 + [0.0] * 2
+
+
 def test_a_worker_has_little_memory_of_its_own(source, tmp_path):
     from regatta.metrics import own_memory
 
