@@ -133,7 +133,9 @@ class Coordinator:
         self._clock = Clock()
         self._recorder = Recorder(self._writer, self._clock)
         self._wish = ""  # the last command: pause, resume or stop
-        self._step = 0
+        self._step = store.get(run_id).step or 0
+        self._resumed_at = 0  # step and seconds of training where this attempt begins
+        self._resumed_seconds = 0.0
         self._evaluation_seconds = 0.0
         self._validation_r2: float | None = None
         self._next_evaluation = 0
@@ -164,6 +166,7 @@ class Coordinator:
 
     def _run(self) -> dict[str, Any]:
         config = self._config
+        choose.check(config)
         table, prepared = self._prepare()
         self._import_seconds = self._watch.seconds
         settings = choose.resolve(config, tuple(prepared.train_offsets), prepared.features)
@@ -232,11 +235,12 @@ class Coordinator:
         folder = CheckpointFolder(self._directory.checkpoints, identity(prepared, self._config))
         saved = folder.newest()
         training = Training(self._config, prepared, settings, pool, saved)
-        self._step = training.step
+        self._step = self._resumed_at = training.step
         self._writer.flush()
         self._writer.forget_after(training.step if saved else -1)
         if saved is not None:
-            self._clock = Clock(saved.state["seconds"])
+            self._resumed_seconds = saved.state["seconds"]
+            self._clock = Clock(self._resumed_seconds)
             self._recorder = Recorder(self._writer, self._clock, training.rows)
             self._event("resumed", f"Resumed from step {training.step:,}.")
         self._store.update_state(
@@ -248,6 +252,7 @@ class Coordinator:
         )
         if training.optimal_objective is not None:
             self._writer.fact("optimal_objective", training.optimal_objective)
+            self._writer.fact("optimal_loss", training.optimal_loss)
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
@@ -306,7 +311,8 @@ class Coordinator:
         self._clock.stop()
         reason = training.conclude()
         self._step = training.step
-        self._recorder.point(training, time.perf_counter())
+        if training.step > self._resumed_at:
+            self._recorder.point(training, time.perf_counter())
         evaluation = self._evaluate(training)
         scores = evaluation.scores
         self._recorder.sample(pool.samples(), force=True)
@@ -320,7 +326,11 @@ class Coordinator:
             training,
             n_workers=pool.n_workers,
             evaluation=evaluation,
-            seconds=Seconds(self._import_seconds, self._clock.seconds, self._watch.seconds),
+            seconds=Seconds(
+                self._import_seconds,
+                self._clock.seconds,
+                self._resumed_seconds + self._watch.seconds,
+            ),
         )
         self._writer.flush()
         self._store.update_state(
@@ -345,6 +355,8 @@ class Coordinator:
         if self._must_stop():
             self._save(training, folder)
             self._clock.stop()
+            if not training.solver.iterative:
+                self._step = 0  # nothing was kept, so a resume begins again
             raise Stopped
         self._recorder.sample(pool.samples())
         self._writer.flush()

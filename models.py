@@ -121,8 +121,16 @@ def get(name: str) -> Objective:
     """
     if ":" in name:
         module, _, attribute = name.partition(":")
-        found: Objective = getattr(importlib.import_module(module), attribute)()
-        return found
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"The model {name} cannot be loaded: {error}.",
+                "Write package.module:Class, and let PYTHONPATH name the folder of the package.",
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, Objective)):
+            raise UserError(f"{name} is no model.", "It must be a subclass of models.Objective.")
+        return found()
     if name not in _REGISTRY:
         raise UserError(f"There is no model {name!r}.", f"Known: {', '.join(_REGISTRY)}.")
     return _REGISTRY[name]()

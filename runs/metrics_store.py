@@ -50,7 +50,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "rank INTEGER",
         "pid INTEGER",
         "incarnation INTEGER",
-        "state TEXT",  # starting, compute, wait, paused, dead
+        "state TEXT",  # starting, wait, compute, asleep, left
         "rows INTEGER",
         "compute REAL",  # cumulative seconds; the three add up to the worker's time
         "wait REAL",
@@ -164,8 +164,8 @@ class MetricsReader:
         return [dict(zip(names, row, strict=True)) for row in self._rows(query, (since, limit))]
 
     def facts(self) -> dict[str, float]:
-        """Numbers that hold for the whole run: ``optimal_objective``, in the target's units
-        squared, where it is known."""
+        """Numbers that hold for the whole run: ``optimal_objective`` and, without the penalty,
+        ``optimal_loss``, in the target's units squared, where they are known."""
         return dict(self._rows("SELECT name, value FROM facts", ()))
 
     def latest(self, table: str) -> dict[str, Any] | None:

@@ -19,7 +19,11 @@ from regatta.utils import write_json
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a run took. Training leaves pauses and earlier attempts' lost work out."""
+    """How long a run took.
+
+    Training leaves pauses and earlier attempts' lost work out. The total is all of the last
+    attempt and the training that it went on from.
+    """
 
     importing: float
     training: float

@@ -79,8 +79,8 @@ class Settings:
 
 def check(config: TrainingConfig) -> None:
     """Refuse, with a `UserError`, what no file could make right."""
-    models.get(config.model)
     wants_exact(config)
+    models.get(config.model)
     if config.alpha != "auto":
         return
     if config.model == "linear":

@@ -49,6 +49,11 @@ class OnePass(Solver):
     def steps_per_epoch(self) -> int:
         return self._pass.rounds
 
+    @property
+    def bytes_gathered(self) -> int:
+        """Bytes of moments read from the workers so far."""
+        return 8 * (self.problem.n_features + 2) ** 2 * self._pass.shards_done
+
     def step(self) -> bool:
         self.problem.rows = self._pass.advance()
         self.step_count += 1

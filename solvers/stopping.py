@@ -44,7 +44,7 @@ class Plateau:
 class Patience:
     """Early stopping: true once ``epochs`` in a row bring no better validation loss.
 
-    ``epochs`` of None: never true, but the best is still known.
+    ``epochs`` of None: never true.
     """
 
     epochs: int | None

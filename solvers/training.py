@@ -131,11 +131,17 @@ class Training:
     @property
     def bytes_published(self) -> int:
         """Bytes of parameters written for the workers so far."""
+        if not self.problem.pool.n_workers:
+            return 0
         return 8 * len(self.solver.parameters) * self.solver.step_count
 
     @property
     def bytes_gathered(self) -> int:
-        """Bytes of partial sums read from the slots so far."""
+        """Bytes of partial sums, or of moments, read from what the workers wrote so far."""
+        if not self.problem.pool.n_workers:
+            return 0
+        if isinstance(self.solver, OnePass):
+            return self.solver.bytes_gathered
         plan, full = self._settings.plan, self._settings.full_batch
         slots = plan.n_shards if full else plan.parts
         return 8 * slots * (len(self.solver.parameters) + SLOT_EXTRAS) * self.solver.step_count
@@ -178,11 +184,12 @@ class Training:
         patience, solver = self.patience, self.solver
         if patience.best is not None:
             np.copyto(solver.parameters, self._best)
-        if patience.is_exhausted:
-            return (
-                f"Stopped: no better validation loss for {patience.epochs} epochs. "
-                f"The model is that of step {patience.best_step:,}."
-            )
+        return self._why_it_ended() + self._why_not_the_last()
+
+    def _why_it_ended(self) -> str:
+        solver = self.solver
+        if self.patience.is_exhausted:
+            return f"Stopped: no better validation loss for {self.patience.epochs} epochs."
         if not solver.iterative:
             return "Solved exactly, in one pass over the rows."
         if solver.converged:
@@ -190,6 +197,13 @@ class Training:
         if self._config.epochs is not None:
             return f"All {solver.epoch:,} epochs are done."
         return f"{solver.epoch:,} epochs are done and the objective still moves; more may help."
+
+    def _why_not_the_last(self) -> str:
+        """Which step's parameters were taken, where it is not the last one's."""
+        best = self.patience.best_step
+        if self.patience.best is None or best == self.step:
+            return ""
+        return f" The model is that of step {best:,}, the best on the validation rows."
 
     @property
     def alpha(self) -> float:
@@ -203,6 +217,11 @@ class Training:
     def optimal_objective(self) -> float | None:
         """The lowest objective there is, in the target's units squared; None if not known."""
         return None if self.optimum is None else self._scale**2 * self.optimum.objective
+
+    @property
+    def optimal_loss(self) -> float:
+        """Half the mean squared residual at the optimum, in the target's units squared."""
+        return math.nan if self.optimum is None else self._scale**2 * self.optimum.loss
 
     def gap_report(self, evaluation: Evaluation) -> dict[str, float]:
         """How far the objective is above the optimum, for a run's result; empty if not known.

@@ -60,7 +60,8 @@ def test_names_from_a_file_are_shown_as_they_are():
     figure = regularisation_path(
         {
             **dict.fromkeys(("alphas", "mean_error", "standard_error"), curve),
-            **{"alpha_min": 0.1, "alpha_1se": 0.1},
+            "alpha_min": 0.1,
+            "alpha_1se": 0.1,
             "coefficients": {"growth % <b>%{x}": curve},
         }
     )

@@ -16,13 +16,15 @@ import numpy as np
 import psutil
 import pytest
 
+from regatta import coordinator
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.fitted_model import FittedModel
+from regatta.ingest.importer import Cancelled
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.utils import DataError, DivergenceError
+from regatta.utils import DataError, DivergenceError, RegattaError, UserError
 
 ROWS = 12_000
 # Long enough to be disturbed: some ten seconds of training on one core.
@@ -199,15 +201,51 @@ def any_change(value: Callable[[], Any], seconds: float) -> bool:
 def test_a_stopped_run_resumes_to_the_same_bytes(store, table, undisturbed):
     run_id = create(store, table, **LONG)
     process = start(run_id)
-    wait_for_step(store, run_id, 500)
+    wait_for_step(store, run_id, 15_000)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     stopped = store.get(run_id)
     assert stopped.state is RunState.STOPPED and 0 < stopped.step < stopped.total_steps
     result = run_training(run_id, store)
     assert result["weights_sha256"] == undisturbed
+    assert result["seconds"]["total"] > result["seconds"]["train"]
     steps = [p["step"] for p in MetricsReader(store.directory(run_id).metrics).read("points")]
     assert steps == sorted(set(steps))
+
+
+def test_a_resume_that_is_stopped_while_it_imports_keeps_its_step(store, table, monkeypatch):
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 500)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    step = store.get(run_id).step
+
+    def cancelled(*_: Any, **__: Any) -> None:
+        raise Cancelled
+
+    monkeypatch.setattr("regatta.data_pipeline.import_csv", cancelled)
+    assert run_training(run_id, store)["step"] == store.get(run_id).step == step
+
+
+def test_a_run_that_failed_after_its_last_step_resumes_to_the_same_bytes(store, table, monkeypatch):
+    settings: dict[str, Any] = {"batch_size": "full", "tol": 1e-4, "workers": 0}
+    undisturbed = train(store, table, **settings)
+    monkeypatch.setattr(coordinator, "TICK_SECONDS", 0)
+    monkeypatch.setattr(coordinator, "CHECKPOINT_SECONDS", 0)
+    run_id = create(store, table, **settings)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RegattaError("The disk is full.")
+
+    with monkeypatch.context() as patch, pytest.raises(RegattaError):
+        patch.setattr(coordinator, "write_results", fail)
+        run_training(run_id, store)
+    result = run_training(run_id, store)
+    assert result["steps"] == undisturbed["steps"]
+    assert result["weights_sha256"] == undisturbed["weights_sha256"]
+    last = MetricsReader(store.directory(run_id).metrics).latest("points")
+    assert last is not None and last["loss"] is not None
 
 
 def test_a_killed_coordinator_leaves_no_worker_and_resumes_to_the_same_bytes(
@@ -297,6 +335,38 @@ def test_patience_keeps_the_best_by_validation_and_says_so(store, table):
     result = train(store, table, patience=3, batch_size=1024, epochs=500, workers=0, tol=0.0)
     assert result["validation_used_to_stop"] and result["epochs"] < 500
     assert "validation" in store.get(result["run_id"]).message
+
+
+def test_the_best_by_validation_is_named_though_patience_lasts(store, tmp_path):
+    rng = np.random.default_rng(0)  # more features than the rows can bear
+    rows = rng.standard_normal((60, 31))
+    rows[:, -1] += rows[:, 0]
+    path = tmp_path / "rows.csv"
+    header = ",".join([*(f"x{j}" for j in range(30)), "y"])
+    np.savetxt(path, rows, delimiter=",", header=header, comments="")
+    result = train(store, path, model="linear", patience=1000, epochs=300, tol=0.0, workers=0)
+    assert "the best on the validation rows" in store.get(result["run_id"]).message
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"workers": 2}, 8 * 8 * 8 * 16),  # (x, 1, y) by itself, for each shard
+        ({"workers": 2, "batch_size": "full", "epochs": 10}, 8 * (6 + 1 + 4) * 16 * 10),
+        ({"workers": 0}, 0),
+    ],
+    ids=["exact", "full", "in process"],
+)
+def test_bytes_gathered(store, table, settings, expected):
+    result = train(store, table, **settings)
+    last = MetricsReader(store.directory(result["run_id"]).metrics).latest("points")
+    assert last is not None and last["bytes_gathered"] == expected
+
+
+def test_a_setting_that_no_file_makes_right_is_refused_unread(store, table, regatta_home):
+    with pytest.raises(UserError, match="no alpha to choose"):
+        train(store, table, model="linear", alpha="auto")
+    assert not (regatta_home / "datasets").exists()
 
 
 def test_a_users_mistake_fails_the_run_with_its_sentence(store, table):

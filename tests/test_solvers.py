@@ -16,6 +16,7 @@ from regatta.parameter_server.worker_pool import InProcessPool
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
 from regatta.solvers.problem import Problem
+from regatta.utils import UserError
 
 
 def solver_on(directory: Path, rows: int, config: TrainingConfig, shards: int = 16) -> Solver:
@@ -65,3 +66,21 @@ def test_more_shards_than_rows_do_not_strengthen_the_penalty(batch_size, tmp_pat
         solver.step()
     reference = Ridge(alpha=3.0).fit(*data(5))
     assert solver.parameters[:-1] == pytest.approx(reference.coef_, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": "nowhere:Huber"}, "nowhere:Huber cannot be loaded: No module named"),
+        ({"model": "os:Huber"}, "os:Huber cannot be loaded"),
+        ({"model": ":Huber"}, "cannot be loaded"),
+        ({"model": "os:getpid"}, "is no model"),
+        ({"model": "linear", "alpha": "auto"}, "no alpha to choose"),
+        ({"model": "lasso", "alpha": "auto", "shards": 4}, "--folds is 5"),
+        ({"model": "regatta.models:Ridge", "alpha": "auto"}, "--alpha auto cannot choose"),
+        ({"model": "regatta.models:Ridge", "solver": "exact"}, "--solver exact cannot fit"),
+    ],
+)
+def test_what_no_file_could_make_right_is_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        choose.check(TrainingConfig(**settings))
