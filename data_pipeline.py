@@ -460,9 +460,20 @@ class _Preparation:
     def _provisional(self, columns: list[ColumnEncoding]) -> Preprocessing:
         return Preprocessing(tuple(columns), self.target.name)
 
+    def _check_sizes(self, plan: Plan, scales: npt.NDArray[np.float64]) -> None:
+        columns = [each.name for each in plan.preprocessing.columns for _ in each.features]
+        for name, scale in zip([*columns, self.target.name], scales, strict=True):
+            if not np.isfinite(scale):
+                raise DataError(
+                    f"The values of {name!r} are too large to be squared.",
+                    "Write the column in a larger unit, or as its logarithm.",
+                    column=name,
+                )
+
     def _scaled(self, plan: Plan, moments: Moments) -> Plan:
         """The plan with means and scales; constant features are dropped."""
         means, scales = moments.mean, moments.scale
+        self._check_sizes(plan, scales)
         constant = (moments.low == moments.high) | (scales == 0)
         columns: list[Any] = []
         start = 0

@@ -215,10 +215,11 @@ def moments_of(state: dict[str, Any], block: Block) -> Moments:
         nothing = np.zeros(len(together))
         return Moments(0, nothing, nothing, nothing, nothing)
     low, high = together.min(axis=1), together.max(axis=1)
-    mean = together.mean(axis=1)
-    together -= mean[:, None]
-    np.square(together, out=together)
-    return Moments(rows, mean, together.sum(axis=1), low, high)
+    with np.errstate(over="ignore", invalid="ignore"):  # told where the scale is not finite
+        mean = together.mean(axis=1)
+        together -= mean[:, None]
+        np.square(together, out=together)
+        return Moments(rows, mean, together.sum(axis=1), low, high)
 
 
 def count_buckets(state: dict[str, Any], block: Block) -> dict[str, npt.NDArray[np.int64]]:

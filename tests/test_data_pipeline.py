@@ -276,6 +276,8 @@ def test_shards_differ_by_one_row_at_most() -> None:
         ("a,y\n1,2\n3,4\n", "y", "Only 2 rows", "y"),
         ("a,y\n" + "1,2\n" * 50, "y", "all alike", None),
         ("a,y\n" + "".join(f"7,{i}\n" for i in range(50)), "y", "No column is left", None),
+        ("a,y\n" + "".join(f"{i},{i}e160\n" for i in range(50)), "y", "'y' are too large", "y"),
+        ("a,y\n" + "".join(f"{i}e160,{i}\n" for i in range(50)), "y", "'a' are too large", "a"),
     ],
 )
 def test_what_cannot_be_learned(
