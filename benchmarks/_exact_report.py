@@ -42,7 +42,7 @@ NARROW = (
     ("lasso", PEER, "LassoCV(cv=5, n_jobs=2)"),
     ("ridge", TWO, "Regatta, ridge path"),
     ("ridge", PEER, "RidgeCV(cv=5)"),
-    ("ridge_leaving_one_out", PEER, "RidgeCV(), leaving one row out"),
+    ("ridge_leaving_one_out", PEER, "RidgeCV(), leaving one row out, 10 of the alphas"),
     ("wide", TWO, "Regatta, lasso path, many features"),
     ("wide", PEER, "LassoCV(cv=5, n_jobs=2), many features"),
     ("statistics", TWO, "Regatta, the pass alone, 2 workers"),

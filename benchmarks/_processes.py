@@ -34,11 +34,16 @@ class ContenderProcess:
         )
         self._read()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ask(self, **order: Any) -> dict[str, Any]:
         """Send an order and wait for its answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reading tells how
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
         return self._read()
 
     def peak_bytes(self, **order: Any) -> int:
@@ -69,7 +74,8 @@ class ContenderProcess:
         traceback: TracebackType | None,
     ) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:

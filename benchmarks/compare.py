@@ -105,8 +105,8 @@ def planned(chosen: argparse.Namespace) -> Results:
     if chosen.rows:
         size = replace(size, rows=chosen.rows)
     if chosen.turns:
-        counts = {"turns": chosen.turns, "lasso_turns": chosen.turns, "csv_turns": chosen.turns}
-        size = replace(size, **counts)
+        names = ("turns", "lasso_turns", "wide_turns", "csv_turns")
+        size = replace(size, **dict.fromkeys(names, chosen.turns))
     n_rows = chosen.rows or (200_000 if chosen.quick else 2_000_000)
     turns = chosen.turns or (2 if chosen.quick else 5)
     results = Results(n_rows, turns, steps=chosen.only != "exact")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from regatta.benchmarks import _exact, _report
@@ -213,6 +214,18 @@ def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
     _report.write(Results(1000, 2, steps=False, exact=results), tmp_path)
     text = (tmp_path / "benchmarks.md").read_text()
     assert "Not measured: Many features: A measured process ended with 3." in text
+
+
+def test_a_contender_that_dies_costs_its_own_figures_only(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    write_prepared(folder, Recipe(), 500)
+    results = ExactResults(_exact.QUICK)
+    with results.surviving("In memory"), ContenderProcess(PEER, folder, MODULE) as peer:
+        _exact.fit(results, "lasso", peer, do="lasso")
+        psutil.Process(peer.pid).kill()
+        _exact.fit(results, "lasso", peer, do="lasso")
+    assert len(results.seconds["lasso", PEER]) == 1
+    assert results.failures == ["In memory: The contender sklearn ended: -9."]
 
 
 def test_the_fastest_reader_is_one_that_scikit_learn_can_stand_behind() -> None:
