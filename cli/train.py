@@ -144,8 +144,7 @@ def summary(result: Mapping[str, Any]) -> str:
     if result["solver"] == "exact":
         how = f"solved exactly {crew}, in one pass over the rows"
     else:
-        end = "" if result["converged"] else " without converging: more --epochs may help"
-        how = f"trained {crew} for {result['epochs']:,} epochs{end}"
+        how = f"trained {crew} for {result['epochs']:,} epochs{_end(result)}"
     gap = result.get("optimum_gap")
     return "\n".join(
         [
@@ -166,6 +165,15 @@ def summary(result: Mapping[str, Any]) -> str:
             f"Export   regatta export {run_id} --format sklearn -o MODEL.skops",
         ]
     )
+
+
+def _end(result: Mapping[str, Any]) -> str:
+    """Why a run took no more steps, where there is something to say of it."""
+    if result["converged"]:
+        return ""
+    if result.get("stopped_early"):
+        return ", until the validation loss fell no more"
+    return " without converging: more --epochs may help"
 
 
 def _scores(metrics: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -246,6 +246,7 @@ class Training:
             "learning_rate": self.base_rate,
             "converged": solver.converged and not patience.is_exhausted,
             "validation_used_to_stop": patience.epochs is not None,
+            "stopped_early": patience.is_exhausted,
         }
 
     def checkpoint(self, seconds: float) -> Checkpoint:

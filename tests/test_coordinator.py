@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from regatta import coordinator
+from regatta.cli.train import summary
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.fitted_model import FittedModel
@@ -333,7 +334,8 @@ def test_divergence_is_told_with_a_rate_to_try(store, table):
 
 def test_patience_keeps_the_best_by_validation_and_says_so(store, table):
     result = train(store, table, patience=3, batch_size=1024, epochs=500, workers=0, tol=0.0)
-    assert result["validation_used_to_stop"] and result["epochs"] < 500
+    assert result["validation_used_to_stop"] and result["stopped_early"]
+    assert result["epochs"] < 500 and "more --epochs" not in summary(result)
     assert "validation" in store.get(result["run_id"]).message
 
 
