@@ -162,8 +162,9 @@ def cross_validated_path(
     -----
     Lasso and elastic net are judged by the mean squared error, as LassoCV and ElasticNetCV do.
     Ridge is judged by the mean R² of the folds, as RidgeCV does when it is given folds: each
-    fold's error then counts in units of the fold's own variance. The errors that are returned are
-    mean squared errors in any case.
+    fold's error then counts in units of the fold's own variance. Where no fold has any (a row
+    each), it is judged by the mean squared error, as RidgeCV does when it leaves one out. The
+    errors that are returned are mean squared errors in any case.
 
     Raises
     ------
@@ -396,6 +397,8 @@ def _judged(errors: Matrix, folds: Sequence[Statistics], model: str) -> Matrix:
     if model != "ridge":
         return errors
     variances = np.array([part.yy / part.n for part in map(centred, folds)])
+    if not variances.any():  # folds of one row: R² means nothing in any of them
+        return errors
     judged = np.ones_like(errors)  # a fold whose target is constant has no say
     judged[variances > 0] = errors[variances > 0] / variances[variances > 0, None]
     return judged

@@ -56,6 +56,15 @@ def same(found, reference, tolerance):
     assert found.intercept == pytest.approx(reference.intercept_, rel=tolerance)
 
 
+def test_ridge_with_a_row_a_fold_is_ridge_cv_leaving_one_out():
+    X, noise, _ = make(n=25, d=4)
+    y = X @ [9.0, -5.0, 2.0, 0.0] + noise
+    alphas = np.geomspace(1e3, 1e-3, 30)
+    found = cross_validated_path(folds_of(X, y, np.arange(25)), "ridge", alphas=alphas)
+    assert found.alpha == pytest.approx(RidgeCV(alphas=alphas).fit(X, y).alpha_)
+    assert found.alpha < 1e3
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("tol", "max_iter", "tolerance"), [(1e-4, 1000, 1e-4), (1e-12, 100_000, 1e-8)]
