@@ -249,6 +249,8 @@ class Coordinator:
             epochs=float(settings.epochs),
             total_steps=training.solver.total_steps,
             step=training.step,
+            progress=training.share,
+            message="",
         )
         if training.optimal_objective is not None:
             self._writer.fact("optimal_objective", training.optimal_objective)

@@ -116,6 +116,20 @@ def test_a_run_leaves_a_result_a_model_and_figures(store, table):
     assert result == result_of(store, result["run_id"])
 
 
+def test_a_run_that_trains_no_longer_says_that_it_prepares(store, table):
+    run_id = create(store, table, **LONG)
+    met: list[tuple[str, float]] = []
+
+    def look(progress: coordinator.TrainingProgress) -> None:
+        if progress.stage == "train" and not met:
+            record = store.get(run_id)
+            met.append((record.message, record.progress))
+            store.send_command(run_id, "stop")
+
+    run_training(run_id, store, progress=look)
+    assert met == [("", 0.0)]
+
+
 def test_figures_of_a_run(store, table):
     result = train(store, table, epochs=30, batch_size=1024, workers=2)
     reader = MetricsReader(store.directory(result["run_id"]).metrics)
