@@ -23,11 +23,12 @@ BLOCK_BYTES = 512 * 1024
 # Sums of float32 residuals keep seven digits up to about this many rows; blocks are then added
 # in float64.
 BLOCK_ROWS = 2048
-# Moments are products of matrices, which want more rows at once, and are made in panels of columns
-# so that a worker never needs a second matrix of moments.
+# Moments are products of matrices, which want more rows at once. Up to a thousand columns they are
+# made whole, as a symmetric product; beyond, in panels, so that a worker never needs a second
+# matrix of moments.
 MOMENT_BYTES = 8 * 1024 * 1024
 MOMENT_ROWS = 4096
-PANEL_COLUMNS = 256
+PANEL_BYTES = 8 * 1024 * 1024
 
 
 def map_rows(directory: Path, part: str, n_rows: int, n_features: int, dtype: str) -> Array:
@@ -75,6 +76,7 @@ class Kernel:
         self._sums = self._product[:-1]  # the last is residuals times y: of no use
         self._moment_block: NDArray[np.float64] | None = None  # made when first asked for
         self._panel = np.empty(0)
+        self._columns = 0
         self._converted: Array | None = None
         if train.dtype != dtype:
             self._converted = aligned_empty((self.block_rows, width), dtype)
@@ -120,23 +122,24 @@ class Kernel:
         if self._moment_block is None:
             rows = min(MOMENT_ROWS, max(64, MOMENT_BYTES // (8 * width)))
             self._moment_block = aligned_empty((rows, width), np.float64)
-            self._panel = aligned_empty((min(PANEL_COLUMNS, width) * width,), np.float64)
+            self._columns = min(width, PANEL_BYTES // (8 * width))
+            self._panel = aligned_empty((self._columns * width,), np.float64)
         out[:] = 0.0
         block = self._moment_block
         for begin in range(start, stop, len(block)):
             rows = min(stop - begin, len(block))
             np.copyto(block[:rows], self._train[begin : begin + rows])
             self._add_moments(block[:rows], out, beat)
-        for left in range(0, width, PANEL_COLUMNS):  # only panels right of the diagonal were made
-            right = min(width, left + PANEL_COLUMNS)
+        for left in range(0, width, self._columns):  # only panels right of the diagonal were made
+            right = min(width, left + self._columns)
             out[right:, left:right] = out[left:right, right:].T
 
     def _add_moments(
         self, block: NDArray[np.float64], out: NDArray[np.float64], beat: Callable[[], None]
     ) -> None:
         width = len(out)
-        for left in range(0, width, PANEL_COLUMNS):
-            right = min(width, left + PANEL_COLUMNS)
+        for left in range(0, width, self._columns):
+            right = min(width, left + self._columns)
             panel = self._panel[: (right - left) * (width - left)].reshape(right - left, -1)
             np.dot(block[:, left:right].T, block[:, left:], out=panel)
             out[left:right, left:] += panel

@@ -263,7 +263,7 @@ def test_statistics_of_folds_add_up_to_those_of_all_rows(source, tmp_path):
 def test_moments_in_panels(tmp_path):
     """More columns than a panel has, and rows that do not fill a block."""
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((700, 600)), rng.standard_normal(700)
+    X, y = rng.standard_normal((700, 1200)), rng.standard_normal(700)
     wide = write_rows(tmp_path, X, y, X[:10], y[:10], n_shards=3, dtype="float64")
     (found,) = gathered(wide, 0, 1, tmp_path)
     z = np.column_stack([X, np.ones(700), y])
