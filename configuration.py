@@ -133,12 +133,7 @@ class TrainingConfig:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TrainingConfig:
         """The configuration that `to_json` wrote. Unknown names are a `UserError`."""
-        known = {each.name for each in fields(cls)}
-        unknown = sorted(set(value) - known)
-        if unknown:
-            raise UserError(
-                f"Unknown setting {unknown[0]!r}.", f"Known: {', '.join(sorted(known))}."
-            )
+        _check_names(value)
         return cls(**{**value, "drop": tuple(value.get("drop", ()))})
 
 
@@ -207,7 +202,8 @@ def check_value(each: Field[Any], value: Any) -> None:
         return
     kind = number_type(each)
     if kind is None:
-        if choices(each):
+        words = value if isinstance(value, tuple) and each.name == "drop" else (value,)
+        if choices(each) or not all(isinstance(word, str) for word in words):
             raise _refusal(each, value)
         return
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
@@ -260,6 +256,7 @@ def resolve(given: Mapping[str, Any], *, config_file: Path | None = None) -> Tra
             raise UserError(
                 f"{config_file} is not valid TOML: {error}.", "Mend or remove it."
             ) from None
+        _check_names(from_file, f"in {config_file}")
     values: dict[str, Any] = {}
     for each in fields(TrainingConfig):
         variable = "REGATTA_" + each.name.upper()
@@ -273,6 +270,15 @@ def resolve(given: Mapping[str, Any], *, config_file: Path | None = None) -> Tra
     if isinstance(values.get("drop"), list):
         values["drop"] = tuple(values["drop"])
     return TrainingConfig(**values)
+
+
+def _check_names(values: Mapping[str, Any], where: str = "") -> None:
+    known = {each.name for each in fields(TrainingConfig)}
+    for name in sorted(set(values) - known):
+        raise UserError(
+            f"Unknown setting {name!r} {where}".rstrip() + ".",
+            f"Known: {', '.join(sorted(known))}.",
+        )
 
 
 def _refusal(each: Field[Any], value: Any) -> UserError:

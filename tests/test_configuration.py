@@ -148,6 +148,22 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         resolve({}, config_file=file)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bath_size = 5", r"Unknown setting 'bath_size' in .*config\.toml"),
+        ("name = 5", "--name is 5"),
+        ("drop = [5]", "--drop"),
+        ("drop = 5", "--drop"),
+    ],
+)
+def test_a_wrong_setting_in_the_file_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words):
+        resolve({}, config_file=file)
+
+
 def test_words_describe_what_is_allowed() -> None:
     assert choices(FIELDS["model"]) == ("linear", "ridge", "lasso", "elasticnet")
     assert allowed(FIELDS["batch_size"]) == "a whole number of at least 1, full or auto"
