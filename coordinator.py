@@ -55,7 +55,7 @@ class TrainingProgress:
     """How far a run is; told about three times a second.
 
     ``stage`` is import, prepare or train; ``fraction`` of that stage, 0 to 1. ``loss`` is in the
-    target's units squared.
+    target's units squared. ``eta_seconds`` is None where nothing tells when the run will end.
     """
 
     stage: str
@@ -418,6 +418,7 @@ class Coordinator:
     def _tell_training(self, training: Training, *, force: bool = False) -> None:
         share, rate = training.share, self._recorder.rows_per_second
         seconds = self._clock.seconds
+        foreseen = share > 0 and not training.end_is_open
         self._progress(
             TrainingProgress(
                 "train",
@@ -428,7 +429,7 @@ class Coordinator:
                 loss=training.loss,
                 validation_r2=self._validation_r2,
                 rows_per_second=rate,
-                eta_seconds=seconds * (1.0 - share) / share if share else None,
+                eta_seconds=seconds * (1.0 - share) / share if foreseen else None,
             )
         )
         if force or self._record_is_due():

@@ -119,6 +119,12 @@ class Training:
         return min(1.0, self.solver.step_count / self.solver.total_steps)
 
     @property
+    def end_is_open(self) -> bool:
+        """Whether the steps at most say nothing of the end: full batches that were given no
+        number of epochs stop at ``tol``, mostly long before."""
+        return self._settings.full_batch and self.solver.iterative and self._config.epochs is None
+
+    @property
     def loss(self) -> float:
         """Mean loss of the last batch, in the target's units squared."""
         return self._scale**2 * self.problem.loss

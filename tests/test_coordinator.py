@@ -130,6 +130,28 @@ def test_a_run_that_trains_no_longer_says_that_it_prepares(store, table):
     assert met == [("", 0.0)]
 
 
+@pytest.mark.parametrize(
+    ("settings", "foreseen"),
+    [
+        ({"batch_size": "full", "tol": 1e-5}, False),
+        ({"batch_size": "full", "epochs": 50}, True),
+        ({"batch_size": 1024, "epochs": 5}, True),
+    ],
+)
+def test_when_a_run_will_end_is_told_where_it_is_known(
+    store, table, settings, foreseen, monkeypatch
+):
+    monkeypatch.setattr(coordinator, "TICK_SECONDS", 0)
+    told: list[float | None] = []
+
+    def look(progress: coordinator.TrainingProgress) -> None:
+        if progress.stage == "train":
+            told.append(progress.eta_seconds)
+
+    run_training(create(store, table, workers=0, **settings), store, progress=look)
+    assert told and all((eta is not None) == foreseen for eta in told)
+
+
 def test_figures_of_a_run(store, table):
     result = train(store, table, epochs=30, batch_size=1024, workers=2)
     reader = MetricsReader(store.directory(result["run_id"]).metrics)
