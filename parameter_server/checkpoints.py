@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from regatta.utils import atomic_path
 
 FORMAT = "regatta-checkpoint"
-VERSION = 1
+VERSION = 2
 KEPT = 3
 SUFFIX = ".checkpoint"
 
@@ -61,13 +61,20 @@ class CheckpointFolder:
         self._identity = identity
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write one durably, then remove all but the newest three."""
+        """Write one durably, then remove all but the newest three up to it.
+
+        Those of later steps, which `newest` skipped, would stand in the way of what follows. So
+        would files that a process left when it was killed while it wrote.
+        """
         self._path.mkdir(exist_ok=True, mode=0o700)
         target = self._path / f"{checkpoint.step:012d}{SUFFIX}"
         with atomic_path(target) as aside:
             aside.write_bytes(encode(checkpoint))
-        for old in self._newest_first()[KEPT:]:
-            old.unlink(missing_ok=True)
+        files = self._newest_first()
+        place = files.index(target)
+        torn = self._path.glob(f".*{SUFFIX}.*")
+        for useless in (*files[:place], *files[place + KEPT :], *torn):
+            useless.unlink(missing_ok=True)
         return target
 
     def newest(self) -> Checkpoint | None:

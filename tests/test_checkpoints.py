@@ -66,3 +66,23 @@ def test_the_newest_three_are_kept_and_the_newest_valid_is_used(tmp_path, caplog
 def test_a_checkpoint_of_another_run_is_skipped(tmp_path):
     CheckpointFolder(tmp_path, "other").save(checkpoint(5, "other"))
     assert CheckpointFolder(tmp_path, "mine").newest() is None
+
+
+def test_checkpoints_that_were_skipped_make_room(tmp_path):
+    """A run whose file has changed begins again: its first steps are worth keeping too."""
+    for step in (100, 200, 300):
+        CheckpointFolder(tmp_path, "the file as it was").save(checkpoint(step, "before"))
+    folder = CheckpointFolder(tmp_path, "mine")
+    assert folder.newest() is None
+    for step in (10, 20):
+        folder.save(checkpoint(step))
+        found = folder.newest()
+        assert found is not None and found.step == step
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    torn = tmp_path / ".000000000010.checkpoint.a1b2c3"
+    torn.write_bytes(b"half")
+    CheckpointFolder(tmp_path, "mine").save(checkpoint(20))
+    assert not torn.exists()
