@@ -11,8 +11,10 @@ worker or more it computes no gradient itself.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import sqlite3
 import time
 import traceback
 from collections.abc import Callable
@@ -162,7 +164,8 @@ class Coordinator:
             self._end(RunState.FAILED, failure)
             raise failure from error
         finally:
-            self._writer.close()
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.close()
 
     def _run(self) -> dict[str, Any]:
         config = self._config
@@ -469,7 +472,8 @@ class Coordinator:
     def _end(self, state: RunState, error: RegattaError) -> None:
         _log.error("%s", error)
         self._event(str(state), str(error))
-        self._writer.flush()
+        with contextlib.suppress(sqlite3.Error):  # which may be what ended the run
+            self._writer.flush()
         self._store.update_state(
             self._run_id, state, message=error.message, hint=error.hint, step=self._step
         )

@@ -141,8 +141,10 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Write what is left and close. The file is then whole without its write-ahead log."""
-        self.flush()
-        self._connection.close()
+        try:
+            self.flush()
+        finally:
+            self._connection.close()
 
 
 class MetricsReader:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,21 @@ def test_a_run_that_failed_after_its_last_step_resumes_to_the_same_bytes(store, 
     assert result["weights_sha256"] == undisturbed["weights_sha256"]
     last = MetricsReader(store.directory(run_id).metrics).latest("points")
     assert last is not None and last["loss"] is not None
+
+
+def test_a_run_whose_figures_cannot_be_written_says_that_it_failed(store, table, monkeypatch):
+    run_id = create(store, table, **{**LONG, "workers": 0})
+
+    def damage(progress: coordinator.TrainingProgress) -> None:
+        if progress.stage == "train":
+            metrics = store.directory(run_id).metrics
+            with closing(sqlite3.connect(metrics)) as connection:
+                connection.execute("DROP TABLE IF EXISTS points")
+
+    with pytest.raises(RegattaError, match="no such table"):
+        run_training(run_id, store, progress=damage)
+    record = store.get(run_id)
+    assert record.state is RunState.FAILED and "no such table" in record.message
 
 
 def test_a_killed_coordinator_leaves_no_worker_and_resumes_to_the_same_bytes(
