@@ -18,7 +18,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Protocol
@@ -387,6 +387,7 @@ class WorkerPool:
         )
         # Ctrl-C on a terminal reaches a worker too, which ignores it only once it has imported
         # what it needs. It inherits the mask; what reaches this process meanwhile is kept for it.
+        resource_tracker.ensure_running()  # or the first start would, and clear the mask
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

@@ -201,6 +201,26 @@ def test_the_workers_do_the_work_and_stay_the_same(store, table):
     assert used.min() >= 0.6 * used.mean(), used
 
 
+def test_workers_are_deaf_to_ctrl_c_from_their_first_moment(store, table):
+    """A terminal sends it to them too, also while they still import what they need."""
+    run_id = create(store, table, **LONG)
+    process = start(run_id)
+    try:
+        wait_for_step(store, run_id, 1)
+        deaf = [ctrl_c_is_blocked(pid) for pid in (process.pid, *workers_of(process.pid))]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert deaf == [False, True, True]
+    assert store.get(run_id).state is RunState.STOPPED
+
+
+def ctrl_c_is_blocked(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (blocked,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
+    return bool(int(blocked, 16) >> (signal.SIGINT - 1) & 1)
+
+
 def workers_of(pid: int) -> list[int]:
     children = psutil.Process(pid).children()
     return sorted(c.pid for c in children if "spawn_main" in " ".join(c.cmdline()))

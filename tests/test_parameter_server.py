@@ -177,18 +177,6 @@ def test_a_worker_that_fails_on_its_data_is_not_tried_again(source, tmp_path):
     assert "Traceback" in (tmp_path / "worker-0.log").read_text()
 
 
-def test_workers_are_deaf_to_ctrl_c_from_their_first_moment(source, tmp_path):
-    """A terminal sends it to them too, also while they still import what they need."""
-    pool = open_pool(source, "ridge", "float32", 1, logs=tmp_path)
-    try:
-        status = Path(f"/proc/{pool.samples()[0].pid}/status").read_text()
-    finally:
-        pool.close()
-    (blocked,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
-    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-
 def test_fewer_rows_than_shards_still_fill_every_fold(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
