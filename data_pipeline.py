@@ -353,7 +353,8 @@ class _Preparation:
         self.progress = progress
         self.cancelled = cancelled
         self.dropped: list[DroppedColumn] = []
-        self.warnings = list(table.warnings)
+        left_out = tuple(f"Column {name!r} " for name in self.drop)
+        self.warnings = [each for each in table.warnings if not each.startswith(left_out)]
         self.done = self.total = 0
 
     def run(
@@ -432,7 +433,7 @@ class _Preparation:
                 self.dropped.append(DroppedColumn(column.name, column.reason))
             elif column.refused:
                 raise DataError(f"{column.refused}.",
-                                "Mend these cells, or leave the column out with --drop.",
+                                "Mend these cells, or leave the column out.",
                                 row=column.refused_line, column=column.name)  # fmt: skip
             else:
                 usable.append(column)

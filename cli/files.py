@@ -217,6 +217,8 @@ def _notes(title: str, notes: Sequence[Any]) -> list[str]:
     lines += [f"  - {output.shortened(_sentence(note), 300)}" for note in notes[:SHOWN_REJECTS]]
     if len(notes) > SHOWN_REJECTS:
         lines.append(f"  - and {len(notes) - SHOWN_REJECTS:,} more")
+    if any("eave it out" in _sentence(note) for note in notes):
+        lines.append("(regatta train: --drop NAME leaves a column out.)")
     return lines
 
 

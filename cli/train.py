@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,12 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     lines = [f"Note     {each}" for each in found[:MOST_WARNINGS]]
     if len(found) > MOST_WARNINGS:
         lines.append(f"         ({len(found) - MOST_WARNINGS:,} more notes stand in --json)")
-    return ["", *lines] if lines else []
+    return ["", *lines, *_how_to_leave_out(found)] if lines else []
+
+
+def _how_to_leave_out(notes: Sequence[Any]) -> list[str]:
+    advised = any("eave it out" in str(note) for note in notes)
+    return ["         --drop NAME leaves a column out."] if advised else []
 
 
 def _effects(result: Mapping[str, Any]) -> list[str]:

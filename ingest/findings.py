@@ -62,7 +62,7 @@ def _number_warnings(table: ParsedTable, column: ParsedColumn) -> list[str]:
         and high - low == table.rows - 1
         and _counts(table, column)
     ):
-        return [f"Column {name!r} counts the rows: an index. Leave it out with --drop."]
+        return [f"Column {name!r} counts the rows: an index. Leave it out."]
     suspects = [value for value in SENTINELS if value in (low, high)]
     if suspects:
         return _sentinel_warnings(table, column, suspects)
@@ -115,7 +115,7 @@ def leaks(table: ParsedTable, target: ParsedColumn) -> list[str]:
         if abs(_correlation(table, column, target)) > LEAK_CORRELATION:
             found.append(
                 f"Column {column.name!r} gives the target {target.name!r} away (correlation of "
-                "all but 1): leave it out with --drop unless it is known beforehand."
+                "all but 1): leave it out unless it is known beforehand."
             )
     return found
 

@@ -291,6 +291,15 @@ def test_what_cannot_be_learned(
     assert all(each["layer"] == "parsed" for each in list_datasets())
 
 
+def test_a_column_that_is_left_out_is_not_warned_of(write: Write) -> None:
+    table = frame().assign(row=range(2_000))
+    parsed = import_csv(write(csv_of(table)))
+    target = str(table.columns[-2])
+    assert any("'row' counts the rows" in said for said in prepare(parsed, target=target).warnings)
+    kept = prepare(parsed, target=target, drop=["row"]).warnings
+    assert not any("'row'" in said for said in kept)
+
+
 def test_a_close_name_is_offered(write: Write) -> None:
     table = import_csv(write(csv_of(frame(50))))
     with pytest.raises(DataError) as caught:
