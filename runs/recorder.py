@@ -6,6 +6,7 @@ a point, and then those that make the count grow by one in a hundred, or a twent
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 
@@ -18,6 +19,10 @@ FIRST_POINTS = 100
 GROWTH = 1.01
 POINT_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
+# Of the events, those that come every few seconds, and those that are logged where they come from.
+NOT_LOGGED = {"checkpoint", "worker_started", "worker_died", "failed", "diverged"}
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -89,7 +94,9 @@ class Recorder:
         )
 
     def event(self, step: int, kind: str, message: str, rank: int | None = None) -> None:
-        """Record something that happened."""
+        """Record something that happened, and log it."""
+        if kind not in NOT_LOGGED:
+            _log.info("%s", message)
         self._writer.add(
             "events",
             seconds=self._clock.seconds,
