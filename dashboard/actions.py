@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import samples, words
+from regatta.dashboard import fields, samples, words
 from regatta.dashboard.jobs import Job, Status
 from regatta.runs import service
 from regatta.runs.store import RunRecord, RunStore
@@ -85,7 +85,12 @@ def attempt(action: Callable[[], Any]) -> bool:
 
 def tell(error: RegattaError) -> None:
     """Show an error: what happened, and what to do."""
-    st.error(words.plain(f"{error.message} {error.hint}".strip()), icon=":material/error:")
+    st.error(told_here(error.message, error.hint), icon=":material/error:")
+
+
+def told_here(message: str | None, hint: str | None) -> str:
+    """What happened and what to do, in the words of the page and free of markup."""
+    return words.plain(fields.in_page_words(f"{message or ''} {hint or ''}".strip()))
 
 
 def store() -> RunStore:
@@ -110,5 +115,5 @@ def tell_failure(status: Status) -> None:
     if status.column and status.column not in status.message:
         where.append(f"column “{status.column}”")
     text = status.message + (f" ({', '.join(where)})" if where else "")
-    text, hint = words.plain(text), words.plain(status.hint)
+    text, hint = told_here(text, ""), told_here(status.hint, "")
     st.error(f"{text}  \n{hint}" if hint else text, icon=":material/error:")

@@ -7,7 +7,8 @@ under it by `regatta.configuration.parse_value`, which the command uses too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
@@ -29,6 +30,8 @@ LABELS = {
     "validation": "Share held out for validation",
     "folds": "Folds",
     "rule": "Rule for alpha",
+    "drop": "Columns to leave out",
+    "target": "Column to predict",
 }
 MODELS = {
     "linear": ("Linear", "Least squares, no penalty."),
@@ -44,48 +47,65 @@ SOLVERS = {
 }
 
 
+BEGINNING = "beginning"  # the run whose settings the fields show first, and these settings
+
+
 class Invalid(Exception):
     """A field holds a value that is not allowed; it has been told beside the field."""
 
 
-def field(name: str, *, key: str | None = None) -> Any:
+def begin_with(run_id: str, settings: Mapping[str, Any]) -> None:
+    """What the fields show first: the settings of a run, or ("", {}) the defaults."""
+    st.session_state[BEGINNING] = (run_id, settings)
+
+
+def begun_with() -> str:
+    """The run whose settings the fields showed first, or ""."""
+    return str(st.session_state.get(BEGINNING, ("", {}))[0])
+
+
+def field(name: str) -> Any:
     """A widget for the option ``name``; returns its value, or raises `Invalid`."""
     declared = DECLARED[name]
-    key = key or f"option-{name}"
     if name == "workers":
-        return _workers(declared, key)
+        return _workers(declared)
     if number_type(declared) is None:
         words = choices(declared)
         return st.selectbox(
-            label(name), words, index=words.index(declared.default), key=key, help=help_text(name)
+            label(name),
+            words,
+            index=_place(words, _first(name)),
+            key=_key(name),
+            help=help_text(name),
         )
-    return _number(declared, key)
+    return _number(declared)
 
 
-def model_choice(key: str = "option-model") -> str:
+def model_choice() -> str:
     """The four models with a sentence on each."""
     words = choices(DECLARED["model"])
     chosen = st.radio(
         "Model",
         words,
-        index=words.index(DECLARED["model"].default),
+        index=_place(words, _first("model")),
         format_func=lambda word: MODELS.get(word, (word, ""))[0],
         captions=[MODELS.get(word, ("", ""))[1] for word in words],
-        key=key,
+        key=_key("model"),
         label_visibility="collapsed",
         horizontal=True,
     )
     return str(chosen)
 
 
-def solver_choice(key: str = "option-solver") -> str:
+def solver_choice() -> str:
     """The two ways to the optimum. People come to watch, so the steps are proposed."""
     chosen = st.radio(
         "Solver",
         list(SOLVERS),
+        index=_place(list(SOLVERS), _first("solver")),
         format_func=lambda word: SOLVERS[word][0],
         captions=[caption for _, caption in SOLVERS.values()],
-        key=key,
+        key=_key("solver"),
         label_visibility="collapsed",
         horizontal=True,
     )
@@ -107,17 +127,42 @@ def help_text(name: str) -> str:
     return f"{sentence} Accepts {allowed(declared)}."
 
 
+def in_page_words(text: str) -> str:
+    """A sentence that names options of the command, with the words beside the fields instead."""
+
+    def named(found: re.Match[str]) -> str:
+        name = found[1].replace("-", "_")
+        return f"“{label(name)}”" if name in DECLARED else found[0]
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)", named, text)
+
+
 def cores() -> int:
     """The processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _number(declared: Field[Any], key: str) -> Any:
-    default = "auto" if declared.default is None else f"{declared.default:g}"
+def _key(name: str) -> str:
+    """Another beginning makes other widgets: Streamlit takes the value of one only once."""
+    run_id = begun_with()
+    return f"option-{name}-{run_id}" if run_id else f"option-{name}"
+
+
+def _first(name: str) -> Any:
+    settings = st.session_state.get(BEGINNING, ("", {}))[1]
+    return settings.get(name, DECLARED[name].default)
+
+
+def _place(words: Sequence[Any], word: Any) -> int:
+    return words.index(word) if word in words else 0
+
+
+def _number(declared: Field[Any]) -> Any:
+    first = _first(declared.name)
     text = st.text_input(
         label(declared.name),
-        value=default,
-        key=key,
+        value="auto" if first is None else f"{first:g}" if isinstance(first, float) else str(first),
+        key=_key(declared.name),
         help=help_text(declared.name),
         autocomplete="off",
     )
@@ -129,28 +174,22 @@ def _number(declared: Field[Any], key: str) -> Any:
         raise Invalid from None
 
 
-def _workers(declared: Field[Any], key: str) -> int | None:
+def _workers(declared: Field[Any]) -> int | None:
     count = cores()
-    numbers: list[int | None] = [None, *range(1, count + 1), 0]
+    # A word for auto: a select box takes None for "nothing is chosen".
+    numbers: list[int | str] = ["auto", *range(1, count + 1), 0]
 
-    def words(number: int | None) -> str:
-        if number is None:
+    def words(number: int | str) -> str:
+        if number == "auto":
             return f"auto: one a core ({count})"
         return "0: inside the process, for small data" if number == 0 else str(number)
 
-    chosen: int | None = st.selectbox(
-        label(declared.name), numbers, format_func=words, key=key, help=help_text(declared.name)
+    chosen = st.selectbox(
+        label(declared.name),
+        numbers,
+        index=_place(numbers, _first(declared.name)),
+        format_func=words,
+        key=_key(declared.name),
+        help=help_text(declared.name),
     )
-    return chosen
-
-
-def as_widget_value(name: str, value: Any) -> Any:
-    """A setting as the widget of `field` holds it, to start from the settings of another run."""
-    declared = DECLARED[name]
-    if name == "workers":
-        return value if value is None or value <= cores() else None
-    if number_type(declared) is None:
-        return value
-    if value is None:
-        return "auto"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return None if chosen == "auto" else int(chosen)

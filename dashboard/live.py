@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regatta.dashboard import fields
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.store import RunRecord
@@ -101,19 +102,21 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
         _last(events, "id", since.events),
         log_end,
     )
+    facts = reader.facts()
     return {
         "cursor": str(cursor),
         "reset": since.points == -1 and since.log == -1,
         "run": {
             **run_status(record, last_point, reader.latest("evaluations")),
-            "optimum": reader.facts().get("optimal_objective"),
+            "optimum": facts.get("optimal_objective"),
+            "optimal_loss": facts.get("optimal_loss"),
         },
         "points": columns(thin(points, "loss"), POINT_COLUMNS),
         "evaluations": columns(thin(evaluations, "validation_loss"), EVALUATION_COLUMNS),
         "workers": reader.latest_workers(),
         "worker_series": columns(_thin_by_rank(workers), WORKER_COLUMNS),
         "machine": columns(thin(machine, "cpu_percent"), MACHINE_COLUMNS),
-        "events": events[-500:],
+        "events": [_in_page_words(each) for each in events[-500:]],
         "log": lines,
     }
 
@@ -191,6 +194,10 @@ def read_log(path: Path, offset: int) -> tuple[list[str], int]:
     if start > 0 and start != offset:
         lines = lines[1:]  # it begins in the middle
     return lines[-LOG_LINES:], start + end
+
+
+def _in_page_words(event: Row) -> Row:
+    return {**event, "message": fields.in_page_words(str(event["message"] or ""))}
 
 
 def _value_of(name: str) -> Callable[[Mapping[str, Any]], float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import words
+from regatta.dashboard import fields, words
 
 KIND_WORDS = {
     "number": "number",
@@ -16,6 +18,7 @@ KIND_WORDS = {
     "date": "date",
     "text": "text",
 }
+MOST_NAMES = 4
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
 
 Report = Mapping[str, Any]
@@ -41,6 +44,11 @@ def summary(report: Report) -> str:
     return " · ".join(parts)
 
 
+def missing_cells(report: Report, name: str | None) -> int:
+    """Cells of a column that hold nothing: as a target, its rows cannot be learned from."""
+    return sum(int(each.get("missing") or 0) for each in report["columns"] if each["name"] == name)
+
+
 def target_columns(report: Report) -> list[str]:
     """The columns that can be predicted: numbers."""
     return [each["name"] for each in report["columns"] if each.get("kind") == "number"]
@@ -58,9 +66,11 @@ def choose_columns(
             icon=":material/error:",
         )
         return None, []
+    named = _labels(report)
     target = st.selectbox(
         "Column to predict",
         targets,
+        format_func=named,
         index=targets.index(suggested) if suggested in targets else None,
         placeholder="Choose the target",
         key=f"{key}-target",
@@ -71,6 +81,7 @@ def choose_columns(
         "Columns to leave out",
         others,
         default=[each for each in dropped if each in others],
+        format_func=named,
         placeholder="None",
         key=f"{key}-drop",
         help="Leave out what would not be known when predicting: identifiers, results of the "
@@ -81,8 +92,8 @@ def choose_columns(
 
 def show_warnings(report: Report) -> None:
     """Repairs and warnings of the import, each in its sentence."""
-    notes = [("repaired", each) for each in report.get("repairs") or []]
-    notes += [("warning", each) for each in report.get("warnings") or []]
+    notes = [("repaired", each) for each in _together(report.get("repairs") or [])]
+    notes += [("warning", _sentence(each)) for each in report.get("warnings") or []]
     if not notes:
         st.caption(":material/check_circle: Read without a repair or a warning.")
         return
@@ -90,11 +101,11 @@ def show_warnings(report: Report) -> None:
     with st.expander(title, icon=":material/info:", expanded=len(notes) <= 5):
         for kind, note in notes[:100]:
             icon = ":material/build:" if kind == "repaired" else ":material/warning:"
-            st.markdown(f"{icon} {words.plain(_sentence(note))}")
+            st.markdown(f"{icon} {words.plain(fields.in_page_words(note))}")
 
 
 def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
-    """Name, type, missing cells and examples of every column."""
+    """Name, type, missing cells and values of every column."""
     import pandas as pd
 
     rows = max(int(report.get("rows") or 0), 1)
@@ -104,8 +115,7 @@ def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
             "column": [each["name"] for each in columns],
             "type": [_kind(each) for each in columns],
             "missing": [_share(int(each.get("missing") or 0), rows) for each in columns],
-            "range": [_range(each) for each in columns],
-            "examples": [examples.get(each["name"], "") for each in columns],
+            "values": [_range(each) or examples.get(each["name"], "") for each in columns],
             "evidence": [each.get("evidence", "") for each in columns],
         }
     )
@@ -118,9 +128,8 @@ def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
             "column": column("Column", width=165),
             "type": column("Type", width="small"),
             "missing": column("Missing", width=95),
-            "range": column("Range", width=150),
-            "examples": column("Examples", width=150),
-            "evidence": column("Why this type", width="medium"),
+            "values": column("Values", width=190),
+            "evidence": column("Why this type", width=230),
         },
     )
 
@@ -163,9 +172,54 @@ def _range(column: Mapping[str, Any]) -> str:
         shown = ", ".join(map(str, column["levels"][:3]))
         count = int(column.get("distinct") or len(column["levels"]))
         return f"{count}: {shown}{', …' if count > 3 else ''}"
-    if column.get("minimum") is not None and column.get("kind") == "number":
-        return f"{column['minimum']:.6g} … {column['maximum']:.6g}"
+    if column.get("minimum") is None:
+        return ""
+    ends = column["minimum"], column["maximum"]
+    if column.get("kind") == "number":
+        return f"{ends[0]:.6g} … {ends[1]:.6g}"
+    if column.get("kind") == "date":
+        return " … ".join(_day(each) for each in ends)
     return ""
+
+
+def _day(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.6g}"
+
+
+def _labels(report: Report) -> Callable[[str], str]:
+    """How columns are called where one is chosen: where the file names none, with their values."""
+    if (report.get("dialect") or {}).get("header", True):
+        return str
+    values = {each["name"]: _range(each) for each in report["columns"]}
+    return lambda name: f"{name}  ({values[name]})" if values.get(name) else name
+
+
+def _together(repairs: Sequence[Any]) -> list[str]:
+    """The repairs as sentences; one that was made to many columns is told once."""
+    columns: dict[str, list[str]] = {}
+    told = []
+    for repair in map(_sentence, repairs):
+        found = re.fullmatch(r"column '(.+?)': (.+)", repair)
+        text = found[2] if found else repair
+        if text not in columns:
+            columns[text] = []
+            told.append(text)
+        if found:
+            columns[text].append(found[1])
+    return [_repair(text, columns[text]) for text in told]
+
+
+def _repair(text: str, columns: Sequence[str]) -> str:
+    """One repair as a sentence, with the columns it was made to."""
+    sentence = text[:1].upper() + text[1:]
+    if columns:
+        names = ", ".join(f"“{name}”" for name in columns[:MOST_NAMES])
+        more = f" and {len(columns) - MOST_NAMES} more" if len(columns) > MOST_NAMES else ""
+        sentence += f" in {names}{more}"
+    return sentence if sentence.endswith((".", "…")) else sentence + "."
 
 
 def _share(count: int, rows: int) -> str:

@@ -25,7 +25,7 @@ def show(record: RunRecord) -> None:
         return
     left, right = st.columns([2, 1], gap="medium")
     with left, st.container(border=True, height="stretch"):
-        show_coefficients(directory, result)
+        show_coefficients(directory, result, record.target)
     with right, st.container(border=True, height="stretch"):
         show_scores(result)
         show_downloads(directory, record)
@@ -82,7 +82,7 @@ def show_scores(result: Mapping[str, Any]) -> None:
     st.caption(" · ".join(parts))
 
 
-def show_coefficients(directory: RunDirectory, result: Mapping[str, Any]) -> None:
+def show_coefficients(directory: RunDirectory, result: Mapping[str, Any], target: str) -> None:
     """What moves the prediction most, and the coefficients in the columns' own units."""
     st.subheader("What moves the prediction")
     coefficients: dict[str, float] = result.get("coefficients") or {}
@@ -92,7 +92,8 @@ def show_coefficients(directory: RunDirectory, result: Mapping[str, Any]) -> Non
     effects = _effects(directory, coefficients)
     chart, table = st.tabs(["Chart", "Table"])
     with chart:
-        st.caption("Change of the prediction for one standard deviation more of a feature")
+        unit = f"in the unit of {words.plain(target)}"
+        st.caption(f"Change of the prediction for one standard deviation more of a feature, {unit}")
         _show_effects(directory.run_id, effects)
     with table:
         _show_table(coefficients, effects, float(result.get("intercept") or 0.0))
@@ -169,7 +170,7 @@ def show_prediction(directory: RunDirectory, record: RunRecord) -> None:
 def _score(value: float | None, key: str) -> str:
     if value is None:
         return "–"
-    return f"{value:.4f}" if key == "r2" else words.number(value)
+    return f"{value:.4f}" if key == "r2" else words.number(value, zeros=True)
 
 
 def _effects(directory: RunDirectory, coefficients: Mapping[str, float]) -> dict[str, float]:
@@ -225,9 +226,11 @@ def _show_effects(run_id: str, effects: Mapping[str, float]) -> None:
         height=50 + 22 * max(len(values), 3),
     )
     if rest > 0:
-        st.caption(
-            f"The {len(largest)} largest of {len(effects):,}; all of them stand in the table."
-        )
+        zeros = sum(value == 0.0 for value in effects.values())
+        shown = f"The {len(largest)} largest of {len(effects):,}" if zeros < rest else "All others"
+        told = "; all of them stand in the table" if zeros < rest else " are zero"
+        exact = f"; {zeros:,} are zero" if 0 < zeros < rest else ""
+        st.caption(f"{shown}{told}{exact}.")
 
 
 def _show_table(
@@ -238,7 +241,7 @@ def _show_table(
     table = pd.DataFrame(
         {
             "feature": list(coefficients),
-            "coefficient": [f"{value:.6g}" for value in coefficients.values()],
+            "coefficient": list(coefficients.values()),
             "effect": [effects.get(name) for name in coefficients],
         }
     )
@@ -249,8 +252,9 @@ def _show_table(
         height=words.table_height(len(table), 10),
         column_config={
             "feature": st.column_config.TextColumn("Feature"),
-            "coefficient": st.column_config.TextColumn(
-                "Coefficient", help="Change of the prediction for one unit more, in original units."
+            "coefficient": st.column_config.NumberColumn(
+                "Coefficient", format="%.6g",
+                help="Change of the prediction for one unit more, in original units.",
             ),
             "effect": st.column_config.NumberColumn(
                 "Per standard deviation", format="%.5g",

@@ -56,13 +56,14 @@ def ago(moment: float | None) -> str:
     return "just now"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """A number with so many significant digits and thousands separated."""
+def number(value: float | None, digits: int = 4, *, zeros: bool = False) -> str:
+    """A number with so many significant digits and thousands separated; ``zeros`` keeps those at
+    the end, as in a column of numbers."""
     if value is None or value != value:
         return "–"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
-    return f"{value:.{digits}g}"
+    return f"{value:#.{digits}g}" if zeros else f"{value:.{digits}g}"
 
 
 def table_height(rows: int, most: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import jobs, samples, sources, uploads, words
+from regatta.dashboard import fields, jobs, report, samples, sources, uploads, words
 from regatta.runs.directory import RunDirectory
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
@@ -290,3 +290,47 @@ def test_a_solved_run_shows_path_and_uncertainty(
     shown = texts(page) + "\n".join(each.value for each in page.subheader)
     for each in words_shown:
         assert each in shown
+
+
+def test_settings_taken_over_outlast_a_look_at_the_exact_solver(
+    source: sources.Source, store: RunStore
+) -> None:
+    config = TrainingConfig(path=str(source.path), target="price", epochs=7)
+    page = open_page("new_run", like=store.create(config, RunState.QUEUED).run_id)
+    solver = next(each for each in page.radio if each.label == "Solver")
+    solver.set_value("exact").run()
+    next(each for each in page.radio if each.label == "Solver").set_value("sgd").run()
+    assert "--epochs 7" in page.code[0].value
+    assert not next(each for each in page.button if each.label == "Start training").disabled
+    shown = {each.label: each.value for each in page.selectbox}
+    assert shown["Workers"] == "auto"
+
+
+def test_options_of_the_command_become_the_words_of_the_page() -> None:
+    told = fields.in_page_words("Try --learning-rate 0.01, or leave --drop and a--b alone.")
+    assert told == "Try “Learning rate” 0.01, or leave “Columns to leave out” and a--b alone."
+    assert fields.in_page_words("An --unknown option stays.") == "An --unknown option stays."
+
+
+def test_a_repair_of_many_columns_is_told_once() -> None:
+    repairs = [f"column 'c{at}': decimal comma" for at in range(6)]
+    assert report._together(["columns separated by semicolon", *repairs]) == [
+        "Columns separated by semicolon.",
+        "Decimal comma in “c0”, “c1”, “c2”, “c3” and 2 more.",
+    ]
+
+
+def test_columns_without_names_are_told_by_their_values() -> None:
+    columns = [{"name": "column_0", "kind": "number", "minimum": 9.0, "maximum": 46.6}]
+    named = report._labels({"dialect": {"header": False}, "columns": columns})
+    assert named("column_0") == "column_0  (9 … 46.6)"
+    assert report._labels({"dialect": {"header": True}, "columns": columns})("size") == "size"
+
+
+def test_a_column_of_dates_shows_its_first_and_last_day() -> None:
+    column = {"name": "day", "kind": "date", "minimum": 1420070400.0, "maximum": 1451520000.0}
+    assert report._range(column) == "2015-01-01 … 2015-12-31"
+
+
+def test_digits_at_the_end_of_a_number_stay_in_a_column() -> None:
+    assert [words.number(13.0), words.number(13.0, zeros=True)] == ["13", "13.00"]

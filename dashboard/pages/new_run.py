@@ -43,23 +43,24 @@ def show_empty() -> None:
 
 
 def take_over_settings() -> None:
-    """``?like=<run>``: start from the settings of another run, once."""
+    """``?like=<run>``: start from the settings of another run."""
     like = st.query_params.get("like", "")
-    if not like or st.session_state.get("taken-over") == like:
+    if like == fields.begun_with():
         return
-    st.session_state["taken-over"] = like
+    fields.begin_with("", {})
+    st.session_state.pop("like", None)
+    if not like:
+        return
     try:
         config = actions.store().config(like)
+        exact = actions.store().get(like).solver == "exact"
     except RegattaError:
         return
-    for name, value in config.to_json().items():
-        if name in fields.DECLARED and name not in {"path", "target", "drop", "name"}:
-            st.session_state[f"option-{name}"] = fields.as_widget_value(name, value)
-    exact = actions.store().get(like).solver == "exact"
-    st.session_state["option-solver"] = "exact" if exact else "sgd"
+    settings = {**config.to_json(), "solver": "exact" if exact else "sgd"}
     rate = st.query_params.get("rate")
     if rate:  # what a diverged run suggests
-        st.session_state["option-learning_rate"] = rate
+        settings["learning_rate"] = rate
+    fields.begin_with(like, settings)
     st.session_state["like"] = {"path": config.path, "target": config.target, "drop": config.drop}
 
 
@@ -153,7 +154,7 @@ def show_summary(
     st.markdown(f"**{model}** on {words.plain(source.name)}  \n{goal}")
     status = source.inspection().status()
     if status.state == "done":
-        show_estimate(status.result["report"], drop, settings)
+        show_estimate(status.result["report"], target, drop, settings)
     config = make_config(source, target, drop, settings) if target and not wrong else None
     if st.button(
         "Start training",
@@ -173,16 +174,18 @@ def show_summary(
             st.code(command_line(config), language="bash", wrap_lines=True)
 
 
-def show_estimate(found: report.Report, drop: list[str], settings: dict[str, Any]) -> None:
+def show_estimate(
+    found: report.Report, target: str | None, drop: list[str], settings: dict[str, Any]
+) -> None:
     """Rows, columns and memory-mapped bytes, as far as they are known before the import."""
-    rows = int(found.get("rows") or 0)
+    rows = int(found.get("rows") or 0) - report.missing_cells(found, target)
     used = len(found["columns"]) - 1 - len(drop)
     share = settings.get("validation", 0.2)
     held_out = round(rows * share)
     workers = settings.get("workers")
     count = fields.cores() if workers is None else workers
     st.markdown(
-        f"- {rows - held_out:,} rows to train on, {held_out:,} held out\n"
+        f"- about {rows - held_out:,} rows to train on, {held_out:,} held out\n"
         f"- {used} column{'s' if used != 1 else ''} to learn from\n"
         f"- {'in this process' if count == 0 else f'{count} worker processes'}\n"
         f"- about {words.size(rows * max(used, 1) * 4)} of prepared rows on disk"

@@ -74,7 +74,7 @@ def show_runs() -> None:
             ),
             "run": st.column_config.TextColumn("Run", width="medium"),
             "state": st.column_config.TextColumn("State", width="small"),
-            "model": st.column_config.TextColumn("Model", width="small"),
+            "model": st.column_config.TextColumn("Model", width=120),
             "data": st.column_config.TextColumn("Data", width="medium"),
             "target": st.column_config.TextColumn("Target", width="medium"),
             "time": st.column_config.TextColumn("Time", width="small"),
@@ -109,7 +109,7 @@ def show_actions(record: RunRecord) -> None:
     if actions.told(record):
         st.caption(f":material/hourglass_top: {actions.told(record)}")
     if record.message and state.is_terminal and state is not RunState.FINISHED:
-        st.caption(words.plain(f"{record.message} {record.hint}".strip()))
+        st.caption(actions.told_here(record.message, record.hint))
 
 
 @st.dialog("Stop this run?")
@@ -160,12 +160,13 @@ def _row(record: RunRecord) -> dict[str, Any]:
     end = record.ended
     seconds = end - record.started if record.started and end else None
     done = record.state is RunState.FINISHED
+    model = words.MODEL_NAMES.get(record.model, record.model)
     return {
         "run": record.title,
         "state": str(record.state),
         "progress": 100.0 if done else 100 * float(record.progress or 0),
         "r2": record.validation_r2,
-        "model": words.MODEL_NAMES.get(record.model, record.model),
+        "model": f"{model}, exact" if record.solver == "exact" else model,
         "data": record.dataset,
         "target": record.target,
         "time": words.duration(seconds),

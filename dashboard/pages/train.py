@@ -156,7 +156,8 @@ def show_head(record: RunRecord) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             title = words.plain(record.title)
             st.markdown(f"## {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
-            show_buttons(record)
+            with st.container(horizontal=True, width="content"):  # one stays beside the other
+                show_buttons(record)
         told = actions.told(record)
         st.caption(f":material/hourglass_top: {told}" if told else describe(record))
 
@@ -210,7 +211,7 @@ def show_end(record: RunRecord) -> None:
         RunState.INTERRUPTED: "Its process ended without a word: killed, or the machine went down. "
         "Resume takes it up from the last checkpoint.",
     }
-    text = words.plain(f"{record.message} {record.hint}".strip())
+    text = actions.told_here(record.message, record.hint)
     if record.state in {RunState.FAILED, RunState.DIVERGED}:
         st.error(text or "The run failed; its log says why.", icon=":material/error:")
     elif record.state is RunState.INTERRUPTED:

@@ -159,7 +159,7 @@ class LiveView {
     this.tiles = {};
     const tiles = element("div", "rg-tiles");
     for (const [key, label, help] of [
-      ["loss", "Training loss", "Half the mean squared error on training rows, in the target's unit squared. Gap: how far the loss with its penalty is above the exact optimum."],
+      ["loss", "Training loss", "Half the mean squared error on training rows, in the target's unit squared. Gap: by how much the loss with its penalty exceeds that of the exact optimum."],
       ["r2", "Validation R²", "Share of the target's variance that is explained on rows held out: 1 is perfect, 0 is no better than the mean."],
       ["speed", "Throughput", "Training rows processed a second by all workers."],
       ["epoch", "Epoch", "Passes over the training rows."],
@@ -297,9 +297,13 @@ class LiveView {
     set(
       tiles.r2,
       found?.validation_r2 == null ? "–" : found.validation_r2.toFixed(4),
-      found?.validation_rmse == null ? (status.step ? "first score soon" : "") : `RMSE ${short(found.validation_rmse)}`,
+      found?.validation_rmse == null ? (status.step && !status.terminal ? "first score soon" : "") : `RMSE ${short(found.validation_rmse)}`,
     );
-    set(tiles.speed, speedText(status.rows_per_second), status.rows ? `${short(status.rows)} rows in all` : "");
+    // At the end the speed of the last second says little: then that of the whole training.
+    const average = status.terminal && status.rows && status.elapsed > 0;
+    const speed = average ? status.rows / status.elapsed : status.rows_per_second;
+    const rows = status.rows ? `${short(status.rows)} rows in all` : "";
+    set(tiles.speed, speedText(speed), average ? `mean over ${short(status.rows)} rows` : rows);
     const epoch = Math.min(Math.floor(status.epoch), status.epochs ?? Infinity);
     set(
       tiles.epoch,
@@ -326,9 +330,12 @@ class LiveView {
     this.bar.style.width = `${(100 * share).toFixed(1)}%`;
     this.bar.classList.toggle("rg-idle", status.state !== "running");
     this.track.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-    const steps = status.total_steps
-      ? `Step ${whole(status.step)} of ${whole(status.total_steps)}`
-      : `Step ${whole(status.step)}`;
+    const early = status.state === "finished" && status.step < status.total_steps;
+    const steps = early
+      ? `Ended after step ${whole(status.step)}; ${whole(status.total_steps)} were allowed`
+      : status.total_steps
+        ? `Step ${whole(status.step)} of ${whole(status.total_steps)}`
+        : `Step ${whole(status.step)}`;
     const texts = {
       queued: "Waiting in the queue",
       starting: status.message || "Reading and preparing the data",
@@ -411,7 +418,8 @@ class LiveView {
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
     const exact = name === "loss" && this.status.exact;
-    const empty = exact || name === "loss" || name === "speed" ? !points.step.length : !workers.rank.length;
+    const byStep = name === "loss" || name === "speed";
+    const empty = exact || !(byStep ? points.step : workers.rank).length;
     const { data, layout, label } = empty ? emptyFigure(theme, this.status) : figure();
     this.plots[name].setAttribute("aria-label", label);
     Plotly.react(this.plots[name], data, baseLayout(theme, layout), PLOT_CONFIG);
@@ -442,14 +450,12 @@ class LiveView {
         marker: { symbol: "star", size: 12, color: COLOURS[1], line: { color: theme.background, width: 1 } },
       },
     ];
-    const { optimum } = this.status;
-    if (optimum != null) {
+    // The loss without the penalty at the optimum: what the training curve comes to.
+    const optimum = this.status.optimal_loss;
+    if (known && optimum > 0) {
       const ends = [points[axis][0], points[axis].at(-1)];
       data.push(line("exact optimum", { [axis]: ends }, [optimum, optimum],
         { color: fade(theme.text, 0.55), width: 1.5, dash: "dot" }));
-      // What the optimum is the least of: the loss with the penalty. Shown on request.
-      data.push(line("training with penalty", evaluations, evaluations.train_objective,
-        { color: blue, width: 1.4, dash: "dashdot" }, { visible: "legendonly" }));
     }
     return {
       data,
@@ -623,7 +629,8 @@ function logTicks(lists) {
 function gapText(found, optimum) {
   if (optimum == null || !(optimum > 0) || found.train_objective == null) return "";
   const gap = Math.max(0, (found.train_objective - optimum) / optimum);
-  return ` · gap ${gap < 1e-12 ? "0" : gap.toExponential(1)}`;
+  const percent = 100 * gap;
+  return ` · gap ${percent < 1e-4 ? "0" : short(Number(percent.toPrecision(2)))} %`;
 }
 
 function speedText(value) {
@@ -694,7 +701,7 @@ function fillWorker(node, row, status) {
   put(".rg-rank", `${row.rank}`);
   node.querySelector(".rg-rank").title = `rank ${row.rank}, incarnation ${row.incarnation}`;
   put(".rg-state", `${symbol} ${word}`);
-  put(".rg-cpu", row.cpu_percent == null ? "– %" : `${Math.round(row.cpu_percent)} %`);
+  put(".rg-cpu", `CPU ${row.cpu_percent == null ? "–" : Math.round(row.cpu_percent)} %`);
   put(".rg-memory", bytes(row.memory_bytes));
   put(".rg-rows", `${short(row.rows)} rows`);
   const total = row.compute + row.wait + row.communicate || 1;

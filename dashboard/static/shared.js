@@ -86,6 +86,8 @@ function baseLayout(theme, changes) {
       bordercolor: theme.border,
       font: { color: theme.text, family: theme.font },
     },
+    // Upright at the edge of the plot: it would lie on the legend otherwise.
+    modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: fade(theme.text, 0.35), activecolor: fade(theme.text, 0.8) },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
     uirevision: "keep",
     ...Object.fromEntries(Object.entries(axes).map(([name, own]) => [name, merged(own)])),
