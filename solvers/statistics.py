@@ -2,7 +2,7 @@
 
 One (d + 2, d + 2) matrix of second moments of ``(x_1 … x_d, 1, y)`` holds n, Σx, Σy, XᵀX, Xᵀy
 and yᵀy. Matrices of disjoint rows add up, so one pass over the shards gives every fold, and the
-folds together give everything; what is left out of a fold is a subtraction away.
+folds together give everything, and any fold's training rows are the sum of the others.
 
 The rows must be centred about some mean of theirs before they are summed (prepared rows are, and
 scaled too), or the digits of the variance drown in those of the mean. Weighted rows are rows
@@ -70,9 +70,6 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(self.moments + other.moments)
-
-    def __sub__(self, other: Statistics) -> Statistics:
-        return Statistics(self.moments - other.moments)
 
     def keeping(self, features: Sequence[int]) -> Statistics:
         """The statistics of the same rows with these features alone."""
