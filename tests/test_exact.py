@@ -379,7 +379,7 @@ def test_nist_filip_is_beyond_the_sums_and_told():
     seed=st.integers(0, 2**16),
     model=st.sampled_from(["linear", "ridge", "lasso", "elasticnet"]),
 )
-def test_parts_add_up_to_the_whole_and_can_be_taken_away(cuts, d, seed, model):
+def test_parts_add_up_to_the_whole(cuts, d, seed, model):
     rng = np.random.default_rng(seed)
     X, y = rng.normal(size=(60, d)), rng.normal(size=60)
     edges = [0, *sorted(cuts), 60]
@@ -388,10 +388,6 @@ def test_parts_add_up_to_the_whole_and_can_be_taken_away(cuts, d, seed, model):
     whole = sum(parts[1:], parts[0])
     reference = solve(statistics_of(X, y), model, 0.05)
     np.testing.assert_allclose(solve(whole, model, 0.05).weights, reference.weights, atol=1e-10)
-
-    more, target = rng.normal(size=(20, d)), rng.normal(size=20)
-    rest = (whole + statistics_of(more, target)) - statistics_of(more, target)
-    np.testing.assert_allclose(solve(rest, model, 0.05).weights, reference.weights, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
