@@ -20,7 +20,7 @@ PYTEST_OPTIONS ?=
 .DELETE_ON_ERROR:
 # Two pip at once in one environment damage it.
 .NOTPARALLEL:
-.PHONY: help venv serve test test-slow lint format bench docs audit lock clean distclean
+.PHONY: help venv serve test test-slow lint format bench docs screenshots audit lock clean distclean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench: $(VENV)/.installed-bench  ## benchmarks against scikit-learn and PyTorch:
 
 docs: $(VENV)/.installed  ## write docs/options.md from configuration.py
 	$(BIN)/python -P docs/generate_options.py
+
+screenshots: $(VENV)/.installed-test  ## take the pictures in docs/images (needs chromium)
+	$(BIN)/python -P docs/make_screenshots.py
 
 audit: $(VENV)/.installed-dev  ## known vulnerabilities in the locked versions
 	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt

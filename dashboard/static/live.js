@@ -464,7 +464,10 @@ class LiveView {
       layout: {
         uirevision: `${axis}-${scale}`,
         margin: { l: 12, r: 12, t: 8, b: 30 },
-        xaxis: { title: { text: AXIS_TITLES[axis] } },
+        xaxis: {
+          title: { text: AXIS_TITLES[axis] },
+          unifiedhovertitle: { text: `${AXIS_TITLES[axis]} %{x:${axis === "step" ? ",d" : ".4~g"}}` },
+        },
         yaxis: {
           type: scale, title: { text: "½ · mean squared error" },
           exponentformat: "power",
