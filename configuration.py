@@ -91,7 +91,7 @@ class TrainingConfig:
         "error of it", group="model", advanced=True)  # fmt: skip
     solver: Solver = option(
         "auto", "exact: one pass over the rows; sgd: steps along gradients; auto: exact unless an "
-        "option of the steps is given", group="training", advanced=True)  # fmt: skip
+        "option of the steps is set", group="training", advanced=True)  # fmt: skip
     workers: int | None = option(
         None, "worker processes; 0 trains inside the process; auto: one a core", group="training",
         minimum=0)  # fmt: skip

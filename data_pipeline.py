@@ -31,6 +31,7 @@ from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
 from regatta.ingest.split import Split, split_rows
 from regatta.ingest.table import ParsedColumn, ParsedTable
 from regatta.ingest.values import has_time
+from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (
     DATE_PARTS,
     OTHER_LEVEL,
@@ -44,7 +45,14 @@ from regatta.preprocessing import (
     Preprocessing,
     choose_levels,
 )
-from regatta.utils import DataError, UserError, fingerprint, read_json, write_json
+from regatta.utils import (
+    DataError,
+    UserError,
+    available_cores,
+    fingerprint,
+    read_json,
+    write_json,
+)
 
 PREPARED_NAME = "prepared.json"
 FORMAT = 2
@@ -388,8 +396,8 @@ class _Preparation:
             features=len(plan.preprocessing.features),
             feature_names=plan.preprocessing.feature_names,
             shards=shards,
-            train_offsets=shard_offsets(split.rows_train, shards),
-            validation_offsets=shard_offsets(split.rows_validation, shards),
+            train_offsets=list(shard_offsets(split.rows_train, shards)),
+            validation_offsets=list(shard_offsets(split.rows_validation, shards)),
             target_mean=plan.target_mean,
             target_scale=plan.target_scale,
             max_row_norm2=norm,
@@ -416,8 +424,7 @@ class _Preparation:
             return self.processes
         if self.table.rows * (width + 1) < SMALL_CELLS:
             return 0
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, min(cores or 1, MAX_PROCESSES))
+        return max(1, min(available_cores(), MAX_PROCESSES))
 
     # -- fitting --
 
@@ -584,11 +591,6 @@ class _Crew:
 
 
 _SCATTER = "regatta.ingest.scatter"
-
-
-def shard_offsets(rows: int, shards: int) -> list[int]:
-    """Where each shard begins, and the end of the last: as equal as can be."""
-    return [shard * rows // shards for shard in range(shards + 1)]
 
 
 def _merged(parts: Sequence[Moments]) -> Moments:

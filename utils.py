@@ -11,8 +11,8 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +108,13 @@ def home() -> Path:
     return path
 
 
+def available_cores() -> int:
+    """Cores that this process may use: fewer than the machine has, where it is confined."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def limit_blas_threads() -> None:
     """Ask for one BLAS thread. Has an effect only before NumPy is imported."""
     for name in BLAS_THREAD_VARIABLES:
@@ -131,9 +138,9 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     crash sees the old content or the new one, never a part. With ``durable=False`` it is not
     synced: whole for readers, but a power cut may lose it.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(descriptor)
-    aside = Path(name)
+    aside = target.parent / f".{target.name}.{secrets.token_hex(6)}"
+    # Readable as any file of the user's: what is private lies in a private folder.
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield aside
         if durable:

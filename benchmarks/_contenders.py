@@ -82,7 +82,7 @@ class Regatta:
 
     def __init__(self, folder: Path, workers: int) -> None:
         from regatta import models
-        from regatta.parameter_server.array_rows import shard_offsets
+        from regatta.parameter_server.batches import shard_offsets
         from regatta.parameter_server.worker_pool import DataSource, open_pool
         from regatta.solvers.problem import Problem
 

@@ -33,7 +33,7 @@ class Regatta:
         import sklearn.linear_model  # noqa: F401
 
         from regatta.benchmarks._data import VALIDATION_ROWS, open_prepared
-        from regatta.parameter_server.array_rows import shard_offsets
+        from regatta.parameter_server.batches import shard_offsets
         from regatta.parameter_server.worker_pool import DataSource, open_pool
 
         rows = open_prepared(folder)
@@ -139,7 +139,7 @@ class Sklearn:
     def _folds(self) -> list[tuple[Any, Any]]:
         import numpy as np
 
-        from regatta.parameter_server.array_rows import shard_offsets
+        from regatta.parameter_server.batches import shard_offsets
 
         offsets = shard_offsets(len(self.y), SHARDS)
         lengths = np.diff(offsets)

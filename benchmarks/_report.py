@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import statistics
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 from regatta.benchmarks._exact_report import aims_part, exact_part
 from regatta.benchmarks._picture import picture
 from regatta.benchmarks._tables import as_table, spread
+from regatta.utils import available_cores
 
 if TYPE_CHECKING:
     from regatta.benchmarks.compare import Results
@@ -202,7 +202,7 @@ def machine() -> str:
         lines = information.read_text().splitlines()
         names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     memory = psutil.virtual_memory().total / 2**30
     versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:

@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from regatta.cli import output
-from regatta.cli.train import usable_cores
-from regatta.utils import BLAS_THREAD_VARIABLES, HOME_VARIABLE, home
+from regatta.utils import BLAS_THREAD_VARIABLES, HOME_VARIABLE, available_cores, home
 
 SHARED_MEMORY = Path("/dev/shm")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -114,7 +113,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_cores() -> Iterator[Finding]:
-    cores, load = usable_cores(), os.getloadavg()[0]
+    cores, load = available_cores(), os.getloadavg()[0]
     busy = load > 0.5 * cores
     yield Finding(
         "cores",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -18,7 +17,7 @@ from regatta.ingest import cache
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.utils import UserError, home, read_json
+from regatta.utils import UserError, available_cores, home, read_json
 
 LARGEST_EFFECTS = 8
 MOST_WARNINGS = 5
@@ -76,18 +75,11 @@ def configuration(chosen: argparse.Namespace) -> TrainingConfig:
 
 def warn_of_many_workers(config: TrainingConfig) -> None:
     """Say so if more workers are asked for than can be of use."""
-    asked, cores = config.workers or 0, usable_cores()
+    asked, cores = config.workers or 0, available_cores()
     if asked > config.shards:
         output.say_aside(f"{asked} workers for {config.shards} shards: {config.shards} will work.")
     elif asked > cores:
         output.say_aside(f"{asked} workers share {cores} cores: fewer would be faster.")
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepared_copies() -> set[Path]:

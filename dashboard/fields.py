@@ -6,7 +6,6 @@ under it by `regatta.configuration.parse_value`, which the command uses too.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
@@ -15,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from regatta.configuration import TrainingConfig, allowed, choices, number_type, parse_value
-from regatta.utils import UserError
+from regatta.utils import UserError, available_cores
 
 DECLARED: Mapping[str, Field[Any]] = {each.name: each for each in fields(TrainingConfig)}
 
@@ -137,11 +136,6 @@ def in_page_words(text: str) -> str:
     return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)", named, text)
 
 
-def cores() -> int:
-    """The processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _key(name: str) -> str:
     """Another beginning makes other widgets: Streamlit takes the value of one only once."""
     run_id = begun_with()
@@ -175,7 +169,7 @@ def _number(declared: Field[Any]) -> Any:
 
 
 def _workers(declared: Field[Any]) -> int | None:
-    count = cores()
+    count = available_cores()
     # A word for auto: a select box takes None for "nothing is chosen".
     numbers: list[int | str] = ["auto", *range(1, count + 1), 0]
 

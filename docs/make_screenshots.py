@@ -23,14 +23,14 @@ from typing import Any
 
 import psutil
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 DATA = Path(os.environ.get("REGATTA_TEST_DATA", ROOT.parent / "shared" / "data"))
 HOUSING = DATA / "regression" / "california_housing.csv"
 TARGET = "median_house_value"
-VIEWPORT = {"width": 1366, "height": 768}
+VIEWPORT: ViewportSize = {"width": 1366, "height": 768}
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 EVALUATIONS = 7  # points of the validation curve before the live pictures are taken

@@ -46,7 +46,14 @@ from regatta.ingest.source import (
     text_of,
 )
 from regatta.ingest.table import FORMAT, VALUES_NAME, ParsedColumn, ParsedTable, load_table
-from regatta.utils import DataError, UserError, fingerprint, read_json, write_json
+from regatta.utils import (
+    DataError,
+    UserError,
+    available_cores,
+    fingerprint,
+    read_json,
+    write_json,
+)
 
 # Smaller files are parsed in the importing process: starting others would take longer.
 SMALL_BYTES = 8 << 20
@@ -303,8 +310,7 @@ class _Reading:
         unpacked = self.job.size * (8 if self.source.packing else 1)
         if unpacked < SMALL_BYTES:
             return 0
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, min(cores or 1, MAX_PROCESSES))
+        return max(1, min(available_cores(), MAX_PROCESSES))
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         digest = hashlib.sha256()

@@ -10,11 +10,6 @@ from numpy.typing import ArrayLike
 from regatta.parameter_server.worker_pool import DataSource
 
 
-def shard_offsets(n_rows: int, n_shards: int) -> tuple[int, ...]:
-    """First row of each of ``n_shards`` nearly equal shards, and the end."""
-    return tuple(n_rows * shard // n_shards for shard in range(n_shards + 1))
-
-
 def write_rows(
     directory: Path,
     X_train: ArrayLike,  # (rows_train, n_features)

@@ -93,6 +93,11 @@ class BatchPlan:
         )
 
 
+def shard_offsets(n_rows: int, n_shards: int) -> tuple[int, ...]:
+    """First row of each of ``n_shards`` nearly equal shards, and the end."""
+    return tuple(n_rows * shard // n_shards for shard in range(n_shards + 1))
+
+
 def whole_shards(offsets: tuple[int, ...] | list[int]) -> NDArray[np.int64]:
     """Ranges of a round over all rows of all shards, (n_shards, 2)."""
     ends = np.asarray(offsets, dtype=np.int64)

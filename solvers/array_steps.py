@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from regatta import models
 from regatta.configuration import TrainingConfig
 from regatta.models import Penalty
-from regatta.parameter_server.array_rows import shard_offsets
+from regatta.parameter_server.batches import shard_offsets
 from regatta.parameter_server.worker_pool import DataSource, open_pool
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
@@ -32,6 +32,7 @@ from regatta.utils import (
     BLAS_THREAD_VARIABLES,
     DivergenceError,
     RegattaError,
+    available_cores,
     limit_blas_threads,
 )
 
@@ -221,7 +222,7 @@ def count_workers(n_workers: int | None, cells: int) -> int:
         # A process of somebody's pool has its share of the cores already.
         alone = multiprocessing.parent_process() is None or _is_starting(process)
         small = cells < SMALL_CELLS or not alone
-        n_workers = 0 if small else choose.available_cores()
+        n_workers = 0 if small else available_cores()
     if n_workers and _is_starting(process):
         raise RuntimeError(f"Workers cannot be started while a process starts. {GUARD}")
     return n_workers

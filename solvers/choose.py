@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, fields
 
 from regatta import models
@@ -16,7 +15,7 @@ from regatta.solvers.one_pass import OnePass
 from regatta.solvers.optimum import fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
-from regatta.utils import UserError
+from regatta.utils import UserError, available_cores
 
 DEFAULT_BATCH = 1024
 # Up to this many training rows a pass costs less than waking the workers, and accelerated full
@@ -153,13 +152,6 @@ def workers(config: TrainingConfig) -> int:
     """Worker processes of a run: as told, else one a core; never more than shards."""
     wanted = config.workers if config.workers is not None else available_cores()
     return min(wanted, config.shards)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make(

@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
 from regatta.models import Penalty
-from regatta.solvers import choose, exact
+from regatta.solvers import exact
 from regatta.solvers.path import Rule, alpha_grid, ridge_grid, ridge_path
 from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
-from regatta.utils import DataError, UserError
+from regatta.utils import DataError, UserError, available_cores
 
 # Rows that are centred and multiplied at once: they stay in the cache from one to the other.
 BLOCK_BYTES = 512 * 1024
@@ -129,7 +129,7 @@ def moments_of(
             total = total + _of_block(block, weight)
         return total
 
-    threads = min(choose.available_cores(), len(spans))
+    threads = min(available_cores(), len(spans))
     if n_rows * width < THREADED_CELLS or threads == 1:
         return reduce(add, map(of_span, spans), Moments.nothing(width - 1))
     # Threads of BLAS would wait for each other after every block, and there are hundreds.

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regatta.parameter_server.array_rows import shard_offsets
-from regatta.parameter_server.batches import MIN_PART_ROWS, BatchPlan, whole_shards
+from regatta.parameter_server.batches import MIN_PART_ROWS, BatchPlan, shard_offsets, whole_shards
 
 plans = st.builds(
     lambda rows, shards, batch, seed: BatchPlan(shard_offsets(rows, shards), batch, seed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,11 @@ def test_a_solved_run_shows_path_and_uncertainty(
     shown = texts(page) + "\n".join(each.value for each in page.subheader)
     for each in words_shown:
         assert each in shown
+    export = jobs.job_of("export", run_id=run_id, model=str(store.directory(run_id).model))
+    deadline = time.monotonic() + 60  # the page started it; it must not outlive the test
+    while export.status().is_running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert export.status().state == "done"
 
 
 def test_settings_taken_over_outlast_a_look_at_the_exact_solver(

@@ -23,11 +23,11 @@ from regatta.data_pipeline import (
     list_datasets,
     prepare,
     read_for_prediction,
-    shard_offsets,
 )
 from regatta.ingest import scatter
 from regatta.ingest.demo import generate_demo
 from regatta.ingest.importer import import_table
+from regatta.parameter_server.batches import shard_offsets
 from regatta.utils import DataError
 
 pytestmark = pytest.mark.usefixtures("regatta_home")
@@ -232,7 +232,7 @@ def test_prepared_once(write: Write) -> None:
     assert prepare(table, target="y", shards=4).shards == 4
     assert len([each for each in list_datasets() if each["layer"] == "prepared"]) == 2
     value = json.loads((first.directory / "prepared.json").read_text())
-    assert value["train_offsets"] == shard_offsets(400, 16)
+    assert value["train_offsets"] == list(shard_offsets(400, 16))
     assert value["dataset"]["rows"] == 500
     assert "directory" not in value
 

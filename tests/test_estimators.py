@@ -141,7 +141,7 @@ def test_threads_change_no_byte(monkeypatch):
 
     monkeypatch.setattr(moments, "_blas", note)
     for cores in (1, 2, 3):
-        monkeypatch.setattr(choose, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(moments, "available_cores", lambda cores=cores: cores)
         found.append(DistributedLinearRegression().fit(X, y).coef_.tobytes())
     assert len(threaded) == 2 and len(set(found)) == 1
 

@@ -14,7 +14,8 @@ from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 
 from regatta import models
 from regatta.configuration import TrainingConfig
-from regatta.parameter_server.array_rows import shard_offsets, write_rows
+from regatta.parameter_server.array_rows import write_rows
+from regatta.parameter_server.batches import shard_offsets
 from regatta.parameter_server.worker_pool import (
     DataSource,
     Pool,

@@ -9,7 +9,7 @@ import streamlit as st
 
 from regatta.configuration import TrainingConfig, flag
 from regatta.dashboard import actions, fields, report, sources, words
-from regatta.utils import RegattaError
+from regatta.utils import RegattaError, available_cores
 
 COMMON = ("workers", "validation")
 STEPS = ("epochs", "batch_size", "learning_rate")
@@ -183,7 +183,7 @@ def show_estimate(
     share = settings.get("validation", 0.2)
     held_out = round(rows * share)
     workers = settings.get("workers")
-    count = fields.cores() if workers is None else workers
+    count = available_cores() if workers is None else workers
     st.markdown(
         f"- about {rows - held_out:,} rows to train on, {held_out:,} held out\n"
         f"- {used} column{'s' if used != 1 else ''} to learn from\n"
