@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,13 @@ from hypothesis import strategies as st
 
 from regatta.dashboard import settings, uploads
 from regatta.utils import UserError
+
+
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns. In a thread of its own: this one may have a loop that runs, since
+    Playwright leaves one behind."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -47,7 +56,7 @@ def test_names(given_name: str, expected: str) -> None:
 
 
 def test_what_is_stored_is_found_listed_and_deleted(regatta_home: Path) -> None:
-    stored = asyncio.run(uploads.store("rows.csv", chunks(b"a,b\n", b"1,2\n")))
+    stored = finished(uploads.store("rows.csv", chunks(b"a,b\n", b"1,2\n")))
     assert stored.path.read_bytes() == b"a,b\n1,2\n"
     assert stored.path.parent.parent == regatta_home / "uploads"
     assert stored.path.stat().st_mode & 0o077 == 0
@@ -80,7 +89,7 @@ def test_a_file_over_the_cap_leaves_nothing(
 ) -> None:
     monkeypatch.setenv(settings.UPLOAD_LIMIT_VARIABLE, "0.001")
     with pytest.raises(uploads.UploadTooLarge):
-        asyncio.run(uploads.store("rows.csv", chunks(*[b"x" * 600] * 2)))
+        finished(uploads.store("rows.csv", chunks(*[b"x" * 600] * 2)))
     assert list(uploads.uploads_folder().iterdir()) == []
 
 
@@ -90,13 +99,13 @@ def test_an_upload_that_breaks_off_leaves_nothing(regatta_home: Path) -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        asyncio.run(uploads.store("rows.csv", broken()))
+        finished(uploads.store("rows.csv", broken()))
     assert list(uploads.uploads_folder().iterdir()) == []
 
 
 def test_an_empty_file_is_refused(regatta_home: Path) -> None:
     with pytest.raises(UserError, match="empty"):
-        asyncio.run(uploads.store("rows.csv", chunks()))
+        finished(uploads.store("rows.csv", chunks()))
 
 
 def test_the_number_of_uploads_is_capped(
@@ -104,6 +113,6 @@ def test_the_number_of_uploads_is_capped(
 ) -> None:
     monkeypatch.setattr(uploads, "MAX_UPLOADS", 1)
     uploads.check_room(10)
-    asyncio.run(uploads.store("rows.csv", chunks(b"a\n1\n")))
+    finished(uploads.store("rows.csv", chunks(b"a\n1\n")))
     with pytest.raises(uploads.TooManyUploads):
         uploads.check_room(10)
