@@ -25,6 +25,7 @@ Source: Parikh & Boyd, Proximal Algorithms (2014), for the proximal operators.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -69,7 +70,7 @@ class Penalty:
             np.subtract(w, np.clip(w, -threshold, threshold), out=w)
 
 
-class Objective:
+class Objective(ABC):
     """What a model minimises. Subclasses are registered by name.
 
     Attributes
@@ -94,9 +95,9 @@ class Objective:
             np.copyto(derivative, residual)
         return total
 
+    @abstractmethod
     def penalty(self, alpha: float, l1_ratio: float, n_rows: int) -> Penalty:
         """``l1`` and ``l2`` for scikit-learn's ``alpha`` and ``l1_ratio``."""
-        raise NotImplementedError
 
 
 _REGISTRY: dict[str, type[Objective]] = {}

@@ -5,6 +5,7 @@ A new one is a subclass of `Optimizer`, decorated with `register`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from regatta.utils import UserError
 Vector = NDArray[np.float64]
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Moves the parameters (n_features + 1,) against a gradient, then applies the L1 prox.
 
     Attributes
@@ -31,9 +32,9 @@ class Optimizer:
     def __init__(self, size: int, momentum: float) -> None:
         self.memory = 1.0
 
+    @abstractmethod
     def update(self, parameters: Vector, gradient: Vector, rate: float, penalty: Penalty) -> None:
         """One step, in place. ``gradient`` may be overwritten."""
-        raise NotImplementedError
 
     def state(self) -> dict[str, Vector]:
         """The arrays that a checkpoint must hold; `restore` takes them back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from regatta.solvers.stopping import Plateau
 Vector = NDArray[np.float64]
 
 
-class Solver:
+class Solver(ABC):
     """One step at a time towards the optimum of a `Problem`.
 
     Attributes
@@ -49,18 +50,19 @@ class Solver:
         self.plateau = Plateau(tol=0.0)
 
     @property
+    @abstractmethod
     def total_steps(self) -> int:
         """Steps at most."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def steps_per_epoch(self) -> int:
-        raise NotImplementedError
+        """Steps in a pass over the training rows."""
 
+    @abstractmethod
     def step(self) -> bool:
         """Take a step; whether it ended an epoch. Sets `converged` where the stopping rule says
         so."""
-        raise NotImplementedError
 
     @property
     def finished(self) -> bool:
