@@ -48,6 +48,8 @@ from regatta.utils import (
 logger = logging.getLogger("regatta.runs.supervisor")
 
 AUTOMATIC_RESUMES = 3
+# Between the end of a coordinator's lock and its exit code lie some milliseconds.
+LAST_WORD_SECONDS = 2.0
 
 Command = Callable[[str], list[str]]
 
@@ -153,9 +155,22 @@ class Supervisor:
                 self._exits[run_id] = status
                 logger.info("Coordinator %d of run %s ended with %d.", child.pid, run_id, status)
 
+    def _has_ended(self, run_id: str) -> bool:
+        """Whether the coordinator of a run whose lock is free is gone; notes how it ended."""
+        child = self._children.get(run_id)
+        if child is not None:
+            try:
+                child.wait(LAST_WORD_SECONDS)
+            except subprocess.TimeoutExpired:
+                return False
+            self._reap()
+        return True
+
     def _note_if_crashed(self, run: RunRecord) -> bool:
         if self.store.directory(run.run_id).is_locked():
             return False
+        if not self._has_ended(run.run_id):
+            return False  # its files are closed before it is gone: look again for its last word
         try:
             run = self.store.get(run.run_id)
             if run.state is not RunState.INTERRUPTED:
