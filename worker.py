@@ -53,7 +53,7 @@ from regatta.parameter_server.shared_memory import SharedMemory
 
 # How long a worker looks for the next round before it sleeps: several times a round of the usual
 # batches, short enough that an idle worker costs nothing that anyone would notice.
-SPIN_SECONDS = 150e-6 if SPINNING_IS_SAFE else 0.0
+SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 # A wake-up byte that got lost would cost this long, and the heart beats this often in sleep.
 SLEEP_SECONDS = 0.1
 

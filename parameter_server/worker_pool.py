@@ -59,7 +59,7 @@ from regatta.parameter_server.shared_memory import SharedMemory, aligned_empty
 from regatta.utils import RegattaError
 from regatta.worker import run_worker
 
-SPIN_SECONDS = 150e-6 if SPINNING_IS_SAFE else 0.0
+SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 # How often the caller's `idle` is called while a round lasts, and a lost wake-up's price.
 SLEEP_SECONDS = 0.05
 LEASE_SECONDS = 5.0
