@@ -37,8 +37,10 @@ RESULT_KEYS = {
 # A run of some seconds: long enough to be met in the middle, stopped and resumed.
 LONG = [
     "--target", "y", "--solver", "sgd", "--workers", "1", "--batch-size", "64", "--tol", "0",
-    "--epochs", "600", "--seed", "5",
+    "--epochs", "4000", "--seed", "5",
 ]  # fmt: skip
+# Later words win: a run that is still at work whatever a test does meanwhile, and is then stopped.
+ENDLESS = [*LONG, "--epochs", "1000000"]
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +280,7 @@ def test_a_signal_stops_and_resume_gives_the_same_weights(
 
 
 def test_ctrl_c_says_how_to_resume(csv: Path, store: RunStore) -> None:
-    run = start("train", csv, *LONG)
+    run = start("train", csv, *ENDLESS)
     until(lambda: training(store), "it trains")
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=DEADLINE)
@@ -309,7 +311,7 @@ def test_a_killed_run_is_interrupted_and_resumes_to_the_same_weights(
 def test_a_second_coordinator_leaves_within_a_second_and_changes_nothing(
     csv: Path, store: RunStore
 ) -> None:
-    run = start("train", csv, *LONG)
+    run = start("train", csv, *ENDLESS)
     directory = until(lambda: training(store), "it trains")
     config = directory.config.read_bytes()
     began = time.monotonic()
