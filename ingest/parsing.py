@@ -99,6 +99,28 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class _Reading:
+    """A way of having Arrow read a chunk, from the fastest to the most lenient."""
+
+    typed: bool
+    # Whether all words for "no value" are known, not the blank cell alone.
+    all_missing: bool = True
+    # In blocks that the cache holds. A row longer than one cannot be read, and the number of a
+    # row of another width is not known.
+    in_blocks: bool = False
+
+
+_PLAIN = _Reading(typed=True, all_missing=False, in_blocks=True)
+_TYPED = _Reading(typed=True)
+_TEXTS = _Reading(typed=False)
+
+BLOCK_BYTES = 1 << 19
+BLOCK_ROWS = 256
+# Failures, less successes, after which the fastest way is not tried any more.
+PLAIN_FAILURES = 3
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where the columns of a group of rows lie in the file of values.
 
@@ -141,6 +163,7 @@ class ChunkParser:
         self.decimal = self._decimal()
         self.closed: set[int] = set()  # columns of texts with too many levels
         self.parsed: _Parsed | None = None
+        self.plain = PLAIN_FAILURES
 
     def parse(self, chunk: chunks.Chunk, closed: Sequence[int] = ()) -> Summary:
         """Parse a chunk and keep it until `write`; tell what is in it."""
@@ -157,12 +180,14 @@ class ChunkParser:
         columns, fault = self._read(data, delimiter)
         if fault:
             return Summary(0, lines, fault=fault)
+        columns = [_whole(column) for column in columns]
         self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
         summary = Summary(self.parsed.rows, lines)
         for index, column in enumerate(columns):
             self._store(index, column, data, summary)
             if summary.fault:
                 return summary
+        self._learn(columns, summary)
         if summary.rows:
             summary.numeric = self.parsed.facts()
         return summary
@@ -176,7 +201,7 @@ class ChunkParser:
         if fault:
             return [], data, fault
         columns, fault = self._read(data, delimiter)
-        return columns, data, fault
+        return [column.combine_chunks() for column in columns], data, fault
 
     def write(self, file: str, offset: int, maps: dict[int, list[int]]) -> None:
         """Write the chunk that was parsed. ``maps`` turns its codes into those of the file."""
@@ -235,22 +260,35 @@ class ChunkParser:
         return decimal
 
     def _read(self, data: bytes, delimiter: str) -> tuple[list[Any], RowFault | None]:
-        """The columns as Arrow arrays: float64, or texts (some with a dictionary)."""
+        """The columns as chunked Arrow arrays: float64, or texts (some with a dictionary)."""
         import pyarrow as pa
 
-        try:
-            return self._arrow(data, delimiter, typed=True)
-        except pa.ArrowInvalid:
-            pass
-        try:
-            return self._arrow(data, delimiter, typed=False)
-        except pa.ArrowInvalid as error:
-            last = chunks.count_lines(data, self.dialect)
-            return [], RowFault(max(0, last - 1), f"cannot be read ({error})", "Look at that line.")
+        if not data or data.isspace():
+            return [pa.chunked_array([], pa.string()) for _ in self.types], None
+        if self.plain:
+            try:
+                columns, ragged = self._arrow(data, delimiter, _PLAIN)
+            except pa.ArrowInvalid:
+                self.plain -= 1
+            else:
+                if ragged is None:
+                    self.plain = min(self.plain + 1, PLAIN_FAILURES)
+                    return columns, None
+        fault = None
+        for reading in (_TYPED, _TEXTS):
+            try:
+                columns, ragged = self._arrow(data, delimiter, reading)
+            except pa.ArrowInvalid as error:
+                fault = error
+            else:
+                return columns, None if ragged is None else self._ragged(data, *ragged)
+        last = chunks.count_lines(data, self.dialect)
+        return [], RowFault(max(0, last - 1), f"cannot be read ({fault})", "Look at that line.")
 
     def _arrow(
-        self, data: bytes, delimiter: str, *, typed: bool
-    ) -> tuple[list[Any], RowFault | None]:
+        self, data: bytes, delimiter: str, reading: _Reading
+    ) -> tuple[list[Any], tuple[int, int] | None]:
+        """The columns, and the first record of another width with the width it has."""
         import pyarrow as pa
         from pyarrow import csv
 
@@ -263,18 +301,15 @@ class ChunkParser:
             if row.actual_columns == 1 and not row.text.strip():
                 blank += 1
             elif not ragged:
-                ragged.append((row.number - 1 - blank, row.actual_columns))
+                ragged.append(((row.number or 1) - 1 - blank, row.actual_columns))
             return "skip"
 
         dialect = self.dialect
         quoted = bool(dialect.quote) and dialect.quote.encode() in data
-        if not data or data.isspace():
-            return [pa.array([], pa.string()) for _ in names], None
+        block = _block_bytes(data) if reading.in_blocks else len(data) + 1
         table = csv.read_csv(
             pa.BufferReader(data),
-            read_options=csv.ReadOptions(
-                use_threads=False, block_size=len(data) + 1, column_names=names
-            ),
+            read_options=csv.ReadOptions(use_threads=False, block_size=block, column_names=names),
             parse_options=csv.ParseOptions(
                 delimiter=delimiter,
                 quote_char=dialect.quote or False,
@@ -284,17 +319,15 @@ class ChunkParser:
             ),
             convert_options=csv.ConvertOptions(
                 column_types={
-                    name: self._arrow_type(index, typed) for index, name in enumerate(names)
+                    name: self._arrow_type(index, reading.typed)
+                    for index, name in enumerate(names)
                 },
-                null_values=missing_spellings(len(names) > WIDE),
+                null_values=missing_spellings(len(names) > WIDE) if reading.all_missing else [""],
                 strings_can_be_null=False,
                 decimal_point=self.decimal,
             ),
         )
-        if ragged:
-            return [], self._ragged(data, *ragged[0])
-        arrays = [column.combine_chunks() for column in table.columns]
-        return arrays, None
+        return table.columns, ragged[0] if ragged else None
 
     def _arrow_type(self, index: int, typed: bool) -> Any:
         import pyarrow as pa
@@ -319,6 +352,19 @@ class ChunkParser:
 
     # -- columns --
 
+    def _learn(self, columns: Sequence[Any], summary: Summary) -> None:
+        """Which columns of numbers are from now on read as texts at once, since Arrow cannot
+        convert them: those with odd cells, or, where there are none, all that it was asked for."""
+        import pyarrow as pa
+
+        failed = {
+            index
+            for index, column in enumerate(columns)
+            if self.types[index].kind == "number" and not pa.types.is_floating(column.type)
+        }
+        odd = failed & set(summary.odd)
+        self.as_texts |= odd or failed
+
     def _store(self, index: int, column: Any, data: bytes, summary: Summary) -> None:
         import pyarrow as pa
 
@@ -331,7 +377,7 @@ class ChunkParser:
             values, bad = self._booleans(index, column)
             texts = column
         elif pa.types.is_floating(column.type):
-            values, bad, texts = column.to_numpy(zero_copy_only=False), None, None
+            values, bad, texts = column.to_numpy(), None, None
         else:
             values, bad = self._converted(index, column, summary)
             texts = column
@@ -346,8 +392,6 @@ class ChunkParser:
     def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
         each = self.types[index]
         if each.kind == "number":
-            # Not one cell of trouble a chunk: from now on the column is read as texts at once.
-            self.as_texts.add(index)
             return parse_numbers(column, each.style, each.missing)
         values, bad = parse_dates(column, each.format, each.missing)
         swapped = swapped_format(each.format)
@@ -414,6 +458,18 @@ def _needs_texts(column: ColumnType) -> bool:
     if column.kind != "number":
         return column.kind == "date"
     return bool(column.missing or column.style.thousands or column.style.affix)
+
+
+def _whole(column: Any) -> Any:
+    """A chunked array in one piece, but for numbers, which are copied anyway."""
+    import pyarrow as pa
+
+    return column if pa.types.is_floating(column.type) else column.combine_chunks()
+
+
+def _block_bytes(data: bytes) -> int:
+    """Bytes of a block that holds many rows such as the first."""
+    return max(BLOCK_BYTES, BLOCK_ROWS * (data.find(b"\n") + 1))
 
 
 def _read_range(path: str, chunk: chunks.Chunk) -> bytes:
