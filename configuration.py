@@ -246,8 +246,17 @@ def allowed(each: Field[Any]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def resolve(given: Mapping[str, Any], *, config_file: Path | None = None) -> TrainingConfig:
-    """The configuration from flags (``given``), environment, file and defaults, in that order."""
+def resolve(
+    given: Mapping[str, Any],
+    *,
+    config_file: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> TrainingConfig:
+    """The configuration from flags (``given``), environment, file and defaults, in that order.
+
+    ``defaults`` are a command's own, where they are not those of `TrainingConfig`. Where the solver
+    is left to Regatta, an option of the steps asks for steps, whatever its value.
+    """
     from_file: dict[str, Any] = {}
     if config_file is not None and config_file.exists():
         try:
@@ -269,6 +278,9 @@ def resolve(given: Mapping[str, Any], *, config_file: Path | None = None) -> Tra
             values[each.name] = parse_value(each, value) if isinstance(value, str) else value
     if isinstance(values.get("drop"), list):
         values["drop"] = tuple(values["drop"])
+    values = {**(defaults or {}), **values}
+    if values.get("solver", "auto") == "auto" and not values.keys().isdisjoint(STEP_OPTIONS):
+        values["solver"] = "sgd"
     return TrainingConfig(**values)
 
 

@@ -21,9 +21,8 @@ MODELS = ("lasso", "ridge", "elasticnet")
 
 def path(chosen: argparse.Namespace) -> int:
     """``regatta path FILE --target NAME``: a run with ``--alpha auto``, and its path."""
-    config = replace(configuration(chosen), alpha="auto", solver="exact")
-    if "model" not in chosen:
-        config = replace(config, model="lasso")
+    config = configuration(chosen, defaults={"model": "lasso"})
+    config = replace(config, alpha="auto", solver="exact")
     if config.model not in MODELS:
         raise UserError(
             f"There is no regularisation path for {config.model}.", f"Models: {', '.join(MODELS)}."

@@ -61,7 +61,9 @@ def work_quietly(config: TrainingConfig, store: RunStore) -> dict[str, Any]:
     return result
 
 
-def configuration(chosen: argparse.Namespace) -> TrainingConfig:
+def configuration(
+    chosen: argparse.Namespace, defaults: Mapping[str, Any] | None = None
+) -> TrainingConfig:
     """The run's settings from the flags, the environment, the file of settings, the defaults."""
     given: dict[str, Any] = {}
     for each in fields(TrainingConfig):
@@ -70,7 +72,7 @@ def configuration(chosen: argparse.Namespace) -> TrainingConfig:
         value = getattr(chosen, each.name)
         # A column's name may hold a comma, so what was given to --drop is taken as it is.
         given[each.name] = tuple(value) if each.name == "drop" else parse_value(each, value)
-    return resolve(given, config_file=home() / "config.toml")
+    return resolve(given, config_file=home() / "config.toml", defaults=defaults)
 
 
 def warn_of_many_workers(config: TrainingConfig) -> None:

@@ -71,6 +71,12 @@ def test_names_from_a_file_are_shown_as_they_are():
     assert "%{x}" not in line.hovertemplate
 
 
+def test_the_model_of_a_path_may_come_from_the_environment(regatta, table, monkeypatch):
+    monkeypatch.setenv("REGATTA_MODEL", "elasticnet")
+    done = regatta("path", table, "--target", "y", "--workers", "0", "--json")
+    assert json.loads(done.stdout)["model"] == "elasticnet"
+
+
 def test_a_model_without_a_path_is_refused(regatta, table):
     done = regatta("path", table, "--target", "y", "--model", "linear", "--json")
     assert done.returncode == 2

@@ -135,6 +135,31 @@ def test_flag_beats_environment_beats_file_beats_default(
     assert config.momentum == FIELDS["momentum"].default
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", None), ("epochs", None), ("tol", FIELDS["tol"].default)]
+)
+def test_an_option_of_the_steps_asks_for_steps_though_it_is_at_its_default(
+    name: str, value: Any
+) -> None:
+    assert resolve({}).solver == "auto"
+    assert resolve({name: value}).solver == "sgd"
+    assert resolve({name: value, "solver": "auto"}).solver == "sgd"
+    assert resolve({name: value, "solver": "exact"}).solver == "exact"
+
+
+def test_a_commands_own_default_gives_way_to_everything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.toml"
+    own = {"model": "lasso"}
+    assert resolve({}, config_file=file, defaults=own).model == "lasso"
+    file.write_text('model = "ridge"')
+    assert resolve({}, config_file=file, defaults=own).model == "ridge"
+    monkeypatch.setenv("REGATTA_MODEL", "elasticnet")
+    assert resolve({}, config_file=file, defaults=own).model == "elasticnet"
+    assert resolve({"model": "linear"}, config_file=file, defaults=own).model == "linear"
+
+
 def test_a_wrong_environment_value_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGATTA_ALPHA", "much")
     with pytest.raises(UserError, match="--alpha"):
