@@ -169,12 +169,15 @@ class _Import:
         self.chunk_bytes = chunk_bytes
         self.started = time.monotonic()
         self.told = 0.0
+        self.children: list[Child] = []
 
     def run(self) -> ParsedTable:
         try:
             return self._run(None)
         except _WrongEncoding:
             pass  # The start was UTF-8, some later part is not.
+        finally:
+            self._end_children()
         try:
             return self._run(LEGACY)
         except _WrongEncoding as error:
@@ -184,9 +187,18 @@ class _Import:
                 "Save the file as UTF-8.",
                 row=error.line,
             ) from None
+        finally:
+            self._end_children()
+
+    def _end_children(self) -> None:
+        while self.children:
+            self.children.pop().close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
         source, head = open_source(self.path, encoding)
+        # They start while this process looks at a sample.
+        for _ in range(self._process_count(source)):
+            self.children.append(Child())
         sniffed = sniff(
             text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
         )
@@ -208,6 +220,14 @@ class _Import:
             # Another process may have been first: what stands there is what counts.
             kept = load_table(cache.publish(folder, "parsed", table.key))
             return replace(kept, path=table.path, name=table.name)
+
+    def _process_count(self, source: Source) -> int:
+        if self.processes is not None:
+            return self.processes
+        unpacked = self.size * (8 if source.packing else 1)
+        if unpacked < SMALL_BYTES:
+            return 0
+        return max(1, min(available_cores(), MAX_PROCESSES))
 
     def _settle(
         self, source: Source, dialect: Dialect, types: list[ColumnType], folder: Path
@@ -289,9 +309,8 @@ class _Reading:
 
     def run(self) -> None:
         self.file.write_bytes(b"")
-        processes = self._process_count()
-        if processes:
-            self._run_children(processes)
+        if self.job.children:
+            self._run_children(self.job.children)
         else:
             parser = ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
@@ -303,14 +322,6 @@ class _Reading:
                 f"{self.source.path.name!r} has a header and no rows.", "Add rows of data."
             )
         self.job.tell("read", self.job.size, self.rows, last=True)
-
-    def _process_count(self) -> int:
-        if self.job.processes is not None:
-            return self.job.processes
-        unpacked = self.job.size * (8 if self.source.packing else 1)
-        if unpacked < SMALL_BYTES:
-            return 0
-        return max(1, min(available_cores(), MAX_PROCESSES))
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         digest = hashlib.sha256()
@@ -330,16 +341,10 @@ class _Reading:
             with self.source.path.open("rb") as file:
                 self.content_hash = hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _run_children(self, processes: int) -> None:
-        children: list[Child] = []
-        try:
-            children = [Child() for _ in range(processes)]
-            for child in children:
-                child.call(_OPEN, str(self.source.path), self.dialect, self.types)
-            _Schedule(self, children).run()
-        finally:
-            for child in children:
-                child.close()
+    def _run_children(self, children: Sequence[Child]) -> None:
+        for child in children:
+            child.call(_OPEN, str(self.source.path), self.dialect, self.types)
+        _Schedule(self, children).run()
 
     def _count(self, summary: Summary, chunk: chunks.Chunk) -> bool:
         """Add up what a chunk holds, in the order of the file; whether there is anything to
