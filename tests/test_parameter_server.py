@@ -249,13 +249,15 @@ def test_statistics_of_folds_add_up_to_those_of_all_rows(source, tmp_path):
     np.testing.assert_allclose(folds[3].moments, mine.T @ mine, rtol=1e-10, atol=1e-8)
 
 
-def test_moments_in_panels(tmp_path):
-    """More columns than a panel has, and rows that do not fill a block."""
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_moments_in_panels(tmp_path, monkeypatch, dtype):
+    """More columns than a panel has, and shards of several blocks, the last of them not full."""
+    monkeypatch.setattr("regatta.parameter_server.kernel.MOMENT_ROWS", 100)
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((700, 1200)), rng.standard_normal(700)
-    wide = write_rows(tmp_path, X, y, X[:10], y[:10], n_shards=3, dtype="float64")
+    X, y = rng.standard_normal((700, 1200)).astype(dtype), rng.standard_normal(700).astype(dtype)
+    wide = write_rows(tmp_path, X, y, X[:10], y[:10], n_shards=3, dtype=dtype)
     (found,) = gathered(wide, 0, 1, tmp_path)
-    z = np.column_stack([X, np.ones(700), y])
+    z = np.column_stack([X, np.ones(700), y]).astype(np.float64)
     np.testing.assert_allclose(found.moments, z.T @ z, rtol=1e-10, atol=1e-8)
 
 
