@@ -249,8 +249,9 @@ class Coordinator:
         self._store.update_state(
             self._run_id,
             RunState.RUNNING,
-            epochs=float(settings.epochs),
-            total_steps=training.solver.total_steps,
+            # Where the end is open they would only say how many are allowed.
+            epochs=None if training.end_is_open else float(settings.epochs),
+            total_steps=None if training.end_is_open else training.solver.total_steps,
             step=training.step,
             progress=training.share,
             message="",
@@ -258,6 +259,7 @@ class Coordinator:
         if training.optimal_objective is not None:
             self._writer.fact("optimal_objective", training.optimal_objective)
             self._writer.fact("optimal_loss", training.optimal_loss)
+            self._writer.fact("gap_unit", training.gap_unit)
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
@@ -321,6 +323,8 @@ class Coordinator:
         evaluation = self._evaluate(training)
         scores = evaluation.scores
         self._recorder.sample(pool.samples(), force=True)
+        for warning in training.warnings:
+            self._event("warning", warning)
         self._event("converged" if training.solver.converged else "finished", reason)
         result = write_results(
             self._directory,

@@ -38,6 +38,8 @@ def path(chosen: argparse.Namespace) -> int:
         output.print_json({"run_id": result["run_id"], **found})
     else:
         print(table(found))
+        for note in found["warnings"]:
+            print(f"\nNote     {note}")
         print(
             f"\nChosen   alpha {found['alpha']:.6g} (--rule {found['rule']}); held-out R² "
             f"{output.number(result['metrics']['validation']['r2'])}\n"

@@ -210,9 +210,15 @@ def _listing(runs: list[RunRecord], width: int) -> str:
 
 
 def _state(run: RunRecord) -> str:
-    if run.state is RunState.RUNNING:
+    if run.state is RunState.RUNNING and run.total_steps is not None:
         return f"{run.state} {run.progress:.0%}"
     return str(run.state)
+
+
+def _steps(run: RunRecord) -> str:
+    if run.step is None:
+        return ""
+    return f"{run.step:,}" if run.total_steps is None else f"{run.step:,} of {run.total_steps:,}"
 
 
 def _when(moment: float) -> str:
@@ -239,7 +245,7 @@ def _details(run: RunRecord, path: str, directory: str, process: int | None) -> 
         ("Model", run.model),
         ("Started", _when(run.started) if run.started else ""),
         ("Took", _took(run) if run.started else ""),
-        ("Steps", f"{run.step or 0:,} of {run.total_steps:,}" if run.total_steps else ""),
+        ("Steps", _steps(run)),
         ("Resumed", f"{run.attempts} times by itself" if run.attempts else ""),
         ("Files", directory),
     ]

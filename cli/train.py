@@ -139,11 +139,10 @@ def summary(result: Mapping[str, Any]) -> str:
         how = f"solved exactly {crew}, in one pass over the rows"
     else:
         how = f"trained {crew} for {result['epochs']:,} epochs{_end(result)}"
-    gap = result.get("optimum_gap")
     return "\n".join(
         [
             f"Run {run_id}: {result['model']}{penalty}, {how}.",
-            *([] if gap is None else [f"The objective is {gap:.1g} of itself above the optimum."]),
+            *_gap(result),
             "",
             _scores(result["metrics"]),
             "",
@@ -159,6 +158,16 @@ def summary(result: Mapping[str, Any]) -> str:
             f"Export   regatta export {run_id} --format sklearn -o MODEL.skops",
         ]
     )
+
+
+def _gap(result: Mapping[str, Any]) -> list[str]:
+    """How far from the exact optimum the steps ended, where that is known."""
+    gap = result.get("optimum_gap")
+    if gap is None:
+        return []
+    if result["optimum_gap_of"] == "variance":
+        return [f"A perfect fit is possible; what is left is {gap:.1g} of the target's variance."]
+    return [f"The objective is above that of the exact optimum by {gap:.1g} of its value."]
 
 
 def _end(result: Mapping[str, Any]) -> str:

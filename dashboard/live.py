@@ -110,6 +110,7 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
             **run_status(record, last_point, reader.latest("evaluations")),
             "optimum": facts.get("optimal_objective"),
             "optimal_loss": facts.get("optimal_loss"),
+            "gap_unit": facts.get("gap_unit"),
         },
         "points": columns(thin(points, "loss"), POINT_COLUMNS),
         "evaluations": columns(thin(evaluations, "validation_loss"), EVALUATION_COLUMNS),
@@ -125,7 +126,8 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
     """Name, state and progress of a run, and its latest figures."""
     elapsed = float(point["seconds"]) if point else 0.0
     progress = float(record.progress or 0.0)
-    running = record.state.is_live and 0.005 < progress < 1
+    foreseen = record.total_steps is not None  # else progress says nothing of the end
+    running = foreseen and record.state.is_live and 0.005 < progress < 1
     return {
         "id": record.run_id,
         "name": record.name,

@@ -7,12 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, jobs, uploads, words
+from regatta.dashboard import actions, components, fields, jobs, uploads, words
 from regatta.runs.directory import RunDirectory
 from regatta.runs.store import RunRecord
 from regatta.utils import RegattaError, UserError, read_json
 
 SHOWN_COEFFICIENTS = 15
+SHOWN_NOTES = 6
 
 
 def show(record: RunRecord) -> None:
@@ -23,6 +24,7 @@ def show(record: RunRecord) -> None:
     except (OSError, ValueError):
         st.caption("The result of this run cannot be read.")
         return
+    show_notes(result)
     left, right = st.columns([2, 1], gap="medium")
     with left, st.container(border=True, height="stretch"):
         show_coefficients(directory, result, record.target)
@@ -31,6 +33,18 @@ def show(record: RunRecord) -> None:
         show_downloads(directory, record)
     show_path(directory)
     show_prediction(directory, record)
+
+
+def show_notes(result: Mapping[str, Any]) -> None:
+    """What is to be known about the file, the solution and the choice of alpha."""
+    found = [*result.get("warnings", []), *result.get("solver_warnings", [])]
+    if not found:
+        return
+    lines = [words.plain(fields.in_page_words(str(each))) for each in found]
+    if len(lines) > SHOWN_NOTES:
+        lines[SHOWN_NOTES:] = [f"{len(lines) - SHOWN_NOTES:,} more stand in the log."]
+    text = lines[0] if len(lines) == 1 else "\n".join(f"- {each}" for each in lines)
+    st.warning(text, icon=":material/info:")
 
 
 def show_path(directory: RunDirectory) -> None:

@@ -166,8 +166,9 @@ class MetricsReader:
         return [dict(zip(names, row, strict=True)) for row in self._rows(query, (since, limit))]
 
     def facts(self) -> dict[str, float]:
-        """Numbers that hold for the whole run: ``optimal_objective`` and, without the penalty,
-        ``optimal_loss``, in the target's units squared, where they are known."""
+        """Numbers that hold for the whole run, in the target's units squared, where they are known:
+        ``optimal_objective``, without the penalty ``optimal_loss``, and ``gap_unit``, what the gap
+        to the optimum is told as a share of."""
         return dict(self._rows("SELECT name, value FROM facts", ()))
 
     def latest(self, table: str) -> dict[str, Any] | None:

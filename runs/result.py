@@ -86,7 +86,7 @@ def write_results(
     }
     optimum = training.optimum
     if optimum is not None:
-        result["solver_warnings"] = list(optimum.warnings)
+        result["solver_warnings"] = list(training.warnings)
         result["inference"] = uncertainty(config.model, prepared, optimum)
         if optimum.path is not None:
             write_json(directory.path_file, optimum.path.to_json(prepared.feature_names))

@@ -93,7 +93,8 @@ class RunRecord:
 
     Times are seconds since the epoch; ``progress`` goes from 0 to 1; ``attempts`` counts the
     times the supervisor resumed the run by itself, and ``resume_at`` is when it will do so next;
-    ``position`` orders the queue.
+    ``position`` orders the queue. ``epochs`` and ``total_steps`` are those at most; ``None`` where
+    the run ends by itself, mostly long before.
     """
 
     run_id: str

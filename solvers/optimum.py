@@ -40,6 +40,7 @@ class Optimum:
     statistics : Statistics
         Of all rows; the target in its own units.
     warnings : tuple of str
+        Of the solution, and of the choice of alpha.
     """
 
     parameters: NDArray[np.float64]
@@ -90,5 +91,5 @@ def find_optimum(folds: list[Statistics], config: TrainingConfig, target_scale: 
         objective=loss + penalty.value(parameters),
         path=found,
         statistics=total,
-        warnings=solution.warnings,
+        warnings=(*solution.warnings, *(() if found is None else found.warnings)),
     )

@@ -229,19 +229,32 @@ class Training:
         """Half the mean squared residual at the optimum, in the target's units squared."""
         return math.nan if self.optimum is None else self._scale**2 * self.optimum.loss
 
-    def gap_report(self, evaluation: Evaluation) -> dict[str, float]:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be known about the optimum and the choice of alpha."""
+        return () if self.optimum is None else self.optimum.warnings
+
+    @property
+    def gap_unit(self) -> float:
+        """What a gap to the optimum is told as a share of: the optimum, or the target's variance
+        (halved, as losses are) where the optimum is zero: a perfect fit."""
+        optimum, variance = self.optimal_objective, 0.5 * self._scale**2
+        return variance if optimum is None or optimum <= PERFECT_FIT * variance else optimum
+
+    def gap_report(self, evaluation: Evaluation) -> dict[str, float | str]:
         """How far the objective is above the optimum, for a run's result; empty if not known.
 
-        ``optimum_gap`` is a share of the optimum, or of the target's variance where the optimum
-        is zero: a perfect fit.
+        ``optimum_gap`` is a share of what ``optimum_gap_of`` names: the optimum, or the variance.
         """
-        optimum = self.optimal_objective
+        optimum, unit = self.optimal_objective, self.gap_unit
         if optimum is None or not self.solver.iterative:
             return {}
-        variance = 0.5 * self._scale**2
-        unit = optimum if optimum > PERFECT_FIT * variance else variance
         gap = max(0.0, evaluation.train_objective - optimum)
-        return {"optimal_objective": optimum, "optimum_gap": gap / unit}
+        return {
+            "optimal_objective": optimum,
+            "optimum_gap": gap / unit,
+            "optimum_gap_of": "optimum" if unit == optimum else "variance",
+        }
 
     def report(self) -> dict[str, Any]:
         """How the steps went, for a run's result."""

@@ -150,8 +150,10 @@ def test_when_a_run_will_end_is_told_where_it_is_known(
         if progress.stage == "train":
             told.append(progress.eta_seconds)
 
-    run_training(create(store, table, workers=0, **settings), store, progress=look)
+    run_id = create(store, table, workers=0, **settings)
+    run_training(run_id, store, progress=look)
     assert told and all((eta is not None) == foreseen for eta in told)
+    assert (store.get(run_id).total_steps is not None) == foreseen
 
 
 def test_figures_of_a_run(store, table):

@@ -124,6 +124,19 @@ def test_only_the_end_of_a_long_log_is_sent(tmp_path: Path) -> None:
     assert offset == path.stat().st_size
 
 
+@pytest.mark.parametrize(("total", "foreseen"), [(20_000, True), (None, False)])
+def test_time_left_is_told_only_where_the_number_of_steps_is_known(
+    run: Any, total: int | None, foreseen: bool
+) -> None:
+    store, record, directory = run
+    write_points(directory, range(1, 11))
+    with directory.lock():
+        for state in (RunState.STARTING, RunState.RUNNING):
+            store.update_state(record.run_id, state, total_steps=total, progress=0.1)
+        status = live.live_update(store.get(record.run_id), directory, live.Cursor())["run"]
+    assert (status["eta"] is not None) == foreseen and status["total_steps"] == total
+
+
 def test_status_of_a_run_that_has_not_begun(run: Any) -> None:
     _, record, directory = run
     status = live.live_update(record, directory, live.Cursor())["run"]

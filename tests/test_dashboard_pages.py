@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from regatta.configuration import TrainingConfig
 from regatta.dashboard import fields, jobs, report, samples, sources, uploads, words
 from regatta.runs.directory import RunDirectory
+from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import write_json
@@ -291,11 +292,38 @@ def test_a_solved_run_shows_path_and_uncertainty(
     shown = texts(page) + "\n".join(each.value for each in page.subheader)
     for each in words_shown:
         assert each in shown
+    finish_export(store, run_id)
+
+
+def finish_export(store: RunStore, run_id: str) -> None:
+    """Wait for the pipeline that the page writes: it must not outlive the test."""
     export = jobs.job_of("export", run_id=run_id, model=str(store.directory(run_id).model))
-    deadline = time.monotonic() + 60  # the page started it; it must not outlive the test
+    deadline = time.monotonic() + 60
     while export.status().is_running and time.monotonic() < deadline:
         time.sleep(0.05)
     assert export.status().state == "done"
+
+
+def test_what_is_to_be_known_about_a_run_stands_above_its_model(
+    store: RunStore, tmp_path: Path
+) -> None:
+    """A line without noise: the smallest alpha is the best, so a smaller one may be better."""
+    from regatta.coordinator import run_training
+
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "\n".join(
+            ["a,b,y", *(f"{i % 7},{i * i % 11},{i % 7 - 2 * (i * i % 11)}" for i in range(80))]
+        )
+    )
+    config = TrainingConfig(path=str(path), target="y", model="ridge", alpha="auto", workers=0)
+    run_id = store.create(config).run_id
+    run_training(run_id, store)
+    page = open_page("train", run=run_id)
+    assert any("smallest that was tried" in each.value for each in page.warning)
+    events = MetricsReader(store.directory(run_id).metrics).read("events")
+    assert any("smallest that was tried" in each["message"] for each in events)
+    finish_export(store, run_id)
 
 
 def test_settings_taken_over_outlast_a_look_at_the_exact_solver(

@@ -12,6 +12,7 @@ import pytest
 from sklearn.linear_model import ElasticNetCV, LassoCV, LinearRegression, Ridge
 from sklearn.model_selection import PredefinedSplit
 
+from regatta.cli.train import summary
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.data_pipeline import PreparedData, import_csv, prepare
@@ -119,11 +120,25 @@ def test_one_standard_error_chooses_a_simpler_model(store, table):
 def test_an_sgd_run_knows_its_gap(store, table):
     result = train(store, table, solver="sgd", model="lasso", alpha=0.1, batch_size=256, workers=2)
     assert 0 <= result["optimum_gap"] < 1e-3
+    assert result["optimum_gap_of"] == "optimum" and "exact optimum by" in summary(result)
     reader = MetricsReader(store.directory(result["run_id"]).metrics)
     optimum = reader.facts()["optimal_objective"]
     last = reader.latest("evaluations")
     assert last is not None
     assert last["train_objective"] / optimum - 1 == pytest.approx(result["optimum_gap"], abs=1e-6)
+
+
+def test_the_gap_to_a_perfect_fit_is_told_as_a_share_of_the_variance(store, tmp_path):
+    """The optimum is zero, and nothing is a share of that."""
+    rows = np.random.default_rng(2).standard_normal((500, 3))
+    rows[:, 2] = rows[:, 0] - 2 * rows[:, 1]
+    path = tmp_path / "line.csv"
+    np.savetxt(path, rows, delimiter=",", header="a,b,y", comments="", fmt="%.17g")
+    result = train(store, path, model="linear", solver="sgd", epochs=300, workers=0)
+    assert result["optimum_gap_of"] == "variance" and result["optimum_gap"] < 1e-3
+    assert "A perfect fit is possible" in summary(result)
+    facts = MetricsReader(store.directory(result["run_id"]).metrics).facts()
+    assert facts["gap_unit"] == pytest.approx(0.5 * rows[:, 2].var(), rel=0.2)
 
 
 def test_an_option_of_the_steps_means_steps(store, table):

@@ -293,7 +293,7 @@ class LiveView {
     const found = status.evaluation;
     const points = history.points;
     set(tiles.loss, scientific(found?.train_loss ?? status.loss), 
-      found ? `RMSE ${short(found.train_rmse)}${gapText(found, status.optimum)}` : "");
+      found ? `RMSE ${short(found.train_rmse)}${gapText(found, status)}` : "");
     set(
       tiles.r2,
       found?.validation_r2 == null ? "–" : found.validation_r2.toFixed(4),
@@ -342,7 +342,9 @@ class LiveView {
     };
     this.progressText.textContent = texts[status.state] || steps;
     this.progressText.dataset.step = status.step;
-    this.progressTime.textContent = `${Math.round(100 * share)} %`;
+    // A run that ends by itself has no share that is done, until it has ended.
+    const open = status.state === "running" && !status.total_steps;
+    this.progressTime.textContent = open ? "until it converges" : `${Math.round(100 * share)} %`;
   }
 
   drawWorkers() {
@@ -628,12 +630,13 @@ function logTicks(lists) {
   return { dtick: span < 6 ? "D1" : "D2", tickformat: "~g" };
 }
 
-/** How far the objective still is above the exact optimum, as a share of it. */
-function gapText(found, optimum) {
-  if (optimum == null || !(optimum > 0) || found.train_objective == null) return "";
-  const gap = Math.max(0, (found.train_objective - optimum) / optimum);
-  const percent = 100 * gap;
-  return ` · gap ${percent < 1e-4 ? "0" : short(Number(percent.toPrecision(2)))} %`;
+/** How far the objective still is above the exact optimum, as a share of it, or of the target's
+ * variance where the optimum is a perfect fit: nothing is a share of zero. */
+function gapText(found, { optimum, gap_unit: unit }) {
+  if (optimum == null || !(unit > 0) || found.train_objective == null) return "";
+  const percent = 100 * Math.max(0, (found.train_objective - optimum) / unit);
+  const of = unit === optimum ? "" : " of the variance";
+  return ` · gap ${percent < 1e-4 ? "0" : short(Number(percent.toPrecision(2)))} %${of}`;
 }
 
 function speedText(value) {
