@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest import cache, findings, scatter
+from regatta.ingest import cache, leaks, scatter
 from regatta.ingest.child import Child, ready
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
@@ -55,7 +55,7 @@ from regatta.utils import (
 )
 
 PREPARED_NAME = "prepared.json"
-FORMAT = 2
+FORMAT = 3
 MEDIAN_ROWS = 1_000_000
 MEDIAN_BYTES = 64 << 20
 # Fewer cells are prepared in this process: starting others would take longer.
@@ -236,12 +236,14 @@ def _target(table: ParsedTable, name: str) -> ParsedColumn:
 def inspect_csv(path: Path | str, *, target: str | None = None) -> dict[str, Any]:
     """The import report of a file: dialect, rows, columns, repairs, warnings, rejected rows.
 
-    With a target, columns that give it away are warned of, too.
+    With a target, its skew and the columns that give it away are warned of, too.
     """
     table = import_csv(path)
     report = table.report()
     if target is not None:
-        report["warnings"] += findings.leaks(table, _target(table, target))
+        found = leaks.about_target(table, _target(table, target))
+        report["warnings"] += [each.message for each in found]
+        report["findings"] += [each.to_json() for each in found]
     return report
 
 
@@ -340,6 +342,20 @@ def read_for_prediction(
     return read_batches(Path(path), preprocessing)
 
 
+def _warnings(table: ParsedTable, target: ParsedColumn, drop: Sequence[str]) -> list[str]:
+    """What is to be known about the columns that are used."""
+    left_out = tuple(f"Column {name!r} " for name in drop)
+    settled = set()
+    for finding in table.findings:
+        # A column that repeats the target is told of as one that gives it away.
+        unused = {*drop, target.name} if finding.needs > 1 else drop
+        if not finding.matters_without(unused):
+            settled.add(finding.message)
+    told = [each for each in table.warnings if not each.startswith(left_out)]
+    about_target = leaks.about_target(table, target, drop)
+    return [each for each in told if each not in settled] + [x.message for x in about_target]
+
+
 class _Preparation:
     """One making of layer 2."""
 
@@ -361,8 +377,7 @@ class _Preparation:
         self.progress = progress
         self.cancelled = cancelled
         self.dropped: list[DroppedColumn] = []
-        left_out = tuple(f"Column {name!r} " for name in self.drop)
-        self.warnings = [each for each in table.warnings if not each.startswith(left_out)]
+        self.warnings = _warnings(table, target, drop)
         self.done = self.total = 0
 
     def run(

@@ -1,37 +1,46 @@
 """What is worth knowing about a parsed table before it is trained on: told, never acted on.
 
-Works on the mapped columns a group of rows at a time, so that memory stays flat.
+Works on the mapped columns a group of rows at a time, so that memory stays flat; what a column is
+suspected of by its extremes or its first values is checked on its rows before it is told.
+`regatta.ingest.leaks` looks at a table with its target in mind.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from regatta.ingest.table import ParsedColumn, ParsedTable
+from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 
 SENTINELS = (-200.0, -999.0, -9999.0, -99999.0, -99.0, -1e6, 999.0, 9999.0, 99999.0, 999999.0)
 HASHES_AT_ONCE = 4_000_000
-LEAK_CORRELATION = 0.9999
+# More findings of a kind are told in one sentence.
+MANY = 8
+# Whole numbers with at most so many different values may be codes.
+FEW_LEVELS = 50
+# Values of a column from which it is told whether a full count is worth while.
+FIRST_VALUES = 2_000
+MAX_PERMUTED_ROWS = 50_000_000
 
 
 def examine(table: ParsedTable) -> ParsedTable:
-    """The table with its count of duplicate rows and with warnings."""
+    """The table with its count of duplicate rows, with findings and with what they say."""
     duplicates = count_duplicates(table)
-    warnings = list(table.warnings)
-    if duplicates:
-        share = duplicates / table.rows
-        warnings.append(
-            f"{duplicates} of {table.rows} rows ({share:.1%}) are exact duplicates of another; "
-            "duplicates stay on one side of the split."
-        )
-    for column in table.columns:
-        if column.kind == "number":
-            warnings += _number_warnings(table, column)
-        elif column.kind == "category" and column.distinct == 1 and not column.missing:
-            warnings.append(f"Column {column.name!r} is the same in all rows.")
-    return replace(table, duplicates=duplicates, warnings=tuple(warnings))
+    table = replace(table, duplicates=duplicates, columns=tuple(_described(table)))
+    found = [
+        *_duplicate_rows(table),
+        *_together(_constants(table), "are each the same in all rows that have a value."),
+        *_together(_indices(table), "each count the rows: indices. Leave them out."),
+        *_duplicate_columns(table),
+        *_together(_sentinels(table), "each hold a value such as 999, far from their others."),
+    ]
+    said = (*table.warnings, *(each.message for each in found))
+    return replace(table, findings=tuple(found), warnings=said)
 
 
 def count_duplicates(table: ParsedTable) -> int:
@@ -50,23 +59,121 @@ def count_duplicates(table: ParsedTable) -> int:
     return table.rows - distinct
 
 
-def _number_warnings(table: ParsedTable, column: ParsedColumn) -> list[str]:
-    if column.minimum is None or column.maximum is None:
-        return []
-    name, low, high = column.name, column.minimum, column.maximum
-    if low == high:
-        return [f"Column {name!r} is {low:g} in all rows that have a value."]
-    if (
-        table.rows > 2
-        and column.missing == 0
-        and high - low == table.rows - 1
-        and _counts(table, column)
-    ):
-        return [f"Column {name!r} counts the rows: an index. Leave it out."]
-    suspects = [value for value in SENTINELS if value in (low, high)]
-    if suspects:
-        return _sentinel_warnings(table, column, suspects)
-    return []
+def _duplicate_rows(table: ParsedTable) -> Iterable[Finding]:
+    if table.duplicates:
+        share = table.duplicates / table.rows
+        yield Finding(
+            "duplicate_rows",
+            (),
+            f"{table.duplicates} of {table.rows} rows ({share:.1%}) are exact duplicates of "
+            "another; duplicates stay on one side of the split.",
+        )
+
+
+def _together(findings: Iterable[Finding], summary: str) -> list[Finding]:
+    """The findings of a kind, or one for all of them where there are many."""
+    found = list(findings)
+    if len(found) <= MANY:
+        return found
+    names = tuple(dict.fromkeys(name for each in found for name in each.columns))
+    return [Finding(found[0].kind, names, f"{listed(names)} {summary}")]
+
+
+def listed(names: Sequence[str]) -> str:
+    """``Columns 'a', 'b' and 7 more``."""
+    shown = ", ".join(map(repr, names[:MANY]))
+    more = len(names) - MANY
+    return f"Columns {shown} and {more:,} more" if more > 0 else f"Columns {shown}"
+
+
+# -- whole numbers --------------------------------------------------------------------------------
+
+
+def _described(table: ParsedTable) -> Iterable[ParsedColumn]:
+    """The columns; of those that hold whole numbers the evidence says so."""
+    for column in table.columns:
+        whole = column.kind == "number" and not column.refused and _is_whole(table, column)
+        if not whole:
+            yield column
+            continue
+        distinct = _few_levels(table, column)
+        said = "all whole"
+        if distinct is not None:
+            said += f", {distinct} different" + (": amounts, or codes?" if distinct > 2 else "")
+        yield replace(column, distinct=distinct, evidence=f"{column.evidence}, {said}")
+
+
+def _is_whole(table: ParsedTable, column: ParsedColumn) -> bool:
+    low, high = column.minimum, column.maximum
+    if low is None or high is None or not (low.is_integer() and high.is_integer()):
+        return False
+    for group in table.groups:
+        values = table.numbers(group, column)
+        # The first values tell most columns of fractions; NaN is whole enough.
+        for part in (values[:64], values[64:]):
+            if not ((np.rint(part) == part) | np.isnan(part) if column.missing else
+                    np.rint(part) == part).all():  # fmt: skip
+                return False
+    return True
+
+
+def _few_levels(table: ParsedTable, column: ParsedColumn) -> int | None:
+    """How many different whole numbers a column holds, if they are few."""
+    assert column.minimum is not None
+    assert column.maximum is not None
+    levels: set[float] = set()
+    for group in table.groups:
+        values = table.numbers(group, column)
+        if not levels:
+            levels = _levels(values[:FIRST_VALUES])
+        if len(levels) > FEW_LEVELS:
+            return None
+        known = np.zeros(len(values), bool)
+        for level in levels:
+            known |= values == level
+        if not known.all():
+            levels |= _levels(values[~known])
+    return len(levels) if 0 < len(levels) <= FEW_LEVELS else None
+
+
+def _levels(values: Any) -> set[float]:
+    return set(np.unique(values[~np.isnan(values)]).tolist())
+
+
+# -- constants and indices ------------------------------------------------------------------------
+
+
+def _constants(table: ParsedTable) -> Iterable[Finding]:
+    for column in table.columns:
+        name = column.name
+        if column.kind == "number" and column.minimum is not None:
+            if column.minimum == column.maximum:
+                message = f"is {column.minimum:g} in all {table.rows - column.missing} rows"
+                message += " that have a value." if column.missing else "."
+                yield Finding("constant", (name,), f"Column {name!r} {message}")
+        elif column.kind == "category" and column.distinct == 1 and not column.missing:
+            message = f"Column {name!r} is {column.levels[0][:40]!r} in all {table.rows} rows."
+            yield Finding("constant", (name,), message)
+
+
+def _indices(table: ParsedTable) -> Iterable[Finding]:
+    """Columns of numbers that count the rows, in order or not."""
+    for column in table.columns:
+        low, high = column.minimum, column.maximum
+        if column.kind != "number" or column.missing or low is None or high is None:
+            continue
+        if table.rows <= 2 or high - low != table.rows - 1 or not low.is_integer():
+            continue
+        if _counts(table, column):
+            said = "counts the rows"
+        elif _is_permutation(table, column, low):
+            said = "holds each whole number once"
+        else:
+            continue
+        # Years count the rows of a table of years, and are more than an index.
+        advice = "an index. Leave it out" if low in (0, 1) else "an index, unless it is a time"
+        said += f" ({low:.0f} to {high:.0f}): {advice}."
+        yield Finding("index", (column.name,), f"Column {column.name!r} {said}")
 
 
 def _counts(table: ParsedTable, column: ParsedColumn) -> bool:
@@ -84,54 +191,117 @@ def _counts(table: ParsedTable, column: ParsedColumn) -> bool:
     return True
 
 
-def _sentinel_warnings(
-    table: ParsedTable, column: ParsedColumn, suspects: list[float]
-) -> list[str]:
+def _is_permutation(table: ParsedTable, column: ParsedColumn, low: float) -> bool:
+    """Whether the values are those of an index in another order."""
+    # A few rows of small whole numbers may well differ by chance.
+    if not 100 <= table.rows <= MAX_PERMUTED_ROWS:
+        return False
+    seen = np.zeros(table.rows, bool)
+    for group in table.groups:
+        values = table.numbers(group, column) - low
+        places = values.astype(np.intp)
+        if not (places == values).all() or seen[places].any():
+            return False
+        seen[places] = True
+    return bool(seen.all())
+
+
+# -- columns that repeat others -------------------------------------------------------------------
+
+
+def _duplicate_columns(table: ParsedTable) -> list[Finding]:
+    """Columns that hold the same cells. Constant ones are told as such."""
+    alike = _sets_alike([c for c in table.columns if _comparable(c)], _outline)
+    for group in table.groups:
+        if not alike:
+            break
+        digest = _digest_of(table, group)
+        alike = [each for members in alike for each in _sets_alike(members, digest)]
+    found = []
+    for members in alike:
+        names = tuple(each.name for each in members)
+        rest = "one of them is enough" if len(names) > 2 else "leave one of them out"
+        said = f"{listed(names)} hold the same cells in all {table.rows} rows: {rest}."
+        found.append(Finding("duplicate_columns", names, said, needs=2))
+    return found if len(found) <= MANY else [_many_duplicates(found)]
+
+
+def _many_duplicates(found: Sequence[Finding]) -> Finding:
+    names = tuple(name for each in found for name in each.columns)
+    spare = len(names) - len(found)
+    first = found[0].columns
+    said = f"{spare:,} columns repeat others, such as {first[1]!r}, which repeats {first[0]!r}."
+    return Finding("duplicate_columns", names, said, needs=2)
+
+
+def _comparable(column: ParsedColumn) -> bool:
+    if column.type.kind == "category":
+        return len(column.levels) > 1
+    return column.minimum is not None and column.minimum != column.maximum
+
+
+def _outline(column: ParsedColumn) -> Hashable:
+    """What equal columns have in common, as far as the report on them tells."""
+    texts = (column.levels, column.counts)
+    return column.kind, column.missing, column.minimum, column.maximum, texts
+
+
+def _digest_of(table: ParsedTable, group: int) -> Callable[[ParsedColumn], Hashable]:
+    """A function from a column to a digest of its cells in a group of rows."""
+
+    def digest(column: ParsedColumn) -> bytes:
+        read = table.codes if column.type.kind == "category" else table.numbers
+        return hashlib.blake2b(read(group, column).data, digest_size=16).digest()
+
+    return digest
+
+
+def _sets_alike(
+    columns: Sequence[ParsedColumn], key: Callable[[ParsedColumn], Hashable]
+) -> list[list[ParsedColumn]]:
+    """The columns whose keys are equal, where there are two or more."""
+    sets = defaultdict(list)
+    for column in columns:
+        sets[key(column)].append(column)
+    return [each for each in sets.values() if len(each) > 1]
+
+
+# -- values that stand for none -------------------------------------------------------------------
+
+
+def _sentinels(table: ParsedTable) -> Iterable[Finding]:
     """Values such as 999 that stand far off all others."""
-    low, high, count = np.inf, -np.inf, dict.fromkeys(SENTINELS, 0)
+    for column in table.columns:
+        low, high = column.minimum, column.maximum
+        if column.kind != "number" or low is None or high is None or low == high:
+            continue
+        if low in SENTINELS or high in SENTINELS:
+            suspects = [value for value in SENTINELS if low <= value <= high]
+            yield from _sentinels_of(table, column, suspects)
+
+
+def _sentinels_of(
+    table: ParsedTable, column: ParsedColumn, suspects: Sequence[float]
+) -> Iterable[Finding]:
+    low, high, count = np.inf, -np.inf, dict.fromkeys(suspects, 0)
     for group in table.groups:
         values = table.numbers(group, column)
-        rest = values[~np.isin(values, SENTINELS)]
-        if len(rest):
-            low = min(low, float(np.nanmin(rest))) if not np.isnan(rest).all() else low
-            high = max(high, float(np.nanmax(rest))) if not np.isnan(rest).all() else high
-        for value in SENTINELS:
-            count[value] += int((values == value).sum())
+        hits = np.zeros(len(values), bool)
+        for value in suspects:
+            hit = values == value
+            count[value] += int(hit.sum())
+            hits |= hit
+        rest = values[~hits]
+        low = float(np.fmin.reduce(rest, initial=low))
+        high = float(np.fmax.reduce(rest, initial=high))
+    if low > high:
+        return
     spread = max(high - low, abs(high), 1e-12)
-    return [
-        f"Column {column.name!r} holds {value:g} in {count[value]} cells, far from its other "
-        f"values ({low:g} to {high:g}): it may stand for a missing value."
-        for value in suspects
-        if low <= high and (value > high + 2 * spread or value < low - 0.5 * spread)
-    ]
-
-
-def leaks(table: ParsedTable, target: ParsedColumn) -> list[str]:
-    """Warnings of columns whose correlation with the target is all but one."""
-    found = []
-    for column in table.columns:
-        if column.index == target.index or column.kind not in ("number", "boolean"):
-            continue
-        if abs(_correlation(table, column, target)) > LEAK_CORRELATION:
-            found.append(
-                f"Column {column.name!r} gives the target {target.name!r} away (correlation of "
-                "all but 1): leave it out unless it is known beforehand."
+    for value, cells in count.items():
+        if cells and (value > high + 0.5 * spread or value < low - 0.5 * spread):
+            yield Finding(
+                "sentinel",
+                (column.name,),
+                f"Column {column.name!r} holds {value:g} in {cells} cells, far from its other "
+                f"values ({low:g} to {high:g}): it may stand for a missing value.",
             )
-    return found
-
-
-def _correlation(table: ParsedTable, a: ParsedColumn, b: ParsedColumn) -> float:
-    """Of the rows that have both, by sums of centred products, a group at once."""
-    shift = [each.minimum or 0.0 for each in (a, b)]
-    sums = np.zeros(6)
-    for group in table.groups:
-        x = table.numbers(group, a) - shift[0]
-        y = table.numbers(group, b) - shift[1]
-        both = ~(np.isnan(x) | np.isnan(y))
-        x, y = x[both], y[both]
-        sums += [len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y]
-    n, sx, sy, xx, yy, xy = sums
-    if n < 3:
-        return 0.0
-    spread = (xx - sx * sx / n) * (yy - sy * sy / n)
-    return float((xy - sx * sy / n) / np.sqrt(spread)) if spread > 0 else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,32 @@ from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is worth knowing about some columns, in a sentence with its evidence.
+
+    ``needs`` is how many of the columns must be used for it to matter.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    message: str
+    needs: int = 1
+
+    def matters_without(self, left_out: Collection[str]) -> bool:
+        """Whether it is still worth knowing once some columns are left out."""
+        kept = [name for name in self.columns if name not in left_out]
+        return not self.columns or len(kept) >= self.needs
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "columns": list(self.columns)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Finding:
+        return cls(**{**value, "columns": tuple(value["columns"])})
 
 
 @dataclass(frozen=True)
@@ -95,7 +120,10 @@ class ParsedColumn:
 
 @dataclass(frozen=True)
 class ParsedTable:
-    """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each)."""
+    """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each).
+
+    ``warnings`` are sentences; those that are about the values come from ``findings``.
+    """
 
     directory: Path
     key: str
@@ -110,6 +138,7 @@ class ParsedTable:
     evidence: dict[str, str] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -195,6 +224,7 @@ class ParsedTable:
             "duplicate_rows": self.duplicates,
             "repairs": list(self.repairs),
             "warnings": list(self.warnings),
+            "findings": [each.to_json() for each in self.findings],
             "rejected": [],
         }
 
@@ -205,6 +235,7 @@ class ParsedTable:
             "format": FORMAT,
             "dialect": self.dialect.to_json(),
             "columns": [column.to_json() for column in self.columns],
+            "findings": [each.to_json() for each in self.findings],
         }
         write_json(self.directory / TABLE_NAME, value, durable=False)
 
@@ -223,5 +254,6 @@ def load_table(directory: Path) -> ParsedTable:
         directory=directory,
         dialect=Dialect.from_json(value["dialect"]),
         columns=tuple(ParsedColumn.from_json(each) for each in value["columns"]),
+        findings=tuple(Finding.from_json(each) for each in value["findings"]),
         **plain,
     )
