@@ -7,16 +7,18 @@ closes a cell is checked where the chunk is parsed, so a chunk that starts right
 
 from __future__ import annotations
 
+import csv
 import functools
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest.dialect import Dialect, split_runs
+from regatta.ingest.dialect import Dialect, split_runs, unescape
+from regatta.ingest.values import looks_numeric
 from regatta.utils import DataError
 
 CHUNK_BYTES = 4 << 20
@@ -91,10 +93,45 @@ def record_end(data: bytes, dialect: Dialect) -> int:
 
 
 def _without_escapes(data: bytes, dialect: Dialect) -> bytes:
-    """Escaped characters blotted out, at the same length."""
+    """Comments and escaped characters blotted out, at the same length."""
+    mark = dialect.comment.encode()
+    if mark and mark in data:
+        pattern = _comment_lines(dialect.comment)
+        data, _ = _rewritten(data, pattern, dialect, lambda found: b"_" * len(found[0]))
     if not dialect.escape:
         return data
     return re.sub(re.escape(dialect.escape.encode()) + rb"(?s:.)", b"__", data)
+
+
+@functools.cache
+def _comment_lines(mark: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?<![^\r\n])" + re.escape(mark.encode()) + rb"[^\r\n]*")
+
+
+def _rewritten(
+    data: bytes,
+    pattern: re.Pattern[bytes],
+    dialect: Dialect,
+    replacement: Callable[[re.Match[bytes]], bytes],
+) -> tuple[bytes, int]:
+    """What matches outside quotes replaced, and how often that was."""
+    quote = dialect.quote.encode()
+    escaped = re.compile(re.escape(dialect.escape.encode()) + rb"(?s:.)")
+    parts: list[bytes] = []
+    done = quotes = count = 0
+    for found in pattern.finditer(data):
+        if quote:
+            between = data[done : found.start()]
+            quotes += (escaped.sub(b"", between) if dialect.escape else between).count(quote)
+        parts.append(data[done : found.start()])
+        inside = bool(quotes % 2)
+        parts.append(found[0] if inside else replacement(found))
+        if inside and quote:
+            quotes += found[0].count(quote)
+        count += not inside
+        done = found.end()
+    parts.append(data[done:])
+    return b"".join(parts), count
 
 
 @dataclass(frozen=True)
@@ -107,11 +144,15 @@ class Fault:
 
 
 def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
-    """The first quote that neither opens nor closes a cell nor is doubled inside one."""
+    """The first quote of a canonical chunk that neither opens nor closes a cell nor is doubled
+    inside one; or, where quotes are text, the first cell that is enclosed in them."""
     quote = dialect.quote.encode()
-    if not quote or quote not in data:
+    if not quote:
+        found = _enclosed(dialect.delimiter).search(data) if b'"' in data else None
+        return Fault(found.start(), *_ENCLOSED) if found else None
+    if quote not in data:
         return None
-    masked = np.frombuffer(_without_escapes(data, dialect), np.uint8)
+    masked = np.frombuffer(data, np.uint8)
     places = np.flatnonzero(masked == quote[0])
     opens, closes = places[0::2], places[1::2]
     edges = np.zeros(256, bool)
@@ -135,19 +176,94 @@ def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
     return None
 
 
+_ENCLOSED = (
+    "has a cell in quotes, which the lines above have as text",
+    "Write all cells of the file the same way.",
+)
+
+
+@functools.cache
+def _enclosed(delimiter: str) -> re.Pattern[bytes]:
+    d = re.escape(delimiter.encode())
+    inside = rb"[^\"\r\n" + d + rb"]*"
+    return re.compile(rb"(?<![^\r\n" + d + rb"])\"" + inside + rb"\"(?=[\r\n" + d + rb"]|\Z)")
+
+
 def canonical(data: bytes, dialect: Dialect) -> tuple[bytes, str]:
     """A chunk in a form that a strict reader of separated values takes, and its separator.
 
-    Comment lines become blank lines, so that the count of lines stays.
+    Comment lines become blank lines, so that the count of lines stays. An escaped quote is
+    doubled instead; an escape before anything but a quote or itself is text, as in a path.
     """
     mark = dialect.comment.encode()
     if mark and mark in data:
-        data = re.sub(rb"(?m)^" + re.escape(mark) + rb"[^\r\n]*", b"", data)
+        data, _ = _rewritten(data, _comment_lines(dialect.comment), dialect, lambda _: b"")
+    if dialect.escape and dialect.escape.encode() in data:
+        data = unescaped(data.decode("utf-8", "surrogateescape"), dialect).encode(
+            "utf-8", "surrogateescape"
+        )
     if dialect.runs:
         return _runs_to_tabs(data, dialect), "\t"
     if dialect.padded:
         data = _padding(dialect.quote, dialect.delimiter).sub(rb"\1", data)
     return data, dialect.delimiter
+
+
+def unescaped(text: str, dialect: Dialect) -> str:
+    """A text whose quotes are doubled instead of escaped."""
+    return unescape(text, dialect.escape, dialect.quote)
+
+
+def without_blank_rows(data: bytes, dialect: Dialect) -> tuple[bytes, int]:
+    """A canonical chunk whose rows of separators alone are blank lines, and how many they were."""
+    if dialect.runs:
+        return data, 0
+    pattern = _blank_rows(dialect.delimiter, dialect.quote)
+    return _rewritten(data, pattern, replace(dialect, escape=""), lambda _: b"")
+
+
+@functools.cache
+def _blank_rows(delimiter: str, quote: str) -> re.Pattern[bytes]:
+    d, q = re.escape(delimiter.encode()), re.escape(quote.encode())
+    cell = rb" *(?:" + q * 2 + rb" *)?" if quote else rb" *"
+    return re.compile(rb"(?<![^\r\n])" + cell + rb"(?:" + d + cell + rb")+(?=[\r\n]|\Z)")
+
+
+def second_table(data: bytes, dialect: Dialect) -> Fault | None:
+    """Where, after blank rows, stands a title (one cell alone) and below it a row of words that
+    is fuller: another table. ``data`` is a canonical chunk."""
+    if not dialect.quote or dialect.runs or dialect.newline == "\r":
+        return None
+    blank = _blank_rows(dialect.delimiter, dialect.quote)
+    for found in blank.finditer(data):
+        below, position = _filled_below(data, found.end(), dialect)
+        words = not any(looks_numeric(cell) for cells in below for cell in cells)
+        if words and len(below) > 1 and len(below[0]) == 1 < len(below[1]):
+            return Fault(
+                position,
+                "begins a second table: a title and a row of names below blank rows",
+                "Keep one table in the file.",
+            )
+    return None
+
+
+def _filled_below(data: bytes, start: int, dialect: Dialect) -> tuple[list[list[str]], int]:
+    """The cells that are not blank of the two rows below a place, where they follow on each
+    other, and where the first of them begins."""
+    part = data[start : start + 2000].decode("utf-8", "replace")
+    lines = part.splitlines(keepends=True)[:-1] if len(part) >= 1900 else part.splitlines(True)
+    filled: list[list[str]] = []
+    position = start
+    for line in lines:
+        cells = next(csv.reader([line], delimiter=dialect.delimiter, quotechar=dialect.quote), [])
+        cells = [cell.strip() for cell in cells if cell.strip()]
+        if not cells and not filled:
+            position += len(line.encode())
+        elif not cells or len(filled) == 2:
+            break
+        else:
+            filled.append(cells)
+    return filled, position
 
 
 @functools.cache
@@ -191,7 +307,7 @@ def line_of(data: bytes, position: int, dialect: Dialect) -> int:
 
 def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.int64]:
     """For each record of a (canonical) chunk, how many lines end before it."""
-    buffer = np.frombuffer(_without_escapes(data, dialect), np.uint8)
+    buffer = np.frombuffer(data, np.uint8)
     newline = 13 if dialect.newline == "\r" else 10
     ends = np.flatnonzero(buffer == newline)
     if dialect.quote:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from regatta.ingest.dialect import second_table
 from regatta.ingest.values import (
     BOOLEAN_PAIRS,
     COMMA,
@@ -328,6 +329,36 @@ def _wider_style(column: ColumnType, tally: Tally) -> NumberStyle | None:
     if old == PLAIN and all(map(COMMA.matches, tally.words)) and tally.bad > 0.5 * tally.present:
         return COMMA
     return None
+
+
+def refuse_second_header(
+    names: Sequence[str], types: Sequence[ColumnType], tallies: Sequence[Tally]
+) -> None:
+    """Refuse a file with a second table: its header comes again, or a line holds different words
+    in most of the columns of numbers and dates.
+
+    Raises
+    ------
+    DataError
+        With the line of the second header.
+    """
+    if len(tallies) < 2:
+        return
+    again, lines = 0, []
+    for name, tally in zip(names, tallies, strict=bool(names)):
+        again += name in tally.words or name in tally.levels
+        lines += [line for line, text in tally.examples if text.strip() == name]
+    if lines and again > 0.5 * len(tallies):
+        raise second_table(min(lines), "repeats the header")
+    measured = [tally for column, tally in zip(types, tallies, strict=True) if column.numeric]
+    words: dict[int, list[str]] = {}
+    for tally in measured:
+        for line, text in tally.examples:
+            if not any(ch.isdigit() for ch in text):
+                words.setdefault(line, []).append(text.strip())
+    for line, found in sorted(words.items()):
+        if len(set(found)) == len(found) > max(1, len(measured) // 2):
+            raise second_table(line, f"holds {found[0]!r}, {found[1]!r} where numbers stand")
 
 
 def _judge_texts(name: str, column: ColumnType, tally: Tally) -> Verdict:

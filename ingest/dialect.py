@@ -26,6 +26,7 @@ HANDICAP = {" ": 0.9, "^": 0.8, "~": 0.8}
 COMMENTS = ("#", "%", "//")
 SAMPLE_RECORDS = 400
 SAMPLE_TEXT = 1 << 17
+SAMPLE_COLUMNS = 200
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 
 csv.field_size_limit(1 << 30)
@@ -73,10 +74,12 @@ class Dialect:
 
 @dataclass
 class Sniffed:
-    """A dialect, why it was chosen, and the records of the sample (without the header)."""
+    """A dialect, why it was chosen, and the records of the sample (without the header) with the
+    line that each begins in."""
 
     dialect: Dialect
     records: list[list[str]]
+    lines: list[int]
     evidence: dict[str, str] = field(default_factory=dict)
     repairs: list[str] = field(default_factory=list)
 
@@ -145,11 +148,9 @@ def sniff(
             names = _merged_names(records[:header_rows], width, repairs)
     data = records[header_rows:]
     width = max(width, len(names))
-    if header == "row" and not data:
-        if complete:
-            raise DataError(f"{name!r} has a header and no rows.", "Add rows of data.", row=1)
+    if header == "row" and not data and not complete:
         raise DataError(f"The first row of {name!r} is too long.", "Check the end of its lines.")
-    first_line = start + record_lines[header_rows]
+    first_line = start + record_lines[header_rows] if data else len(lines)
     seen = Counter(len(record) for record in data)
     evidence["delimiter"] = (
         f"{NAMES.get(best.delimiter, best.delimiter)!r} on {len(best.records)} sampled rows, "
@@ -179,7 +180,8 @@ def sniff(
     if best.delimiter != ",":
         shown = "runs of blanks" if best.runs else NAMES.get(best.delimiter, best.delimiter)
         repairs.append(f"columns separated by {shown}")
-    return Sniffed(dialect, data, evidence, repairs)
+    data_lines = [start + line + 1 for line in record_lines[header_rows:]]
+    return Sniffed(dialect, data, data_lines, evidence, repairs)
 
 
 def split_runs(line: str, quote: str = '"') -> list[str]:
@@ -189,6 +191,14 @@ def split_runs(line: str, quote: str = '"') -> list[str]:
         found = re.findall(rf"{q}((?:[^{q}]|{q}{q})*){q}(?=\s|$)|(\S+)", line)
         return [a.replace(quote * 2, quote) if a or not b else b for a, b in found]
     return line.split()
+
+
+def unescape(text: str, escape: str, quote: str) -> str:
+    """A text whose escaped quotes are doubled instead. An escape before anything but a quote or
+    itself is text."""
+    e, q = re.escape(escape), re.escape(quote)
+    doubled = {escape + quote: quote * 2, escape * 2: escape}
+    return re.sub(f"{e}{q}|{e}{e}", lambda found: doubled[found[0]], text)
 
 
 def read_records(
@@ -204,12 +214,13 @@ def read_records(
                 records.append(cells)
                 starts.append(number)
         return records, starts
+    if escape:
+        lines = [unescape(line, escape, quote) for line in lines]
     reader = csv.reader(
         lines,
         delimiter=delimiter,
         quotechar=quote or None,
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-        escapechar=escape or None,
         doublequote=True,
         skipinitialspace=delimiter not in " \t",
     )
@@ -442,6 +453,47 @@ def _header_rows(records: list[list[str]]) -> int:
         if len(kinds) > 1 and all(_names_columns(row, kinds) for row in upper):
             return rows
     return 1
+
+
+def refuse_second_table(sniffed: Sniffed) -> None:
+    """Refuse a sample in which one row holds different words in most columns of numbers.
+
+    Raises
+    ------
+    DataError
+        With the line of that row.
+    """
+    data = sniffed.records
+    measured, words = 0, Counter[int]()
+    for index in range(min(len(data[0]), SAMPLE_COLUMNS) if data else 0):
+        filled = {
+            number: record[index].strip()
+            for number, record in enumerate(data)
+            if index < len(record) and not is_missing(record[index])
+        }
+        odd = [number for number, cell in filled.items() if _is_word(cell)]
+        if len(filled) - len(odd) > max(1, len(odd)):
+            measured += 1
+            words.update(odd)
+    for number, count in sorted(words.items()):
+        cells = [cell.strip() for cell in data[number] if _is_word(cell.strip())]
+        if count > max(1, measured // 2) and len(set(cells)) == len(cells):
+            again = [cell in sniffed.dialect.names for cell in cells]
+            what = (
+                "repeats the header"
+                if all(again)
+                else f"holds {cells[0]!r}, {cells[1]!r} where numbers stand"
+            )
+            raise second_table(sniffed.lines[number], what)
+
+
+def second_table(line: int, what: str) -> DataError:
+    """The refusal of a file in which a second table begins."""
+    return DataError(
+        f"Line {line} {what}: a second table begins there.",
+        "Keep one table in the file, or remove the repeated header.",
+        row=line,
+    )
 
 
 def _names_columns(row: list[str], places: list[int]) -> bool:

@@ -32,8 +32,9 @@ from regatta.ingest.columns import (
     Verdict,
     infer,
     judge,
+    refuse_second_header,
 )
-from regatta.ingest.dialect import Dialect, Sniffed, read_records, sniff
+from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_second_table, sniff
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
     LEGACY,
@@ -202,6 +203,7 @@ class _Import:
         sniffed = sniff(
             text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
         )
+        refuse_second_table(sniffed)
         width = len(sniffed.dialect.names)
         if width > MAX_COLUMNS:
             raise DataError(
@@ -241,7 +243,7 @@ class _Import:
                 for name, each, tally in zip(dialect.names, types, reading.tallies, strict=True)
             ]
             reading.verdicts = verdicts
-            _refuse_second_header(dialect, reading.tallies)
+            refuse_second_header(dialect.names if dialect.header else (), types, reading.tallies)
             if not any(verdict.again for verdict in verdicts):
                 return reading
             types = [verdict.type for verdict in verdicts]
@@ -272,7 +274,11 @@ class _Import:
             group_rows=tuple(reading.group_rows),
             duplicates=0,
             evidence=sniffed.evidence,
-            repairs=(*repairs, *(r for v in reading.verdicts for r in v.repairs)),
+            repairs=(
+                *repairs,
+                *reading.repairs(),
+                *(repair for verdict in reading.verdicts for repair in verdict.repairs),
+            ),
             warnings=tuple(w for v in reading.verdicts for w in v.warnings),
         )
 
@@ -302,7 +308,7 @@ class _Reading:
         self.tallies = [Tally() for _ in types]
         self.verdicts: list[Verdict] = []
         self.group_rows: list[int] = []
-        self.rows = 0
+        self.rows = self.blank_rows = 0
         self.line = dialect.first_line
         self.closed: set[int] = set()
         self.content_hash = ""
@@ -322,6 +328,11 @@ class _Reading:
                 f"{self.source.path.name!r} has a header and no rows.", "Add rows of data."
             )
         self.job.tell("read", self.job.size, self.rows, last=True)
+
+    def repairs(self) -> list[str]:
+        """What was left out, in words."""
+        count = self.blank_rows
+        return [f"{count} row{'s' if count > 1 else ''} without any value left out"] * bool(count)
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         digest = hashlib.sha256()
@@ -354,6 +365,7 @@ class _Reading:
         if summary.fault:
             self._refuse(summary)
         before, self.line = self.line, self.line + summary.lines
+        self.blank_rows += summary.blank_rows
         if summary.rows:
             self._count_numbers(summary, before)
             self._count_texts(summary)
@@ -485,23 +497,6 @@ def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:
         tally.counts[code] += count
     if len(tally.levels) > MAX_LEVELS_KEPT:
         tally.overflow = True
-
-
-def _refuse_second_header(dialect: Dialect, tallies: Sequence[Tally]) -> None:
-    """Refuse a file in which the header comes again: two tables, or files put together."""
-    if not dialect.header or len(tallies) < 2:
-        return
-    again, lines = 0, []
-    for name, tally in zip(dialect.names, tallies, strict=True):
-        again += name in tally.words or name in tally.levels
-        lines += [line for line, text in tally.examples if text.strip() == name]
-    if lines and again > 0.5 * len(tallies):
-        line = min(lines)
-        raise DataError(
-            f"Line {line} repeats the header: a second table begins there.",
-            "Keep one table in the file, or remove the repeated header.",
-            row=line,
-        )
 
 
 def _column(name: str, index: int, verdict: Verdict, tally: Tally) -> ParsedColumn:

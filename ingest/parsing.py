@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,7 @@ class Summary:
     long_texts: list[int] = field(default_factory=list)
     fault: RowFault | None = None
     not_utf8: bool = False
+    blank_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,10 +174,19 @@ class ChunkParser:
         fault = self._not_utf8(data)
         if fault:
             return Summary(0, lines, fault=fault, not_utf8=True)
-        fault = self._byte_fault(data)
+        data, delimiter, fault = self._canonical(data)
         if fault:
             return Summary(0, lines, fault=fault)
-        data, delimiter = chunks.canonical(data, self.dialect)
+        summary = self._parsed_columns(data, delimiter, lines)
+        if not self._may_hold_blank_rows(summary):
+            return summary
+        kept, blank = chunks.without_blank_rows(data, self.dialect)
+        second = chunks.second_table(data, self.dialect) if blank else None
+        if second:
+            return Summary(0, lines, fault=self._row_fault(data, second))
+        return replace(self._parsed_columns(kept, delimiter, lines), blank_rows=blank)
+
+    def _parsed_columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
         columns, fault = self._read(data, delimiter)
         if fault:
             return Summary(0, lines, fault=fault)
@@ -192,12 +202,23 @@ class ChunkParser:
             summary.numeric = self.parsed.facts()
         return summary
 
+    def _may_hold_blank_rows(self, summary: Summary) -> bool:
+        """Whether every column has a gap somewhere in the chunk."""
+        if summary.fault or not summary.rows or len(self.types) < 2:
+            return False
+        numeric = summary.numeric
+        return (numeric is None or bool(numeric.missing.all())) and all(
+            missing for _, _, missing in summary.levels.values()
+        )
+
     def texts(self, chunk: chunks.Chunk) -> tuple[list[Any], bytes, RowFault | None]:
         """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
         is wrong with it."""
         data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
-        fault = self._not_utf8(data) or self._byte_fault(data)
-        data, delimiter = chunks.canonical(data, self.dialect)
+        fault = self._not_utf8(data)
+        if fault:
+            return [], data, fault
+        data, delimiter, fault = self._canonical(data)
         if fault:
             return [], data, fault
         columns, fault = self._read(data, delimiter)
@@ -231,20 +252,20 @@ class ChunkParser:
             return RowFault(line, "is not valid UTF-8", "Save the file as UTF-8.")
         return None
 
-    def _byte_fault(self, data: bytes) -> RowFault | None:
+    def _canonical(self, data: bytes) -> tuple[bytes, str, RowFault | None]:
+        """A chunk in canonical form, its separator, and what is wrong with its bytes."""
         position = data.find(b"\0")
         if position >= 0:
             line = chunks.line_of(data, position, self.dialect)
-            return RowFault(line, "holds a NUL byte", "Export the file again as UTF-8 text.")
-        if self.dialect.padded:
-            data, _ = chunks.canonical(data, self.dialect)
-        if self.dialect.runs:
-            return None
-        fault = chunks.quote_fault(data, self.dialect)
-        if fault:
-            line = chunks.line_of(data, fault.position, self.dialect)
-            return RowFault(line, fault.message, fault.hint)
-        return None
+            fault = RowFault(line, "holds a NUL byte", "Export the file again as UTF-8 text.")
+            return data, "", fault
+        data, delimiter = chunks.canonical(data, self.dialect)
+        stray = None if self.dialect.runs else chunks.quote_fault(data, self.dialect)
+        return data, delimiter, self._row_fault(data, stray) if stray else None
+
+    def _row_fault(self, data: bytes, fault: chunks.Fault) -> RowFault:
+        line = chunks.line_of(data, fault.position, self.dialect)
+        return RowFault(line, fault.message, fault.hint)
 
     # -- reading --
 
@@ -313,14 +334,12 @@ class ChunkParser:
             parse_options=csv.ParseOptions(
                 delimiter=delimiter,
                 quote_char=dialect.quote or False,
-                escape_char=dialect.escape or False,
                 newlines_in_values=quoted,
                 invalid_row_handler=unfit,
             ),
             convert_options=csv.ConvertOptions(
                 column_types={
-                    name: self._arrow_type(index, reading.typed)
-                    for index, name in enumerate(names)
+                    name: self._arrow_type(index, reading.typed) for index, name in enumerate(names)
                 },
                 null_values=missing_spellings(len(names) > WIDE) if reading.all_missing else [""],
                 strings_can_be_null=False,

@@ -61,7 +61,12 @@ def test_where_the_data_begin() -> None:
     assert dialect.offset == len("# note\r\n\r\na,b\r\n")
 
 
-@pytest.mark.parametrize("text", ["a,b,y\n", "# only\n# comments\n", "\n\n"])
+def test_a_header_alone_is_a_dialect() -> None:
+    found = look("a;b\n")
+    assert (found.dialect.delimiter, found.dialect.names, found.records) == (";", ("a", "b"), [])
+
+
+@pytest.mark.parametrize("text", ["# only\n# comments\n", "\n\n"])
 def test_no_table(text: str) -> None:
     with pytest.raises(DataError):
         look(text)

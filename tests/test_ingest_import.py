@@ -529,3 +529,37 @@ def test_preview(write: Write) -> None:
         {"x": 1.5, "flag": "yes", "day": "2020-01-02", "town": "Bath"},
         {"x": None, "flag": "no", "day": "2020-01-03", "town": None},
     ]
+
+
+def test_rows_without_any_value_are_left_out(write: Write) -> None:
+    table = import_csv(write('a,b,c\n1,x,2\n,,\n3,"\n,,\n",4\n"", "",\n'))
+    assert table.rows == 2
+    assert numbers(table, "a") == [1, 3]
+    assert "2 rows without any value left out" in table.repairs
+
+
+def test_a_comment_mark_inside_a_quoted_cell_is_text(write: Write) -> None:
+    table = import_csv(write('# note "1"\na,b\n1,"x\n# y"\n# more\n2,z\n'))
+    assert texts(table, "b") == ["x\n# y", "z"]
+
+
+def test_an_escape_before_other_characters_is_text(write: Write) -> None:
+    rows = 'p,q\n"C:\\temp\\x","say \\"hi\\""\n"a\\\\","b"\n'
+    table = import_csv(write(rows * 1))
+    assert texts(table, "p") == ["C:\\temp\\x", "a\\"]
+    assert texts(table, "q") == ['say "hi"', "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a,b,c\n1,2,x\n3,4,y\nd,e,f\n5,6,z\n", 4),
+        ("a,b\n1,2\n3,4\n\nc,d\n5,6\n", 5),
+        ("when,a,b\n2020-01-01,2,x\n2020-01-02,4,y\nday,cost,z\n2020-01-01,6,z\n", 4),
+        ("name,town,note\nx,y,z\nu,v,w\n,,\n,,\nTravel,,\nwho,where,\np,q,\n", 6),
+    ],
+)
+def test_a_second_table_with_other_names_is_refused(write: Write, text: str, line: int) -> None:
+    error = refused(write(text))
+    assert "second table" in str(error)
+    assert error.row == line
