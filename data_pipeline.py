@@ -29,7 +29,7 @@ from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
 from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
 from regatta.ingest.split import Split, split_rows
-from regatta.ingest.table import ParsedColumn, ParsedTable
+from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 from regatta.ingest.values import has_time
 from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (
@@ -241,10 +241,15 @@ def inspect_csv(path: Path | str, *, target: str | None = None) -> dict[str, Any
     table = import_csv(path)
     report = table.report()
     if target is not None:
-        found = leaks.about_target(table, _target(table, target))
+        found = about_target(table, target)
         report["warnings"] += [each.message for each in found]
         report["findings"] += [each.to_json() for each in found]
     return report
+
+
+def about_target(table: ParsedTable, target: str) -> list[Finding]:
+    """What is worth knowing of a target: its skew, and the columns that give it away."""
+    return leaks.about_target(table, _target(table, target))
 
 
 def preview(table: ParsedTable | Path | str, rows: int = 50) -> list[dict[str, Any]]:

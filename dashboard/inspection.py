@@ -37,6 +37,16 @@ def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     return {"report": found, "preview": {"columns": shown, "rows": cells}}
 
 
+def about_target(arguments: Mapping[str, Any], folder: Path, report: Report) -> list[Any]:
+    """What is worth knowing of a file once ``target`` is chosen; the columns are read already."""
+    from regatta import data_pipeline
+
+    table = data_pipeline.import_csv(Path(arguments["path"]))
+    report(0.5, "Comparing the columns with the target")
+    found = data_pipeline.about_target(table, arguments["target"])
+    return [each.to_json() for each in found]
+
+
 def _shown(cell: Any) -> Any:
     if cell is None or isinstance(cell, bool | int | float):
         return cell

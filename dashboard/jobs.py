@@ -32,6 +32,7 @@ from regatta.utils import RegattaError, UserError, fingerprint, home, read_json,
 # imported in the job's process alone.
 KINDS: Mapping[str, tuple[str, str]] = {
     "inspect": ("regatta.dashboard.inspection", "inspect"),
+    "target": ("regatta.dashboard.inspection", "about_target"),
     "sample": ("regatta.dashboard.samples", "write_large"),
     "predict": ("regatta.dashboard.outputs", "predict"),
     "export": ("regatta.dashboard.outputs", "export"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import fields, words
+from regatta.dashboard import actions, fields, words
+from regatta.dashboard.sources import Source
 
 KIND_WORDS = {
     "number": "number",
@@ -80,7 +81,7 @@ def choose_columns(
     drop = st.multiselect(
         "Columns to leave out",
         others,
-        default=[each for each in dropped if each in others],
+        default=[each for each in dropped if each in others] or None,
         format_func=named,
         placeholder="None",
         key=f"{key}-drop",
@@ -88,6 +89,42 @@ def choose_columns(
         "target, parts of it.",
     )
     return target, list(drop)
+
+
+def show_about_target(source: Source, target: str | None, drop: Sequence[str], key: str) -> None:
+    """Whether the target is skewed, and which of the columns in use give it away.
+
+    ``key`` is that of `choose_columns`: a button leaves a column out there.
+    """
+    if target is None:
+        return
+    job = source.start_target_check(target)
+    status = job.status()
+    if status.is_running:
+        actions.wait_for(job, "Looking for columns that give it away")
+    if status.state != "done":
+        return
+    for finding in status.result:
+        used = [name for name in finding["columns"] if name not in drop]
+        if len(used) < finding["needs"]:
+            continue
+        st.markdown(f":material/warning: {words.plain(fields.in_page_words(finding['message']))}")
+        if finding["kind"] == "leak":
+            with st.container(horizontal=True):
+                for name in used:
+                    _leave_out_button(name, drop, key)
+
+
+def _leave_out_button(name: str, drop: Sequence[str], key: str) -> None:
+    def leave_out() -> None:
+        st.session_state[f"{key}-drop"] = [*drop, name]
+
+    st.button(
+        f"Leave out {words.plain(name)}",
+        key=f"{key}-leave-out-{name}",
+        icon=":material/remove:",
+        on_click=leave_out,
+    )
 
 
 def show_warnings(report: Report) -> None:

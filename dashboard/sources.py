@@ -37,6 +37,10 @@ class Source:
         """Start that job unless it runs or is done."""
         return jobs.start("inspect", **self._inspect_arguments())
 
+    def start_target_check(self, target: str) -> jobs.Job:
+        """Start the job that looks at the file with a target in mind, unless it runs or is done."""
+        return jobs.start("target", **self._inspect_arguments(), target=target)
+
     def _inspect_arguments(self) -> dict[str, Any]:
         status = self.path.stat()
         return {"path": str(self.path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}

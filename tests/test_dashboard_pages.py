@@ -164,6 +164,24 @@ def test_a_target_enables_the_way_on(source: sources.Source) -> None:
     assert page.multiselect[0].options == ["size", "<b>colour</b>"]
 
 
+def test_what_gives_the_target_away_is_told_and_left_out_by_a_click(
+    source: sources.Source,
+) -> None:
+    leak = {"kind": "leak", "columns": ["size"], "message": "Column 'size' gives it away.",
+            "needs": 1}  # fmt: skip
+    job = jobs.job_of("target", **source._inspect_arguments(), target="price")
+    job.folder.mkdir()
+    write_json(job.folder / "status.json", vars(jobs.Status("done", 1.0, result=[leak])))
+    for name, place in (("data", "data"), ("new_run", "new")):
+        page = open_page(name, file=source.key)
+        assert "gives it away" not in texts(page)
+        page.selectbox(key=f"{place}-{source.key}-target").select("price").run()
+        assert "gives it away" in texts(page)
+        next(each for each in page.button if each.label == "Leave out size").click().run()
+        assert page.multiselect[0].value == ["size"]
+        assert "gives it away" not in texts(page)
+
+
 def test_a_file_that_cannot_be_read_is_a_sentence(source: sources.Source) -> None:
     job = source.inspection()
     failed = jobs.Status("failed", message="Row 7 has 2 cells.", hint="Mend it.", row=7)

@@ -119,9 +119,9 @@ def show_report(
     left, right = st.columns([7, 4], gap="medium")
     with right, st.container(border=True):
         st.subheader("What to predict")
-        target, drop = report.choose_columns(
-            found, key=f"data-{source.key}", suggested=source.suggested_target
-        )
+        key = f"data-{source.key}"
+        target, drop = report.choose_columns(found, key=key, suggested=source.suggested_target)
+        report.show_about_target(source, target, drop, key)
         if st.button(
             "Choose the model",
             type="primary",

@@ -94,9 +94,12 @@ def choose_target(source: sources.Source) -> tuple[str | None, list[str]]:
         dropped = st.query_params.get_all("drop")
     elif like.get("path") == str(source.path):
         suggested, dropped = like["target"], list(like["drop"])
-    return report.choose_columns(
-        status.result["report"], key=f"new-{source.key}", suggested=suggested, dropped=dropped
+    key = f"new-{source.key}"
+    target, drop = report.choose_columns(
+        status.result["report"], key=key, suggested=suggested, dropped=dropped
     )
+    report.show_about_target(source, target, drop, key)
+    return target, drop
 
 
 def choose_settings() -> tuple[dict[str, Any], list[str]]:
