@@ -14,8 +14,10 @@ The intercept is never penalised: it follows from the means.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -90,6 +92,7 @@ def solve(
     *,
     tol: float = 1e-10,
     max_iter: int = 10_000,
+    near: Vector | None = None,
 ) -> Solution:
     """The minimum of scikit-learn's objective of ``model`` (see ``models``).
 
@@ -103,6 +106,8 @@ def solve(
     tol, max_iter : float, int
         Duality gap, as a share of Σ(y − ȳ)², and rounds of coordinate descent. They matter only
         where the features with nonzero weights are linearly dependent.
+    near : (d,) array, optional
+        Weights close to the solution of lasso or elastic net; saves looking for such.
 
     Raises
     ------
@@ -114,16 +119,22 @@ def solve(
     check_penalty(model, alpha, l1_ratio)
     # A sum of weights stands for the rows, and need not be a whole number.
     penalty = models.get(model).penalty(alpha, l1_ratio, cast(int, statistics.n))
-    return minimise(statistics, penalty, tol=tol, max_iter=max_iter)
+    return minimise(statistics, penalty, tol=tol, max_iter=max_iter, near=near)
 
 
 def minimise(
-    statistics: Statistics, penalty: Penalty, *, tol: float = 1e-10, max_iter: int = 10_000
+    statistics: Statistics,
+    penalty: Penalty,
+    *,
+    tol: float = 1e-10,
+    max_iter: int = 10_000,
+    near: Vector | None = None,
 ) -> Solution:
     """The minimum of 1/(2n) Σ(y − x·w − b)² + l1 ‖w‖₁ + l2/2 ‖w‖²."""
     part = centred(statistics)
     if penalty.l1 > 0:
-        fit = _sparse(part, penalty, tol, max_iter)
+        with unfinished_is_counted():
+            fit = _sparse(part, penalty, tol, max_iter, near)
     else:
         fit = least_squares(part, penalty.l2 * part.n)
     w = fit.weights
@@ -314,38 +325,51 @@ def descend(
         How many alphas stopped at ``max_iter`` before their duality gap was ``tol``.
     """
     # Imported here: it takes a second, and only an L1 penalty needs it.
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import enet_path
 
     row = np.zeros((1, len(part.xy)), order="F")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _, weights, _ = enet_path(
-            row,
-            np.array([math.sqrt(part.yy / part.n)]),
-            l1_ratio=l1_ratio,
-            alphas=np.asarray(alphas, dtype=np.float64),
-            precompute=np.ascontiguousarray(part.xx / part.n),
-            Xy=part.xy / part.n,
-            check_input=False,
-            tol=tol,
-            max_iter=max_iter,
-        )
-    unfinished = sum(issubclass(one.category, ConvergenceWarning) for one in caught)
-    return cast(Matrix, weights), unfinished
+    y = np.array([math.sqrt(part.yy / part.n)])
+    _, weights, gaps = enet_path(
+        row,
+        y,
+        l1_ratio=l1_ratio,
+        alphas=np.asarray(alphas, dtype=np.float64),
+        precompute=np.ascontiguousarray(part.xx / part.n),
+        Xy=part.xy / part.n,
+        check_input=False,
+        tol=tol,
+        max_iter=max_iter,
+    )
+    return cast(Matrix, weights), int((gaps > tol * (y @ y)).sum())
 
 
-def _sparse(part: Centred, penalty: Penalty, tol: float, max_iter: int) -> _Fit:
+@contextlib.contextmanager
+def unfinished_is_counted() -> Iterator[None]:
+    """No `ConvergenceWarning` meanwhile, since `descend` counts them. Around threads, and not in
+    them: filters of warnings are the whole process's."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _sparse(
+    part: Centred, penalty: Penalty, tol: float, max_iter: int, near: Vector | None
+) -> _Fit:
     alpha = penalty.l1 + penalty.l2
     l1_ratio = penalty.l1 / alpha
     highest = float(np.abs(part.xy).max(initial=0.0)) / (part.n * l1_ratio)
     if alpha >= highest:
         return _Fit(np.zeros(len(part.xy)), 0)
-    alphas = np.geomspace(highest, alpha, WARM_ALPHAS)
-    alphas[-1] = alpha
-    near, _ = descend(part, alphas, l1_ratio, tol=max(tol, SUPPORT_TOL), max_iter=WARM_ROUNDS)
+    if near is None:
+        alphas = np.geomspace(highest, alpha, WARM_ALPHAS)
+        alphas[-1] = alpha
+        tol_near = max(tol, SUPPORT_TOL)
+        along, _ = descend(part, alphas, l1_ratio, tol=tol_near, max_iter=WARM_ROUNDS)
+        near = along[:, -1]
     support = _Support(part, penalty)
-    for start in (near[:, -1], np.zeros(len(part.xy))):
+    for start in (near, np.zeros(len(part.xy))):
         exact = support.search(start)
         if exact is not None:
             return exact

@@ -11,22 +11,21 @@ Source: Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance (198
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import ThreadpoolController
 
 from regatta.models import Penalty
 from regatta.solvers import exact
 from regatta.solvers.path import Rule, alpha_grid, ridge_grid, ridge_path
 from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
+from regatta.solvers.threads import for_fits, mapping
 from regatta.utils import DataError, UserError, available_cores
 
 # Rows that are centred and multiplied at once: they stay in the cache from one to the other.
@@ -129,12 +128,9 @@ def moments_of(
             total = total + _of_block(block, weight)
         return total
 
-    threads = min(available_cores(), len(spans))
-    if n_rows * width < THREADED_CELLS or threads == 1:
-        return reduce(add, map(of_span, spans), Moments.nothing(width - 1))
-    # Threads of BLAS would wait for each other after every block, and there are hundreds.
-    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        return reduce(add, pool.map(of_span, spans))
+    few = n_rows * width < THREADED_CELLS
+    with mapping(1 if few else min(available_cores(), len(spans))) as each:
+        return reduce(add, each(of_span, spans), Moments.nothing(width - 1))
 
 
 def _length(rows: Rows) -> int:
@@ -146,11 +142,6 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
     if isinstance(rows, slice):
         return slice(rows.start + start, rows.start + stop)
     return rows[start:stop]
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _block_rows(width: int) -> int:
@@ -312,20 +303,26 @@ def cross_validate(total: Moments, folds: Sequence[Fold], options: Options) -> C
         A fold has no rows, or rows in which the target is constant.
     """
     grid = _grid(total.seen(options.fit_intercept).centred(), options)
-    errors, unfinished = [], 0
     for number, fold in enumerate(folds, start=1):
         _check(fold, number, len(folds))
-        training = fold.training.seen(options.fit_intercept)
-        weights, left = _path(training.centred(), grid, options)
-        test = fold.test.seen(options.fit_intercept).statistics(training.mean)
-        errors.append(test.squared_error(weights, np.zeros(len(grid))) / test.n)
-        unfinished += left
-    judged = np.array(errors).T
+    told = exact.unfinished_is_counted() if options.l1_ratio > 0 else contextlib.nullcontext()
+    with told, mapping(for_fits(len(folds), len(total.mean))) as each:
+        found = list(each(lambda fold: _errors(fold, grid, options), folds))
+    errors = np.array([error for error, _ in found]).T
+    judged = errors
     if options.model == "ridge":
         variances = np.array([fold.test.y_variance for fold in folds])
         # A fold whose target is constant has no say.
         judged = np.where(variances > 0, judged / np.where(variances > 0, variances, 1.0), 1.0)
-    return Curve(options.l1_ratio, grid, np.array(errors).T, judged, unfinished)
+    return Curve(options.l1_ratio, grid, errors, judged, sum(left for _, left in found))
+
+
+def _errors(fold: Fold, grid: Vector, options: Options) -> tuple[Vector, int]:
+    """Mean squared error (m,) on the rows left out, and how many fits did not finish."""
+    training = fold.training.seen(options.fit_intercept)
+    weights, unfinished = _path(training.centred(), grid, options)
+    test = fold.test.seen(options.fit_intercept).statistics(training.mean)
+    return test.squared_error(weights, np.zeros(len(grid))) / test.n, unfinished
 
 
 def _grid(part: Centred, options: Options) -> Vector:

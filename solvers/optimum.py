@@ -6,8 +6,6 @@ The reference that stochastic runs are shown against, and the answer of exact on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +66,7 @@ def fold_count(config: TrainingConfig, n_shards: int) -> int:
 def find_optimum(folds: list[Statistics], config: TrainingConfig, target_scale: float) -> Optimum:
     """The optimum over the rows of all folds; chooses alpha where it is "auto"."""
     folds = [exact.in_target_units(fold, target_scale) for fold in folds]
-    total = reduce(add, folds)
+    total = Statistics.total(folds)
     found: PathResult | None = None
     if config.alpha == "auto":
         found = cross_validated_path(
@@ -77,7 +75,8 @@ def find_optimum(folds: list[Statistics], config: TrainingConfig, target_scale: 
         alpha = found.alpha
     else:
         alpha = float(config.alpha)
-    solution = exact.solve(total, config.model, alpha, config.l1_ratio)
+    near = None if found is None else found.weights
+    solution = exact.solve(total, config.model, alpha, config.l1_ratio, near=near)
     unit = models.get(config.model).penalty(alpha, config.l1_ratio, round(total.n))
     penalty = Penalty(unit.l1 / target_scale, unit.l2)
     parameters = np.append(solution.weights, solution.intercept) / target_scale

@@ -14,11 +14,10 @@ statistics are taken; within a fold X and y are centred about the means of its t
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -31,8 +30,10 @@ from regatta.solvers.exact import (
     check_penalty,
     descend,
     least_squares,
+    unfinished_is_counted,
 )
 from regatta.solvers.statistics import Centred, Matrix, Statistics, Vector
+from regatta.solvers.threads import for_fits, mapping
 from regatta.utils import DataError, UserError
 
 Rule = Literal["min", "1se"]
@@ -176,32 +177,34 @@ def cross_validated_path(
     l1_ratio = {"lasso": 1.0, "ridge": 0.0}.get(model, l1_ratio)
     _check_options(model, l1_ratio, eps, rule)
     _check_folds(folds)
-    total = centred(reduce(add, folds))
+    total = centred(Statistics.total(folds))
     if total.yy == 0.0:
         raise DataError("The target is the same in every row: there is nothing to choose by.")
     grid = _grid(total, model, l1_ratio, alphas, eps)
     fit = _Fitter(model, l1_ratio, grid, tol, max_iter)
-    errors = np.array([_error_without(folds, left_out, fit) for left_out in range(len(folds))])
-    coefficients, intercepts = fit(total)
-    judged = _judged(errors, folds, model)
-    best, within = _choose(judged, "min"), _choose(judged, "1se")
-    chosen = grid[within if rule == "1se" else best]
-    weights, intercepts_chosen = fit(total, [chosen])
+    with unfinished_is_counted() if l1_ratio > 0 else contextlib.nullcontext():
+        errors, path, unfinished = _cross_validated(folds, total, fit)
+        judged = _judged(errors, folds, model)
+        best, within = _choose(judged, "min"), _choose(judged, "1se")
+        chosen = fit(total, [grid[within if rule == "1se" else best]])
     return PathResult(
         model=model,
         l1_ratio=l1_ratio,
         rule=rule,
         alphas=grid,
-        coefficients=coefficients,
-        intercepts=intercepts,
+        coefficients=path.weights,
+        intercepts=path.intercepts,
         errors=errors,
         mean_error=errors.mean(axis=0),
         standard_error=_standard_error(errors),
         index_min=best,
         index_1se=within,
-        weights=weights[:, 0],
-        intercept=float(intercepts_chosen[0]),
-        warnings=fit.warnings(best, coefficients[:, best], len(folds)),
+        weights=chosen.weights[:, 0],
+        intercept=float(chosen.intercepts[0]),
+        warnings=(
+            *_about_unfinished(unfinished + chosen.unfinished, len(folds), fit),
+            *_about_choice(grid, best, path.weights[:, best], l1_ratio),
+        ),
     )
 
 
@@ -252,56 +255,35 @@ def _grid(
 # --- fits along a grid --------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Fits:
+    """Weights (d, m) and intercepts (m,) along a grid, and how many are short of their gap."""
+
+    weights: Matrix
+    intercepts: Vector
+    unfinished: int
+
+
+@dataclass(frozen=True)
 class _Fitter:
-    """Weights and intercepts along one grid, for any part of the rows."""
+    """Fits any part of the rows along one grid."""
 
-    def __init__(
-        self, model: str, l1_ratio: float, grid: Vector, tol: float, max_iter: int
-    ) -> None:
-        self.model, self.l1_ratio, self.grid = model, l1_ratio, grid
-        self.tol, self.max_iter = tol, max_iter
-        self.unfinished = 0
+    model: str
+    l1_ratio: float
+    grid: Vector
+    tol: float
+    max_iter: int
 
-    def __call__(
-        self, part: Centred, alphas: Sequence[float] | None = None
-    ) -> tuple[Matrix, Vector]:
-        """(d, m) and (m,), along the grid or ``alphas``."""
-        grid = self.grid if alphas is None else np.asarray(alphas)
+    def __call__(self, part: Centred, alphas: Sequence[float] | None = None) -> _Fits:
+        """Along the grid, or ``alphas``."""
+        grid, unfinished = self.grid if alphas is None else np.asarray(alphas), 0
         if self.l1_ratio > 0:
             weights, unfinished = descend(
                 part, grid, self.l1_ratio, tol=self.tol, max_iter=self.max_iter
             )
-            self.unfinished += unfinished
         else:
-            scale = 1.0 if self.model == "ridge" else part.n
-            weights = ridge_path(part, grid * scale)
-        return weights, part.y_mean - part.x_mean @ weights
-
-    def warnings(self, best: int, chosen: Vector, n_folds: int) -> tuple[str, ...]:
-        """What to say of the fits and of the choice."""
-        told = []
-        if self.unfinished:
-            told.append(
-                f"{self.unfinished:,} of {(n_folds + 1) * len(self.grid) + 1:,} fits stopped after "
-                f"{self.max_iter:,} rounds of coordinate descent, short of their duality gap: "
-                "features are nearly dependent."
-            )
-        if self.l1_ratio > 0 and best == 0 and not chosen.any():
-            told.append(
-                "The best model has no feature at all: on rows left out, the mean of the target "
-                "predicts better."
-            )
-        elif len(self.grid) > 1 and best == 0:
-            told.append(
-                f"The best alpha, {self.grid[0]:.3g}, is the largest that was tried: a better one "
-                "may lie beyond."
-            )
-        elif len(self.grid) > 1 and best == len(self.grid) - 1:
-            told.append(
-                f"The best alpha, {self.grid[-1]:.3g}, is the smallest that was tried: hardly any "
-                "penalty does best, and a smaller one may do better."
-            )
-        return tuple(told)
+            weights = ridge_path(part, grid * (1.0 if self.model == "ridge" else part.n))
+        return _Fits(weights, part.y_mean - part.x_mean @ weights, unfinished)
 
 
 def ridge_path(part: Centred, alphas: Vector) -> Matrix:
@@ -378,18 +360,36 @@ class Rotated:
 # --- the choice ---------------------------------------------------------------------------------
 
 
-def _error_without(folds: Sequence[Statistics], left_out: int, fit: _Fitter) -> Vector:
-    """Mean squared error on a fold of the fits on the others, (m,)."""
-    # Added up anew, since a difference would carry the rounding of what was taken away.
-    others = reduce(add, (fold for k, fold in enumerate(folds) if k != left_out))
-    training = centred(others)
+def _cross_validated(
+    folds: Sequence[Statistics], total: Centred, fit: _Fitter
+) -> tuple[Matrix, _Fits, int]:
+    """Mean squared errors (n_folds, m) on each fold of the fits on the others, the fits on all
+    rows, and how many of all of these did not finish."""
+
+    def without(left_out: int) -> tuple[_Fits, Vector]:
+        if left_out == len(folds):
+            return fit(total), np.empty(0)
+        fits, test = fit(_training(folds, left_out)), folds[left_out]
+        return fits, test.squared_error(fits.weights, fits.intercepts) / test.n
+
+    count = len(folds) + 1
+    with mapping(for_fits(count, len(total.xy))) as each:
+        found = list(each(without, range(count)))
+    errors = np.array([error for _, error in found[:-1]])
+    return errors, found[-1][0], sum(fits.unfinished for fits, _ in found)
+
+
+def _training(folds: Sequence[Statistics], left_out: int) -> Centred:
+    """All folds but one. Added up anew, since a difference would carry the rounding of what was
+    taken away."""
+    others = [fold for k, fold in enumerate(folds) if k != left_out]
+    training = centred(Statistics.total(others))
     if training.yy == 0.0:
         raise DataError(
             f"Outside of fold {left_out + 1} of {len(folds)} the target is the same in every row.",
             "Use fewer folds, or more rows.",
         )
-    weights, intercepts = fit(training)
-    return folds[left_out].squared_error(weights, intercepts) / folds[left_out].n
+    return training
 
 
 def _judged(errors: Matrix, folds: Sequence[Statistics], model: str) -> Matrix:
@@ -416,6 +416,41 @@ def _choose(judged: Matrix, rule: Rule) -> int:
 
 def _standard_error(errors: Matrix) -> Vector:
     return cast(Vector, errors.std(axis=0, ddof=1) / math.sqrt(len(errors)))
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def _about_unfinished(unfinished: int, n_folds: int, fit: _Fitter) -> tuple[str, ...]:
+    if not unfinished:
+        return ()
+    return (
+        f"{unfinished:,} of {(n_folds + 1) * len(fit.grid) + 1:,} fits stopped after "
+        f"{fit.max_iter:,} rounds of coordinate descent, short of their duality gap: features are "
+        "nearly dependent.",
+    )
+
+
+def _about_choice(grid: Vector, best: int, chosen: Vector, l1_ratio: float) -> tuple[str, ...]:
+    if l1_ratio > 0 and best == 0 and not chosen.any():
+        return (
+            "The best model has no feature at all: on rows left out, the mean of the target "
+            "predicts better.",
+        )
+    if len(grid) > 1 and best == 0:
+        return (
+            f"The best alpha, {grid[0]:.3g}, is the largest that was tried: a better one may lie "
+            "beyond.",
+        )
+    if len(grid) > 1 and best == len(grid) - 1:
+        return (
+            f"The best alpha, {grid[-1]:.3g}, is the smallest that was tried: hardly any penalty "
+            "does best, and a smaller one may do better.",
+        )
+    return ()
+
+
+# --- what is refused ----------------------------------------------------------------------------
 
 
 def _check_options(model: str, l1_ratio: float, eps: float, rule: str) -> None:

@@ -71,6 +71,14 @@ class Statistics:
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(self.moments + other.moments)
 
+    @classmethod
+    def total(cls, parts: Sequence[Statistics]) -> Statistics:
+        """The statistics of the rows of all parts, added in their order."""
+        moments = parts[0].moments.copy()
+        for part in parts[1:]:
+            moments += part.moments
+        return cls(moments)
+
     def keeping(self, features: Sequence[int]) -> Statistics:
         """The statistics of the same rows with these features alone."""
         d = self.n_features
@@ -81,12 +89,14 @@ class Statistics:
         """The moments about the means of these rows."""
         d, n = self.n_features, self.n
         means = self.moments[-2] / n
-        about = self.moments - n * np.outer(means, means)
+        about = np.outer(means, means)
+        about *= n
+        np.subtract(self.moments, about, out=about)
         return Centred(
             n=n,
             x_mean=means[:d].copy(),
             y_mean=float(means[-1]),
-            xx=about[:d, :d].copy(),
+            xx=about[:d, :d],
             xy=about[:d, -1].copy(),
             yy=max(0.0, float(about[-1, -1])),
         )

@@ -45,7 +45,7 @@ from regatta.estimators import (
 )
 from regatta.fitted_model import FittedModel
 from regatta.parameter_server.worker_pool import WorkerPool
-from regatta.solvers import choose, moments
+from regatta.solvers import choose, moments, threads
 from regatta.utils import DataError
 
 ALL = [getattr(estimators, name) for name in estimators.__all__]
@@ -139,7 +139,7 @@ def test_threads_change_no_byte(monkeypatch):
         threaded.append(True)
         return blas
 
-    monkeypatch.setattr(moments, "_blas", note)
+    monkeypatch.setattr(threads, "_blas", note)
     for cores in (1, 2, 3):
         monkeypatch.setattr(moments, "available_cores", lambda cores=cores: cores)
         found.append(DistributedLinearRegression().fit(X, y).coef_.tobytes())

@@ -407,6 +407,16 @@ def test_no_direction_leads_down_from_the_optimum(n, d, copies, seed, l1, l2):
     assert kkt_violation(X, y, solution.weights, solution.intercept, Penalty(l1, l2)) < 1e-7
 
 
+def test_where_the_search_begins_does_not_matter():
+    X, y = make(n=200, d=15)
+    statistics = statistics_of(X, y)
+    found = solve(statistics, "lasso", 0.3)
+    rng = np.random.default_rng(0)
+    for near in (np.zeros(15), found.weights, found.weights + rng.normal(size=15)):
+        again = solve(statistics, "lasso", 0.3, near=near)
+        np.testing.assert_allclose(again.weights, found.weights, atol=1e-12)
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNetCV, LassoCV, Ridge, RidgeCV, lasso_path
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import ThreadpoolController
 
-from regatta.solvers.exact import centred, solve
+from regatta.solvers import threads
+from regatta.solvers.exact import centred, descend, solve
 from regatta.solvers.path import (
     Rotated,
     alpha_grid,
@@ -23,7 +26,7 @@ from regatta.solvers.path import (
     ridge_path,
 )
 from regatta.solvers.statistics import Statistics, statistics_of
-from regatta.utils import DataError, UserError
+from regatta.utils import DataError, UserError, available_cores
 
 MODELS = ("ridge", "lasso", "elasticnet")
 
@@ -81,6 +84,42 @@ def test_lasso_is_lasso_cv(seed, tol, max_iter, tolerance):
         X, y - y.mean(), alphas=found.alphas, tol=tol, max_iter=max_iter
     )
     np.testing.assert_allclose(found.coefficients, coefficients, atol=tolerance)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_threads_change_no_byte_of_a_path(monkeypatch, model):
+    folds, blas, threaded, found = folds_of(*make(n=900, d=220)), ThreadpoolController(), [], []
+
+    def note():
+        threaded.append(True)
+        return blas
+
+    monkeypatch.setattr(threads, "_blas", note)
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(threads, "available_cores", lambda cores=cores: cores)
+        path = cross_validated_path(folds, model, alphas=20)
+        arrays = (path.errors, path.coefficients, path.weights)
+        found.append((b"".join(each.tobytes() for each in arrays), path.warnings))
+    assert len(threaded) == 2 and len(set(found)) == 1
+
+
+def test_threads_are_as_many_as_there_is_memory_for():
+    assert threads.for_fits(6, 100) == 1
+    assert threads.for_fits(6, 1000) == min(6, available_cores())
+    assert threads.for_fits(6, 5000) == 1
+
+
+@pytest.mark.parametrize("d", [12, 220])
+def test_fits_that_did_not_finish_are_counted_and_told_once(recwarn, d):
+    folds = folds_of(*make(n=900, d=d))
+    found = cross_validated_path(folds, "lasso", alphas=10, eps=1e-4, tol=1e-9, max_iter=3)
+    assert not recwarn
+    parts = [Statistics.total([*folds[:k], *folds[k + 1 :]]) for k in range(len(folds))]
+    with pytest.warns(ConvergenceWarning) as told:
+        for statistics in [*parts, Statistics.total(folds)]:
+            descend(centred(statistics), found.alphas, 1.0, tol=1e-9, max_iter=3)
+        descend(centred(Statistics.total(folds)), [found.alpha], 1.0, tol=1e-9, max_iter=3)
+    assert any(f"{len(told)} of 61 fits stopped after 3" in each for each in found.warnings)
 
 
 @pytest.mark.parametrize("l1_ratio", [0.1, 0.5, 0.95])
