@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest import cache, leaks, scatter
+from regatta.ingest import cache, cleaning, leaks, scatter
 from regatta.ingest.child import Child, ready
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
@@ -250,6 +250,12 @@ def inspect_csv(path: Path | str, *, target: str | None = None) -> dict[str, Any
 def about_target(table: ParsedTable, target: str) -> list[Finding]:
     """What is worth knowing of a target: its skew, and the columns that give it away."""
     return leaks.about_target(table, _target(table, target))
+
+
+def write_clean(path: Path | str, out: Path) -> dict[str, Any]:
+    """Write a file anew as it was read; what was written. See `ingest.cleaning`."""
+    written = cleaning.write_clean(import_csv(path), out)
+    return {"output": str(out.absolute()), "rows": written.rows, "apostrophes": written.defused}
 
 
 def preview(table: ParsedTable | Path | str, rows: int = 50) -> list[dict[str, Any]]:

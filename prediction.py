@@ -9,7 +9,6 @@ until the new file is whole.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,16 +17,10 @@ import numpy as np
 from regatta import data_pipeline
 from regatta.fitted_model import FittedModel
 from regatta.ingest.rereading import PredictionBatch
-from regatta.utils import DataError, UserError, atomic_path
+from regatta.ingest.writing import check_output, defused
+from regatta.utils import DataError, atomic_path
 
 COLUMN = "prediction"
-
-# A spreadsheet takes a cell that starts like this for a formula, and runs it.
-FORMULA_STARTS = frozenset("=+-@\t\r")
-# Signs and digits in any style of writing numbers, or signs alone.
-HARMLESS = re.compile(
-    r"[+-]?[\d.,'\u00a0\u202f ]*\d[\d.,'\u00a0\u202f ]*(?:[eE][+-]?\d+)?\s*%?|[-–—]+"
-)
 
 
 def predict_file(
@@ -58,7 +51,7 @@ def predict_file(
     """
     if not isinstance(model, FittedModel):
         model = FittedModel.load(model)
-    _check_places(path, out)
+    check_output(out, path)
     rows = 0
     with (
         atomic_path(out) as aside,
@@ -75,13 +68,6 @@ def predict_file(
     return rows
 
 
-def defused(cell: str) -> str:
-    """``cell``, with a leading apostrophe if a spreadsheet would take it for a formula."""
-    if cell[:1] in FORMULA_STARTS and not HARMLESS.fullmatch(cell):
-        return "'" + cell
-    return cell
-
-
 def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:
     with np.errstate(over="ignore", invalid="ignore"):
         predictions = model.predict(batch.columns)
@@ -93,12 +79,3 @@ def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str 
         )
     for cells, prediction in zip(batch.rows, predictions.tolist(), strict=True):
         yield [*map(defused, cells), prediction]
-
-
-def _check_places(path: Path, out: Path) -> None:
-    if out.exists() and path.exists() and out.samefile(path):
-        raise UserError(f"{str(out)!r} is the file to predict from.", "Write to another one.")
-    if out.is_dir():
-        raise UserError(f"{str(out)!r} is a folder.", "Name a file to write.")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"There is no folder {str(out.parent)!r}.", "Make it first.")

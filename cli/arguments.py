@@ -147,6 +147,14 @@ def add_option(group: Any, each: Field[Any]) -> None:
 def add_inspect(commands: Any) -> None:
     parser = command(commands, "inspect", "files:inspect", "tell how a CSV file is read")
     parser.add_argument("path", metavar="FILE", help="CSV file")
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="tell of its skew and of columns that give it away, too"
+    )
+    parser.add_argument(
+        "--write-clean",
+        metavar="OUT.csv",
+        help="write what was read: UTF-8, commas, decimal points, ISO dates",
+    )
     add_json(parser)
 
 

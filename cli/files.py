@@ -23,13 +23,28 @@ def inspect(chosen: argparse.Namespace) -> int:
     """``regatta inspect FILE``."""
     path = existing_file(chosen.path)
     from regatta import data_pipeline
+    from regatta.ingest.writing import check_output
 
-    report = data_pipeline.inspect_csv(path)
+    out = Path(chosen.write_clean) if chosen.write_clean else None
+    if out is not None:
+        check_output(out, path)
+    report = data_pipeline.inspect_csv(path, target=chosen.target)
+    if out is not None:
+        report["clean"] = data_pipeline.write_clean(path, out)
     if chosen.json:
         output.print_json(report)
-    else:
-        print(readable(report, path.name, output.width_of_lines()))
+        return 0
+    print(readable(report, path.name, output.width_of_lines()))
+    if out is not None:
+        print(f"\n{_cleaned(report['clean'])}")
     return 0
+
+
+def _cleaned(clean: Mapping[str, Any]) -> str:
+    count = clean["apostrophes"]
+    cells = "cell that a spreadsheet" if count == 1 else "cells that a spreadsheet"
+    guard = f" ({count:,} {cells} would run got a leading apostrophe)" if count else ""
+    return f"{clean['rows']:,} rows written: {clean['output']}{guard}"
 
 
 def check_folder(out: Path) -> None:
@@ -41,9 +56,9 @@ def check_folder(out: Path) -> None:
 def predict(chosen: argparse.Namespace) -> int:
     """``regatta predict RUN FILE -o OUT``."""
     path, out = existing_file(chosen.path), Path(chosen.output)
-    check_folder(out)
-    if out.exists() and out.samefile(path):
-        raise UserError(f"{out} is the file to predict.", "Name another file after -o.")
+    from regatta.ingest.writing import check_output
+
+    check_output(out, path)
     store = RunStore(home())
     model = model_of(service.find(chosen.run, store=store), store)
     from regatta import prediction

@@ -211,9 +211,11 @@ class ChunkParser:
             missing for _, _, missing in summary.levels.values()
         )
 
-    def texts(self, chunk: chunks.Chunk) -> tuple[list[Any], bytes, RowFault | None]:
+    def texts(
+        self, chunk: chunks.Chunk, *, blank_rows: bool = True
+    ) -> tuple[list[Any], bytes, RowFault | None]:
         """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
-        is wrong with it."""
+        is wrong with it. `parse` leaves rows without any value out: ``blank_rows=False``."""
         data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
         fault = self._not_utf8(data)
         if fault:
@@ -221,6 +223,8 @@ class ChunkParser:
         data, delimiter, fault = self._canonical(data)
         if fault:
             return [], data, fault
+        if not blank_rows:
+            data, _ = chunks.without_blank_rows(data, self.dialect)
         columns, fault = self._read(data, delimiter)
         return [column.combine_chunks() for column in columns], data, fault
 

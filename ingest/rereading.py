@@ -79,7 +79,7 @@ def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[Predictio
     """
     FileIdentity.of(path)
     needed = [column.name for column in preprocessing.columns]
-    source, sniffed = _opened(path, needed)
+    source, sniffed = _sniffed(path, needed)
     names = list(sniffed.dialect.names)
     places = {name: place for place, name in enumerate(names)}
     for name in needed:
@@ -92,10 +92,16 @@ def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[Predictio
     return _batches(source, sniffed.dialect, readers)
 
 
-def _opened(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
+def opened(path: Path) -> tuple[Source, bytes]:
+    """A file and the start of its text; not UTF-8 if any of it is not."""
     source, head = open_source(path)
     if source.direct and not _is_utf8(source):
         source, head = open_source(path, LEGACY)
+    return source, head
+
+
+def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
+    source, head = opened(path)
     sniffed = sniff(
         text_of(head),
         source.encoding,

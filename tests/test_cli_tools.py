@@ -162,7 +162,7 @@ def test_predict_never_writes_over_its_input(
 ) -> None:
     content = csv.read_bytes()
     code, _, err = call("predict", "last", csv, "-o", csv)
-    assert code == 2 and "is the file to predict" in err
+    assert code == 2 and "is the file to read from" in err
     code, _, err = call("predict", "last", csv, "-o", csv.parent / "no" / "out.csv")
     assert code == 2 and "no folder" in err
     assert csv.read_bytes() == content

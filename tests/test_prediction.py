@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from regatta.fitted_model import FittedModel
 from regatta.ingest.values import looks_numeric
-from regatta.prediction import defused, predict_file
+from regatta.ingest.writing import defused
+from regatta.prediction import predict_file
 from regatta.preprocessing import CategoryEncoding, Feature, NumberEncoding, Preprocessing
 from regatta.utils import DataError, RegattaError, UserError
 
@@ -186,7 +187,7 @@ def test_the_input_is_never_the_output(tmp_path: Path, model: FittedModel) -> No
     link = tmp_path / "link.csv"
     link.symlink_to(path)
     for out in (path, link):
-        with pytest.raises(UserError, match="file to predict from"):
+        with pytest.raises(UserError, match="file to read from"):
             predict_file(model, path, out)
     assert path.read_text() == "a,c\n1,x\n2,y\n"
 
