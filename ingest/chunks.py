@@ -141,6 +141,7 @@ class Fault:
     position: int
     message: str
     hint: str
+    unclosed: bool = False
 
 
 def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
@@ -172,7 +173,8 @@ def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
             "Double quotes inside quoted cells, or quote the whole cell.",
         )
     if len(places) % 2:
-        return Fault(int(places[-1]), "opens a quote that is never closed", "Close the quote.")
+        message = "opens a quote that is never closed"
+        return Fault(int(places[-1]), message, "Close the quote.", unclosed=True)
     return None
 
 

@@ -463,9 +463,10 @@ def refuse_second_table(sniffed: Sniffed) -> None:
     DataError
         With the line of that row.
     """
-    data = sniffed.records
+    width = len(sniffed.dialect.names)
+    data = [record if len(record) == width else [] for record in sniffed.records]
     measured, words = 0, Counter[int]()
-    for index in range(min(len(data[0]), SAMPLE_COLUMNS) if data else 0):
+    for index in range(min(width, SAMPLE_COLUMNS)):
         filled = {
             number: record[index].strip()
             for number, record in enumerate(data)

@@ -35,10 +35,12 @@ from regatta.ingest.columns import (
     refuse_second_header,
 )
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_second_table, sniff
+from regatta.ingest.mending import MOST_MENDED, Mend, mends, told
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
     LEGACY,
     FileIdentity,
+    Patch,
     Source,
     guessed_encoding,
     is_complete,
@@ -197,9 +199,7 @@ class _Import:
 
     def _run(self, encoding: str | None) -> ParsedTable:
         source, head = open_source(self.path, encoding)
-        # They start while this process looks at a sample.
-        for _ in range(self._process_count(source)):
-            self.children.append(Child())
+        self._start_children(source)  # while this process looks at a sample
         sniffed = sniff(
             text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
         )
@@ -215,13 +215,17 @@ class _Import:
             repairs.append(guessed_encoding(encoding))
         types = _sampled_types(source, sniffed)
         with cache.building("parsed") as folder:
-            reading = self._settle(source, sniffed.dialect, types, folder)
+            reading = self._settle(source, sniffed, types, folder)
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)
             table.save()
             # Another process may have been first: what stands there is what counts.
             kept = load_table(cache.publish(folder, "parsed", table.key))
             return replace(kept, path=table.path, name=table.name)
+
+    def _start_children(self, source: Source) -> None:
+        for _ in range(self._process_count(source)):
+            self.children.append(Child())
 
     def _process_count(self, source: Source) -> int:
         if self.processes is not None:
@@ -232,12 +236,13 @@ class _Import:
         return max(1, min(available_cores(), MAX_PROCESSES))
 
     def _settle(
-        self, source: Source, dialect: Dialect, types: list[ColumnType], folder: Path
+        self, source: Source, sniffed: Sniffed, types: list[ColumnType], folder: Path
     ) -> _Reading:
         """Read the file until every column has a type that fits all of it."""
+        dialect, mended = sniffed.dialect, list[Mend]()
         for _ in range(MAX_PASSES):
-            reading = _Reading(self, source, dialect, types, folder / VALUES_NAME)
-            reading.run()
+            reading = self._read(source, sniffed, types, folder / VALUES_NAME, mended)
+            source = reading.source
             verdicts = [
                 judge(name, each, tally)
                 for name, each, tally in zip(dialect.names, types, reading.tallies, strict=True)
@@ -249,6 +254,34 @@ class _Import:
             types = [verdict.type for verdict in verdicts]
         name = next(n for n, v in zip(dialect.names, reading.verdicts, strict=True) if v.again)
         raise DataError(f"No type fits column {name!r}.", "Mend its cells.", column=name)
+
+    def _read(
+        self,
+        source: Source,
+        sniffed: Sniffed,
+        types: list[ColumnType],
+        file: Path,
+        mended: list[Mend],
+    ) -> _Reading:
+        """Read the file once, and again where a broken row could be mended."""
+        while True:
+            reading = _Reading(self, source, sniffed.dialect, types, file)
+            reading.mended = mended
+            try:
+                reading.run()
+            except DataError as error:
+                if error.row is None or error.column is not None or len(mended) > MOST_MENDED:
+                    raise
+                found = mends(source, sniffed.dialect, sniffed.records, error.row)
+                if not found:
+                    raise
+                mended += found
+                patches = sorted([*source.patches, *(each.patch for each in found)], key=_offset)
+                source = replace(source, patches=tuple(patches))
+                self._end_children()  # they are at work on the broken rows
+                self._start_children(source)
+            else:
+                return reading
 
     def _table(
         self, reading: _Reading, sniffed: Sniffed, folder: Path, repairs: list[str]
@@ -280,6 +313,7 @@ class _Import:
                 *(repair for verdict in reading.verdicts for repair in verdict.repairs),
             ),
             warnings=tuple(w for v in reading.verdicts for w in v.warnings),
+            patches=reading.source.patches,
         )
 
     def tell(self, stage: str, done: int, rows: int, *, last: bool = False) -> None:
@@ -308,6 +342,7 @@ class _Reading:
         self.tallies = [Tally() for _ in types]
         self.verdicts: list[Verdict] = []
         self.group_rows: list[int] = []
+        self.mended: list[Mend] = []
         self.rows = self.blank_rows = 0
         self.line = dialect.first_line
         self.closed: set[int] = set()
@@ -332,7 +367,8 @@ class _Reading:
     def repairs(self) -> list[str]:
         """What was left out, in words."""
         count = self.blank_rows
-        return [f"{count} row{'s' if count > 1 else ''} without any value left out"] * bool(count)
+        blank = [f"{count} row{'s' if count > 1 else ''} without any value left out"]
+        return [*told(self.mended), *(blank if count else [])]
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         digest = hashlib.sha256()
@@ -429,6 +465,10 @@ class _Reading:
             if tally.overflow:
                 tally.levels, tally.counts = {}, []
                 self.closed.add(index)
+
+
+def _offset(patch: Patch) -> int:
+    return patch.offset
 
 
 _MODULE = "regatta.ingest.parsing:"

@@ -100,19 +100,33 @@ class FileIdentity:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """Other bytes for some of the text (as UTF-8, without mark)."""
+
+    offset: int
+    length: int
+    text: bytes
+
+
+@dataclass(frozen=True)
 class Source:
-    """A file, how it is packed and encoded, and where its text starts."""
+    """A file, how it is packed and encoded, and where its text starts.
+
+    ``patches``, in the order of the text, are applied where it is streamed.
+    """
 
     path: Path
     packing: str
     encoding: str
     mark: int
     repairs: tuple[str, ...] = ()
+    patches: tuple[Patch, ...] = ()
 
     @property
     def direct(self) -> bool:
         """Whether the bytes on disk are the UTF-8 text itself, from ``mark`` on."""
-        return not self.packing and self.encoding in ("utf-8", "utf-8-sig")
+        plain = not self.packing and self.encoding in ("utf-8", "utf-8-sig")
+        return plain and not self.patches
 
 
 def open_source(path: Path, encoding: str | None = None) -> tuple[Source, bytes]:
@@ -167,8 +181,27 @@ def stream_text(source: Source, block: int) -> Iterator[tuple[bytes, int]]:
                     )
                 yield data
 
-        for text in _decoded(blocks(), source, final=True):
+        for text in _patched(_decoded(blocks(), source, final=True), source.patches):
             yield text, file.tell()
+
+
+def _patched(blocks: Iterator[bytes], patches: tuple[Patch, ...]) -> Iterator[bytes]:
+    """Blocks of text with the patches in them."""
+    left = list(patches)
+    start, carry = 0, b""  # of the text that is not yet given out
+    for block in blocks:
+        carry += block
+        while left and left[0].offset + left[0].length <= start + len(carry):
+            patch = left.pop(0)
+            place = patch.offset - start
+            yield carry[:place] + patch.text
+            start, carry = patch.offset + patch.length, carry[place + patch.length :]
+        if not left or left[0].offset >= start + len(carry):
+            start += len(carry)
+            yield carry
+            carry = b""
+    if carry:
+        yield carry
 
 
 def unpacked_limit(source: Source) -> float:

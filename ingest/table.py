@@ -16,12 +16,13 @@ from regatta.ingest import cache
 from regatta.ingest.columns import ColumnType
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.parsing import Layout
+from regatta.ingest.source import Patch
 from regatta.preprocessing import missing_column
 from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ class ParsedColumn:
 class ParsedTable:
     """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each).
 
-    ``warnings`` are sentences; those that are about the values come from ``findings``.
+    ``warnings`` are sentences; those that are about the values come from ``findings``. ``patches``
+    are the mended rows: who reads the file again gives them to its `Source`.
     """
 
     directory: Path
@@ -139,6 +141,7 @@ class ParsedTable:
     repairs: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    patches: tuple[Patch, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -236,6 +239,7 @@ class ParsedTable:
             "dialect": self.dialect.to_json(),
             "columns": [column.to_json() for column in self.columns],
             "findings": [each.to_json() for each in self.findings],
+            "patches": [[each.offset, each.length, each.text.decode()] for each in self.patches],
         }
         write_json(self.directory / TABLE_NAME, value, durable=False)
 
@@ -255,5 +259,6 @@ def load_table(directory: Path) -> ParsedTable:
         dialect=Dialect.from_json(value["dialect"]),
         columns=tuple(ParsedColumn.from_json(each) for each in value["columns"]),
         findings=tuple(Finding.from_json(each) for each in value["findings"]),
+        patches=tuple(Patch(at, length, text.encode()) for at, length, text in value["patches"]),
         **plain,
     )
