@@ -2,11 +2,12 @@
 
     lock ─▶ STARTING: import, prepare ─▶ RUNNING: steps of a solver on a pool of workers ─▶ model
                                             │ ▲
-             between steps, every 0.3 s:    │ │ commands (pause, resume, stop), signals,
-                                            ▼ │ checkpoints, figures, the record of the run
+             every 0.3 s, between steps     │ │ commands (pause, resume, stop), signals,
+             and within long ones:          ▼ │ dead workers, figures, the record of the run
 
 It owns the parameters; the workers compute, it adds up in shard order and updates. With one
-worker or more it computes no gradient itself.
+worker or more it computes no gradient itself. A run whose disk is full stands still, as if it were
+paused, until there is room.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import logging
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from regatta import data_pipeline
 from regatta.configuration import TrainingConfig
@@ -34,20 +35,25 @@ from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.recorder import Recorder
 from regatta.runs.result import Seconds, write_results
+from regatta.runs.room import RESERVE_BYTES, Reserve, finds_room, lacks_room
 from regatta.runs.signals import StopSignals
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.solvers import choose
+from regatta.solvers.one_pass import OnePass
 from regatta.solvers.training import Evaluation, Training, identity, source_of
 from regatta.utils import DivergenceError, RegattaError, Stopwatch, log_to
 
 TICK_SECONDS = 0.3
 CHECKPOINT_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
 RECORD_SECONDS = 1.0
 # Evaluations that decide nothing may take this share of the training time.
 EVALUATION_SHARE = 0.05
 EVALUATION_GROWTH = 1.02
+
+T = TypeVar("T")
 
 _log = logging.getLogger("regatta.coordinator")
 
@@ -142,10 +148,18 @@ class Coordinator:
         self._validation_r2: float | None = None
         self._next_evaluation = 0
         self._next_record = 0.0
+        self._next_tick = 0.0
+        self._stands = False  # paused, or waiting for room
+        self._saved_step = 0
+        self._reserve = Reserve(directory.room)
+        self._pool: Pool | None = None
+        self._training: Training | None = None  # once it can be paused
+        self._folder: CheckpointFolder | None = None
 
     def run(self) -> dict[str, Any]:
         """From file to model, with every outcome written down."""
         self._store.update_state(self._run_id, RunState.STARTING, message="", hint="")
+        finds_room(self._reserve.take)
         try:
             return self._run()
         except Stopped:
@@ -161,9 +175,12 @@ class Coordinator:
             failure = RegattaError(
                 f"The run failed: {type(error).__name__}: {error}.", f"See {self._directory.log}."
             )
+            if lacks_room(error):
+                failure = RegattaError(self._about_room(), "Make room, then resume the run.")
             self._end(RunState.FAILED, failure)
             raise failure from error
         finally:
+            self._reserve.give_up()
             with contextlib.suppress(sqlite3.Error):
                 self._writer.close()
 
@@ -186,11 +203,12 @@ class Coordinator:
                 logs=self._directory.path,
                 with_statistics=settings.with_statistics,
                 on_event=self._pool_event,
-                idle=self._writer.flush,
+                idle=self._attend,
             )
             try:
                 return self._train(table, prepared, settings, pool)
             finally:
+                self._pool = None
                 pool.close()
 
     # From a file to rows
@@ -237,8 +255,10 @@ class Coordinator:
     ) -> dict[str, Any]:
         folder = CheckpointFolder(self._directory.checkpoints, identity(prepared, self._config))
         saved = folder.newest()
+        if settings.with_statistics and settings.solver != OnePass.name:
+            self._store.note_progress(self._run_id, message="Finding the exact optimum")
         training = Training(self._config, prepared, settings, pool, saved)
-        self._step = self._resumed_at = training.step
+        self._step = self._resumed_at = self._saved_step = training.step
         self._writer.flush()
         self._writer.forget_after(training.step if saved else -1)
         if saved is not None:
@@ -263,34 +283,38 @@ class Coordinator:
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
+        self._pool, self._training, self._folder = pool, training, folder
         gc.collect()
         gc.freeze()
         self._clock.start()
         try:
-            self._loop(training, folder, pool)
+            self._loop(training)
+            return self._finish(training, table, prepared, settings, pool)
+        except Stopped:
+            self._leave(training)
+            raise
         finally:
+            self._training = None
             gc.unfreeze()
-        return self._finish(training, table, prepared, settings, pool)
 
-    def _loop(self, training: Training, folder: CheckpointFolder, pool: Pool) -> None:
+    def _loop(self, training: Training) -> None:
         """Steps until the solver is done. Everything in here costs time at every step."""
         solver, recorder = training.solver, self._recorder
         now = time.perf_counter()
-        next_tick, next_save = now + TICK_SECONDS, now + CHECKPOINT_SECONDS
+        next_save = now + CHECKPOINT_SECONDS
         while not solver.finished:
-            solver.measure = recorder.due(solver.step_count + 1, now)
+            solver.measure = recorder.due(solver.rounds + 1, now)
             ended = training.take_step()
             now = time.perf_counter()
             if solver.measure:
                 recorder.point(training, now)
             if ended and solver.iterative and not solver.finished:
                 self._evaluate_if_cheap(training)
-            if now >= next_tick:
-                self._tick(training, folder, pool)
+            if now >= self._next_tick:
+                self._look_around()
                 now = time.perf_counter()
-                next_tick = now + TICK_SECONDS
                 if now >= next_save:
-                    self._save(training, folder)
+                    self._with_room(self._save)
                     next_save = time.perf_counter() + CHECKPOINT_SECONDS
 
     def _evaluate_if_cheap(self, training: Training) -> None:
@@ -326,74 +350,172 @@ class Coordinator:
         for warning in training.warnings:
             self._event("warning", warning)
         self._event("converged" if training.solver.converged else "finished", reason)
-        result = write_results(
-            self._directory,
-            self._config,
-            table,
-            prepared,
-            settings,
-            training,
-            n_workers=pool.n_workers,
-            evaluation=evaluation,
-            seconds=Seconds(
-                self._import_seconds,
-                self._clock.seconds,
-                self._resumed_seconds + self._watch.seconds,
-            ),
-        )
-        self._writer.flush()
-        self._store.update_state(
-            self._run_id,
-            RunState.FINISHED,
-            step=training.step,
-            progress=1.0,
-            message=reason,
-            train_r2=scores["train"]["r2"],
-            validation_r2=scores["validation"]["r2"],
-            rows_per_second=result["rows_per_second"],
-        )
-        return result
 
-    # Between steps
+        def write() -> dict[str, Any]:
+            result = write_results(
+                self._directory,
+                self._config,
+                table,
+                prepared,
+                settings,
+                training,
+                n_workers=pool.n_workers,
+                evaluation=evaluation,
+                seconds=Seconds(
+                    self._import_seconds,
+                    self._clock.seconds,
+                    self._resumed_seconds + self._watch.seconds,
+                ),
+            )
+            self._writer.flush()
+            self._store.update_state(
+                self._run_id,
+                RunState.FINISHED,
+                step=training.step,
+                progress=1.0,
+                message=reason,
+                train_r2=scores["train"]["r2"],
+                validation_r2=scores["validation"]["r2"],
+                rows_per_second=result["rows_per_second"],
+            )
+            return result
 
-    def _tick(self, training: Training, folder: CheckpointFolder, pool: Pool) -> None:
-        self._step = training.step
+        return self._with_room(write)
+
+    # Between steps, and within long ones
+
+    def _attend(self) -> None:
+        """Called twenty times a second while a round, or the search for the optimum, lasts."""
+        if self._stands:
+            return
+        now = time.perf_counter()
+        if self._training is not None:
+            self._recorder.within(self._training, now)
+        if now >= self._next_tick:
+            self._with_room(self._tick)
+            self._next_tick = time.perf_counter() + TICK_SECONDS
+
+    def _look_around(self) -> None:
+        """`_tick`, where no round is waited for."""
+        assert self._pool is not None
+        self._pool.watch()
+        self._with_room(self._tick)
+        self._next_tick = time.perf_counter() + TICK_SECONDS
+
+    def _tick(self) -> None:
         self._look_for_commands()
-        if self._wish == "pause":
-            self._pause(training, folder, pool)
         if self._must_stop():
-            self._save(training, folder)
-            self._clock.stop()
-            if not training.solver.iterative:
-                self._step = 0  # nothing was kept, so a resume begins again
             raise Stopped
-        self._recorder.sample(pool.samples())
+        training = self._training
+        if training is None or self._pool is None:
+            self._writer.flush()
+            return
+        if self._wish == "pause":
+            self._pause(training)
+        self._step = training.step
+        self._recorder.sample(self._pool.samples())
         self._writer.flush()
         self._tell_training(training)
 
-    def _pause(self, training: Training, folder: CheckpointFolder, pool: Pool) -> None:
+    def _pause(self, training: Training) -> None:
         """Stand still until told otherwise."""
-        self._clock.stop()
-        self._save(training, folder)
-        self._event("paused", f"Paused at step {training.step:,}.")
-        self._writer.flush()
-        self._tell_training(training, force=True)
-        self._store.update_state(self._run_id, RunState.PAUSED, step=training.step)
-        while self._wish == "pause" and not self._must_stop():
-            self._recorder.sample(pool.samples())
+        with self._standing_still():
+            self._save()
+            self._event("paused", f"Paused at step {training.step:,}.")
             self._writer.flush()
-            time.sleep(PAUSE_SECONDS)
-            self._look_for_commands()
-        if not self._must_stop():
+            self._tell_training(training, force=True)
+            self._store.update_state(self._run_id, RunState.PAUSED, step=training.step)
+            while self._wish == "pause":
+                time.sleep(PAUSE_SECONDS)
+                self._look_for_commands()
+                if self._must_stop():
+                    raise Stopped
+                assert self._pool is not None
+                self._pool.watch()
+                self._recorder.sample(self._pool.samples())
+                self._writer.flush()
             self._store.update_state(self._run_id, RunState.RUNNING)
             self._event("resumed", "Resumed.")
-            self._clock.start()
 
-    def _save(self, training: Training, folder: CheckpointFolder) -> None:
-        if not training.solver.iterative:
+    @contextlib.contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """Time does not count meanwhile, and waiting for a worker to start attends to nothing."""
+        ran, self._stands = self._clock.is_running, True
+        self._clock.stop()
+        try:
+            yield
+            if ran:
+                self._clock.start()
+        finally:
+            self._stands = False
+
+    def _save(self) -> None:
+        training, folder = self._training, self._folder
+        if training is None or folder is None or not training.solver.iterative:
             return  # a pass starts again: it is over in the time that a checkpoint takes
         folder.save(training.checkpoint(self._clock.seconds))
+        self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")
+
+    def _leave(self, training: Training) -> None:
+        """Keep what was reached when the run was told to stop, within a step or between two."""
+        self._clock.stop()
+        finds_room(self._save)
+        # Of a pass nothing is kept, so a resume begins again.
+        self._step = self._saved_step if training.solver.iterative else 0
+
+    # A full disk
+
+    def _with_room(self, action: Callable[[], T]) -> T:
+        """What ``action`` returns. Where the disk is full the run stands still, as if paused, and
+        tries again until there is room."""
+        while True:
+            try:
+                return action()
+            except (OSError, sqlite3.Error, RegattaError) as error:
+                if self._training is None or not lacks_room(error):
+                    raise
+                _log.warning("%s", self._about_room())
+                self._wait_for_room(self._training)
+
+    def _wait_for_room(self, training: Training) -> None:
+        self._reserve.give_up()
+        with self._standing_still():
+            told, next_try = False, 0.0
+            while True:
+                finds_room(self._look_for_commands)
+                if self._must_stop():
+                    raise Stopped
+                if time.monotonic() >= next_try:
+                    told = told or finds_room(lambda: self._say_that_it_waits(training))
+                    if finds_room(self._go_on):
+                        return
+                    next_try = time.monotonic() + ROOM_SECONDS
+                time.sleep(PAUSE_SECONDS)
+
+    def _say_that_it_waits(self, training: Training) -> None:
+        message = f"{self._about_room()} The run goes on by itself once there is room."
+        self._store.update_state(self._run_id, RunState.PAUSED, step=training.step, message=message)
+        self._event("paused", message)
+
+    def _go_on(self) -> None:
+        """Write all that is kept of a run while it trains, and say that it runs."""
+        self._reserve.take()
+        try:
+            self._save()
+            self._writer.flush()
+            self._store.update_state(self._run_id, RunState.RUNNING, message="")
+        except BaseException:
+            self._reserve.give_up()
+            raise
+        self._event("resumed", "There is room on the disk again: the run goes on.")
+
+    def _about_room(self) -> str:
+        needed = RESERVE_BYTES
+        if self._training is not None:
+            needed += 2 * self._training.checkpoint_bytes
+        megabytes = max(1, round(needed / 1e6))
+        return f"The disk is full: about {megabytes:,} MB are needed in {self._store.home}."
 
     def _look_for_commands(self) -> None:
         for command in self._store.take_commands(self._run_id):
@@ -407,7 +529,7 @@ class Coordinator:
         level = logging.WARNING if event.kind == "worker_died" else logging.INFO
         _log.log(level, event.message)
         self._event(event.kind, event.message, event.rank)
-        self._writer.flush()
+        finds_room(self._writer.flush)
 
     def _event(self, kind: str, message: str, rank: int | None = None) -> None:
         self._recorder.event(self._step, kind, message, rank)
@@ -462,19 +584,24 @@ class Coordinator:
         number = self._signals.received
         message = f"Stopped at step {self._step:,}."
         self._event("stopped", message)
-        self._writer.flush()
-        self._store.update_state(
-            self._run_id,
-            RunState.STOPPED,
-            step=self._step,
-            message=message,
-            hint="Resume goes on from there.",
+        self._reserve.give_up()
+        # If this finds no room either, the run is seen to be interrupted.
+        finds_room(
+            lambda: self._store.update_state(
+                self._run_id,
+                RunState.STOPPED,
+                step=self._step,
+                message=message,
+                hint="Resume goes on from there.",
+            )
         )
+        finds_room(self._writer.flush)
         result = {"run_id": self._run_id, "state": str(RunState.STOPPED), "step": self._step}
         return result if number is None else {**result, "signal": number}
 
     def _end(self, state: RunState, error: RegattaError) -> None:
         _log.error("%s", error)
+        self._reserve.give_up()
         self._event(str(state), str(error))
         with contextlib.suppress(sqlite3.Error):  # which may be what ended the run
             self._writer.flush()

@@ -176,6 +176,10 @@ class Clock:
         self._before = before
         self._since: float | None = None
 
+    @property
+    def is_running(self) -> bool:
+        return self._since is not None
+
     def start(self) -> None:
         """Let it run."""
         if self._since is None:

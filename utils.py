@@ -13,11 +13,16 @@ import logging
 import os
 import secrets
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+IDLE_SECONDS = 0.05
 HOME_VARIABLE = "REGATTA_HOME"
 
 # One BLAS thread a process: workers are the parallelism, and the weights of a run are
@@ -195,13 +200,62 @@ class Stopwatch:
         return time.monotonic() - self.start
 
 
+def while_idling(
+    work: Callable[[], T], idle: Callable[[], None], *, seconds: float = IDLE_SECONDS
+) -> T:
+    """What ``work`` returns; it is done in a thread, and ``idle`` is called every so many seconds.
+
+    What ``idle`` raises is raised at once. The thread cannot be stopped and works on for nothing:
+    see `end_process`.
+    """
+    answer: Future[T] = Future()
+
+    def answered() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=answered, name="regatta-work", daemon=True)
+    thread.start()
+    try:
+        while not wait([answer], seconds).done:
+            idle()
+    except BaseException:
+        _abandoned.append(thread)
+        raise
+    return answer.result()
+
+
+def end_process(code: int) -> None:
+    """End the process now if it has work that no one waits for any more, else do nothing.
+
+    Python would wait for the threads that such work started itself.
+    """
+    if any(thread.is_alive() for thread in _abandoned):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+_abandoned: list[threading.Thread] = []
+
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class _FileHandler(logging.FileHandler):
+    """Loses lines on a full disk, and says nothing of it: others do."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Regatta's log goes to the file ``path`` too while the block lasts."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger = logging.getLogger("regatta")
     logger.addHandler(handler)

@@ -85,6 +85,10 @@ def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, paren
         sys.exit(1)
 
 
+class _Abandoned(Exception):
+    """The coordinator gave up the round that is being computed: its run was stopped."""
+
+
 class Worker:
     """The loop of a worker: spin, sleep, compute, answer."""
 
@@ -128,10 +132,11 @@ class Worker:
                 counts[STATE] = WorkerState.COMPUTE
                 self._kernel.set_parameters(self._buffers[version & 1])
                 read = perf_counter()
-                rows = self._compute(op, shards, version & 1)
+                try:
+                    self._compute(op, shards, version & 1)
+                except _Abandoned:
+                    continue
                 computed = perf_counter()
-                if op in (Op.GRADIENT, Op.STATISTICS):
-                    counts[ROWS] += rows
                 counts[STATE] = WorkerState.WAIT
                 counts[DONE] = version
                 if control[COORDINATOR_ASLEEP]:
@@ -146,21 +151,28 @@ class Worker:
         owners, rank = self._board.owners, self.rank
         return [shard for shard in range(first, first + count) if owners[shard] == rank]
 
-    def _compute(self, op: int, shards: list[int], buffer: int) -> int:
-        ranges, kernel, rows = self._board.range_words, self._kernel, 0
+    def _compute(self, op: int, shards: list[int], buffer: int) -> None:
+        ranges, kernel, counts = self._board.range_words, self._kernel, self._counts
         base = buffer * self._board.layout.n_shards
         for shard in shards:
             word = 2 * (base + shard)
             start, stop = ranges[word], ranges[word + 1]
             if op == Op.STATISTICS:
-                kernel.moments(start, stop, self._board.matrices[self.rank], self._beat)
+                matrix = self._board.matrices[self.rank]
+                kernel.moments(start, stop, matrix, self._beat, self._count_rows)
             else:
                 kernel.run(op, start, stop, self._slots[shard], self._beat)
-            rows += stop - start
-        return rows
+                if op == Op.GRADIENT:
+                    counts[ROWS] += stop - start
 
     def _beat(self) -> None:
         self._counts[HEARTBEAT] += 1
+        # No other round is published while this one is waited for.
+        if self._board.control[VERSION] != self._seen:
+            raise _Abandoned
+
+    def _count_rows(self, rows: int) -> None:
+        self._counts[ROWS] += rows
 
     def _next_version(self) -> int:
         """The version of a round that this worker has not seen; waits for one."""

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a failure, 2 a user's mistake, 130 and 143 follow a signal.
     """
-    from regatta.utils import limit_blas_threads
+    from regatta.utils import end_process, limit_blas_threads
 
     limit_blas_threads()  # before anything imports NumPy
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -31,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.insert(1, "--")  # all that follows is for the benchmark, options too
     try:
         try:
-            return _run(words)
+            code = _run(words)
         finally:
             sys.stdout.flush()
+        end_process(code)
+        return code
     except BrokenPipeError:
         # The reader has gone (`regatta runs | head`): that is no failure, and not to be told
         # again when Python closes its streams.

@@ -245,7 +245,7 @@ def _details(run: RunRecord, path: str, directory: str, process: int | None) -> 
         ("Model", run.model),
         ("Started", _when(run.started) if run.started else ""),
         ("Took", _took(run) if run.started else ""),
-        ("Steps", _steps(run)),
+        ("Rows" if run.solver == "exact" else "Steps", _steps(run)),
         ("Resumed", f"{run.attempts} times by itself" if run.attempts else ""),
         ("Files", directory),
     ]

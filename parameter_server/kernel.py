@@ -117,9 +117,17 @@ class Kernel:
         slot[self._n_sums + COUNTED] = stop - start
 
     def moments(
-        self, start: int, stop: int, out: NDArray[np.float64], beat: Callable[[], None]
+        self,
+        start: int,
+        stop: int,
+        out: NDArray[np.float64],
+        beat: Callable[[], None],
+        done: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        """Write Σ z zᵀ over training rows [start, stop), z = (x, 1, y), into ``out`` in float64."""
+        """Write Σ z zᵀ over training rows [start, stop), z = (x, 1, y), into ``out`` in float64.
+
+        ``beat`` is called for each part of a block, ``done`` with the rows of each block.
+        """
         width = len(out)
         if not self._columns:
             self._prepare_moments(width)
@@ -130,6 +138,7 @@ class Kernel:
                 np.copyto(self._moment_block[: len(rows)], rows)
                 rows = self._moment_block[: len(rows)]
             self._add_moments(rows, out, beat)
+            done(len(rows))
         for left in range(0, width, self._columns):  # only panels right of the diagonal were made
             right = min(width, left + self._columns)
             out[right:, left:right] = out[left:right, right:].T

@@ -6,7 +6,11 @@
 
 While it waits the pool watches: a worker that died (its sentinel fires) or whose heart stopped for
 five seconds (it is killed) is replaced, and the new one computes the round's shards again. A rank
-is given three replacements; then the run fails and names the rank and the signal.
+is given three replacements, and one where memory ran out; then the run fails and names the rank,
+and the signal or the memory.
+
+While it waits the pool also calls `idle`, about twenty times a second. What that raises ends the
+round, and the pool with it: workers leave what they compute at the next block of rows.
 """
 
 from __future__ import annotations
@@ -24,9 +28,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from regatta import models
+from regatta.metrics import own_memory
 from regatta.parameter_server.kernel import Kernel, map_rows
 from regatta.parameter_server.protocol import (
     ASLEEP,
@@ -64,6 +70,10 @@ SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 SLEEP_SECONDS = 0.05
 LEASE_SECONDS = 5.0
 MAX_RESPAWNS = 3
+MAX_OUT_OF_MEMORY = 1  # replacements of a rank whose memory ran out: it rarely gets better
+MEMORY_HINT = (
+    "Take fewer --workers, leave columns out with --drop, or free memory, and resume the run."
+)
 START_SECONDS = 60.0
 EXIT_SECONDS = 2.0
 
@@ -108,6 +118,7 @@ class Pool(Protocol):
     """Computes rounds. The slots that `run` returns are valid until the next round."""
 
     n_workers: int
+    idle: Callable[[], None]
 
     def run(
         self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
@@ -124,8 +135,15 @@ class Pool(Protocol):
     def shards_at_once(self) -> int:
         """How many shards `moments` takes: one a worker."""
 
+    @property
+    def rows_of_round(self) -> int:
+        """Rows that the present, or last, round of `moments` has taken in so far."""
+
     def samples(self) -> list[WorkerSample]:
         """What each worker has done so far."""
+
+    def watch(self) -> None:
+        """Replace workers that died. For times when no round is waited for."""
 
     def close(self) -> None:
         """End every worker and give the memory back."""
@@ -136,7 +154,16 @@ class InProcessPool:
 
     n_workers = 0
 
-    def __init__(self, source: DataSource, model: str, arithmetic: str) -> None:
+    def __init__(
+        self,
+        source: DataSource,
+        model: str,
+        arithmetic: str,
+        idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.idle = idle
+        self._next_idle = 0.0
+        self.rows_of_round = 0
         layout = Layout(source.n_features, source.n_shards, 0)
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
         self._width = source.n_features + 2
@@ -154,7 +181,7 @@ class InProcessPool:
     ) -> NDArray[np.float64]:
         self._kernel.set_parameters(parameters)
         for shard, (start, stop) in enumerate(ranges.tolist(), first):
-            self._kernel.run(op, start, stop, self._slots[shard])
+            self._kernel.run(op, start, stop, self._slots[shard], self._beat)
         return self._slots[first : first + len(ranges)]
 
     @property
@@ -165,14 +192,27 @@ class InProcessPool:
         ((start, stop),) = ranges.tolist()
         if self._matrix is None:
             self._matrix = np.empty((self._width, self._width))
-        self._kernel.moments(start, stop, self._matrix, lambda: None)
+        self.rows_of_round = 0
+        self._kernel.moments(start, stop, self._matrix, self._beat, self._count_rows)
         return [self._matrix]
 
     def samples(self) -> list[WorkerSample]:
         return []
 
+    def watch(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_idle:
+            self._next_idle = now + SLEEP_SECONDS
+            self.idle()
+
+    def _count_rows(self, rows: int) -> None:
+        self.rows_of_round += rows
 
 
 class WorkerPool:
@@ -194,7 +234,8 @@ class WorkerPool:
     on_event : callable
         Told of every worker that starts or dies.
     idle : callable
-        Called about twenty times a second while a round lasts longer than that.
+        Called about twenty times a second while a round lasts longer than that. What it raises
+        ends the round; the pool can then only be closed.
     """
 
     def __init__(
@@ -215,13 +256,15 @@ class WorkerPool:
         self._arithmetic = arithmetic
         self._logs = logs
         self._on_event = on_event
-        self._idle = idle
+        self.idle = idle
         self._layout = Layout(source.n_features, source.n_shards, n_workers, with_statistics)
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
         self._counts = self._board.counts
         self._version = 0
         self._waiting_for: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._begun: list[tuple[int, int, int]] = []  # rank, its rows before, those of the round
+        self._out_of_memory = [0] * n_workers
         self._owned = [0] * n_workers
         for shard in range(source.n_shards):
             self._board.owners[shard] = shard % n_workers
@@ -261,12 +304,27 @@ class WorkerPool:
     def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
         if not 0 < len(ranges) <= self.n_workers:
             raise ValueError(f"{len(ranges)} shards for {self.n_workers} workers")
-        self.run(Op.STATISTICS, np.zeros(self._source.n_features + 1), first, ranges)
         owners, matrices = self._board.owners, self._board.matrices
+        self._begun = [
+            (owners[shard], self._counts[owners[shard]][ROWS], stop - start)
+            for shard, (start, stop) in enumerate(ranges.tolist(), first)
+        ]
+        self.run(Op.STATISTICS, np.zeros(self._source.n_features + 1), first, ranges)
         return [matrices[owners[shard]] for shard in range(first, first + len(ranges))]
+
+    @property
+    def rows_of_round(self) -> int:
+        # What a dead worker had done is done, and counted, again.
+        counts = self._counts
+        return sum(min(counts[rank][ROWS] - before, rows) for rank, before, rows in self._begun)
 
     def samples(self) -> list[WorkerSample]:
         return [self._sample(member) for member in self._members]
+
+    def watch(self) -> None:
+        for member in list(self._members):
+            if not member.process.is_alive():
+                self._replace(member)
 
     def close(self) -> None:
         """Ask every worker to leave, kill those that do not, and give the memory back."""
@@ -309,18 +367,25 @@ class WorkerPool:
 
     def _wait_asleep(self, ranks: Sequence[int], version: int) -> None:
         control, counts = self._board.control, self._counts
-        hearts = {rank: (counts[rank][HEARTBEAT], time.monotonic()) for rank in ranks}
+        hearts = self._hearts(ranks)
         control[COORDINATOR_ASLEEP] = 1
         try:
             while any(counts[rank][DONE] < version for rank in ranks):
                 late = [rank for rank in ranks if counts[rank][DONE] < version]
                 self._sleep(late, hearts)
-                self._idle()
+                before = time.monotonic()
+                self.idle()
+                if time.monotonic() - before > SLEEP_SECONDS:  # the run was paused in there
+                    hearts = self._hearts(ranks)
                 for rank in late:
                     if counts[rank][DONE] < version:
                         self._feel_pulse(rank, hearts)
         finally:
             control[COORDINATOR_ASLEEP] = 0
+
+    def _hearts(self, ranks: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """The beats of each rank so far, and since when they are so many."""
+        return {rank: (self._counts[rank][HEARTBEAT], time.monotonic()) for rank in ranks}
 
     def _sleep(self, ranks: Sequence[int], hearts: dict[int, tuple[int, float]]) -> None:
         """Until a worker says something, one of ``ranks`` dies, or a twentieth of a second."""
@@ -366,6 +431,7 @@ class WorkerPool:
     def _spawn(self, rank: int, incarnation: int) -> _Member:
         ours, theirs = self._context.Pipe()
         source = self._source
+        owes = incarnation > 0 and self._counts[rank][DONE] < self._version  # the present round
         setup = WorkerSetup(
             rank=rank,
             incarnation=incarnation,
@@ -377,7 +443,7 @@ class WorkerPool:
             model=self._model,
             arithmetic=self._arithmetic,
             log=str(self._logs / f"worker-{rank}.log"),
-            version=max(0, self._version - 1) if incarnation else self._version,
+            version=self._version - 1 if owes else self._version,
         )
         process = self._context.Process(
             target=run_worker,
@@ -400,13 +466,16 @@ class WorkerPool:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             ready = connection.wait([member.pipe, member.process.sentinel], SLEEP_SECONDS)
-            self._idle()
+            before = time.monotonic()
+            self.idle()
+            deadline += time.monotonic() - before  # the run may have been paused in there
             if member.pipe in ready:
                 try:
                     message = member.pipe.recv_bytes()
                 except (EOFError, OSError):
                     message = b""  # it died: its sentinel tells
                 if message == READY:
+                    member.look_at_memory()
                     text = f"Worker {member.rank} started (pid {member.process.pid})."
                     self._on_event(PoolEvent("worker_started", member.rank, text))
                     return
@@ -426,17 +495,26 @@ class WorkerPool:
         message = f"Worker {member.rank} (pid {member.process.pid}) died: {_cause(member)}"
         member.pipe.close()
         self._on_event(PoolEvent("worker_died", member.rank, message))
-        if member.incarnation >= MAX_RESPAWNS or member.failure:
-            raise RegattaError(
-                f"{message}.",
-                f"It was replaced {member.incarnation} times. See worker-{member.rank}.log.",
-            )
+        self._give_up_if_hopeless(member, message)
         self._counts[member.rank][ASLEEP] = 0
         successor = self._spawn(member.rank, member.incarnation + 1)
         self._members[member.rank] = successor
         self._await_ready(successor)
 
+    def _give_up_if_hopeless(self, member: _Member, message: str) -> None:
+        """Raise where another worker in the place of the dead ``member`` would die as well."""
+        if member.ran_out_of_memory:
+            self._out_of_memory[member.rank] += 1
+            if self._out_of_memory[member.rank] > MAX_OUT_OF_MEMORY:
+                raise RegattaError(f"{message}. So did the one before it.", MEMORY_HINT)
+        elif member.incarnation >= MAX_RESPAWNS or member.failure:
+            raise RegattaError(
+                f"{message}.",
+                f"It was replaced {member.incarnation} times. See worker-{member.rank}.log.",
+            )
+
     def _sample(self, member: _Member) -> WorkerSample:
+        member.look_at_memory()
         counts, times = self._counts[member.rank], self._board.times[member.rank]
         state = WorkerState(counts[STATE])
         compute, wait = times[COMPUTE_SECONDS], times[WAIT_SECONDS]
@@ -470,6 +548,20 @@ class _Member:
         self.pipe = pipe
         self.failure = ""
         self.note = ""
+        self.memory = 0  # bytes, when it was last looked at
+        self._kills = out_of_memory_kills()
+
+    def look_at_memory(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            self.memory = own_memory(self.process.pid or 0) or self.memory
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether it died, or was killed by the system, for want of memory."""
+        if "MemoryError" in self.failure:
+            return True
+        killed = self.process.exitcode == -signal.SIGKILL and not self.note
+        return killed and out_of_memory_kills() > self._kills
 
 
 def open_pool(
@@ -485,7 +577,7 @@ def open_pool(
 ) -> Pool:
     """A pool of ``n_workers`` processes, or this process where that is 0."""
     if n_workers == 0:
-        return InProcessPool(source, model, arithmetic)
+        return InProcessPool(source, model, arithmetic, idle)
     gc.collect()
     return WorkerPool(
         source,
@@ -499,9 +591,20 @@ def open_pool(
     )
 
 
+def out_of_memory_kills() -> int:
+    """How many processes this machine has killed for want of memory; 0 where it does not tell."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except (OSError, StopIteration):
+        return 0
+
+
 def _cause(member: _Member) -> str:
     if member.note:
         return member.note
+    if member.ran_out_of_memory:
+        return f"it ran out of memory; when last looked at, it held {member.memory / 1e6:,.0f} MB"
     if member.failure:
         return member.failure.strip().splitlines()[-1]
     code = member.process.exitcode

@@ -24,4 +24,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    from regatta.utils import end_process
+
+    end_process(code)
+    sys.exit(code)

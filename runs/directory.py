@@ -127,6 +127,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def room(self) -> Path:
+        """Room that a live run holds back: see `regatta.runs.room`."""
+        return self.path / "room"
+
+    @property
     def lock_path(self) -> Path:
         return self.path / "lock"
 

@@ -125,7 +125,8 @@ class MetricsWriter:
                     self._connection.executemany(self._insert[table], rows)
             self._connection.execute("COMMIT")
         except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk may have ended it
+                self._connection.execute("ROLLBACK")
             raise
         for rows in self._pending.values():
             rows.clear()

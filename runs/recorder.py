@@ -1,7 +1,12 @@
 """Decides which figures of a run are worth a row, and writes them in batches.
 
 A step costs microseconds, a row of a chart many more. So every one of the first hundred steps is
-a point, and then those that make the count grow by one in a hundred, or a twentieth of a second.
+a point, and then those that make the count grow by one in a hundred, or a twentieth of a second: a
+run of fewer than a hundred steps records each of them, a longer one at least a hundred.
+
+The exact solver's steps are rows, and it takes in some thousands at once. There the end of each
+round (a shard for each worker) is a point, and each twentieth of a second within a round, from the
+rows that the workers count.
 """
 
 from __future__ import annotations
@@ -43,7 +48,7 @@ class Recorder:
         self._throughput = Throughput(rows, clock.seconds)
         self._processes = ProcessSampler()
         self._machine = MachineSampler()
-        self._next_step = 0
+        self._next_round = 0
         self._next_time = 0.0
         self._next_sample = 0.0
 
@@ -52,13 +57,18 @@ class Recorder:
         """Over about the last second."""
         return self._throughput.rows_per_second
 
-    def due(self, step: int, now: float) -> bool:
-        """Whether step ``step`` deserves a point, at ``now`` (``time.perf_counter``)."""
-        return step >= self._next_step or now >= self._next_time
+    def due(self, round_: int, now: float) -> bool:
+        """Whether this round deserves a point, at ``now`` (``time.perf_counter``)."""
+        return round_ >= self._next_round or now >= self._next_time
+
+    def within(self, training: Training, now: float) -> None:
+        """Record how far a step is that takes long, where its rows can be counted."""
+        if now >= self._next_time and training.look():
+            self.point(training, now)
 
     def point(self, training: Training, now: float) -> None:
         """Record the step just done."""
-        seconds, step = self._clock.seconds, training.step
+        seconds, step, rounds = self._clock.seconds, training.step, training.solver.rounds
         self._writer.add(
             "points",
             step=step,
@@ -73,7 +83,7 @@ class Recorder:
             bytes_published=training.bytes_published,
             bytes_gathered=training.bytes_gathered,
         )
-        self._next_step = step + 1 if step < FIRST_POINTS else int(step * GROWTH) + 1
+        self._next_round = rounds + 1 if rounds < FIRST_POINTS else int(rounds * GROWTH) + 1
         self._next_time = now + POINT_SECONDS
 
     def evaluation(self, training: Training, found: Evaluation) -> None:

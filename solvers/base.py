@@ -65,6 +65,11 @@ class Solver(ABC):
         so."""
 
     @property
+    def rounds(self) -> int:
+        """Times that work was given out and brought together: steps, for most solvers."""
+        return self.step_count
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
         return self.converged or self.step_count >= self.total_steps

@@ -11,10 +11,11 @@ from regatta.solvers.base import Solver
 from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.statistics import Pass
+from regatta.utils import while_idling
 
 
 class OnePass(Solver):
-    """Steps are shards; the last one solves.
+    """Steps are rows. A call of `step` takes in a shard for each worker; the last one solves.
 
     Parameters
     ----------
@@ -39,28 +40,51 @@ class OnePass(Solver):
         self._target_scale = target_scale
         shards = len(problem.train_offsets) - 1
         self._pass = Pass(problem.pool, problem.train_offsets, fold_count(config, shards))
+        self._in_round = False
+        self._rounds = 0
+        self._rows = 0  # of the rounds that are over
         self.optimum: Optimum | None = None
 
     @property
     def total_steps(self) -> int:
-        return self._pass.rounds
+        return self.problem.rows_train
 
     @property
     def steps_per_epoch(self) -> int:
-        return self._pass.rounds
+        return self.problem.rows_train
+
+    @property
+    def rounds(self) -> int:
+        return self._rounds
+
+    @property
+    def finished(self) -> bool:
+        return self.converged
 
     @property
     def bytes_gathered(self) -> int:
         """Bytes of moments read from the workers so far."""
         return 8 * (self.problem.n_features + 2) ** 2 * self._pass.shards_done
 
+    def look(self) -> None:
+        """Bring `step_count` up to date while a round lasts."""
+        if self._in_round:
+            self.step_count = self._rows + self.problem.pool.rows_of_round
+
     def step(self) -> bool:
+        self._in_round = True
         self.problem.rows = self._pass.advance()
-        self.step_count += 1
+        self._in_round = False
+        self._rows += self.problem.rows
+        self._rounds += 1
+        self.step_count = self._rows
         if not self._pass.finished:
             return False
         self.epoch = 1
-        self.optimum = find_optimum(self._pass.folds(), self._config, self._target_scale)
+        self.optimum = while_idling(
+            lambda: find_optimum(self._pass.folds(), self._config, self._target_scale),
+            self.problem.pool.idle,
+        )
         self.problem.penalty = self.optimum.penalty
         self.parameters[:] = self.optimum.parameters
         self.problem.loss = self.optimum.loss

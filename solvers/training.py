@@ -26,7 +26,7 @@ from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.statistics import gather
 from regatta.solvers.stopping import Patience
-from regatta.utils import DivergenceError, fingerprint
+from regatta.utils import DivergenceError, fingerprint, while_idling
 
 # A loss this many times the first one is on its way to infinity.
 DIVERGED_FOLD = 1e6
@@ -86,6 +86,7 @@ class Training:
         self.problem = _problem(config, prepared, pool)
         self.patience = Patience(config.patience)
         self.rows = 0
+        self._unseen = False  # whether an epoch has ended that patience has not judged
         self._loss_limit = math.nan
         nothing = np.zeros(prepared.features + 1)
         self._best = nothing.copy()
@@ -139,7 +140,7 @@ class Training:
         """Bytes of parameters written for the workers so far."""
         if not self.problem.pool.n_workers:
             return 0
-        return 8 * len(self.solver.parameters) * self.solver.step_count
+        return 8 * len(self.solver.parameters) * self.solver.rounds
 
     @property
     def bytes_gathered(self) -> int:
@@ -161,14 +162,25 @@ class Training:
             The loss is not finite, or has grown a millionfold.
         """
         ended = self.solver.step()
-        self.rows += self.problem.rows
+        if isinstance(self.solver, OnePass):
+            self.rows, self.optimum = self.solver.step_count, self.solver.optimum
+        else:
+            self.rows += self.problem.rows
         if not self.problem.loss <= self._loss_limit and self.solver.iterative:
             self._check_divergence()
         if ended and self.patience.epochs is not None:
+            self._unseen = True
             self._look_at_validation()
-        if isinstance(self.solver, OnePass):
-            self.optimum = self.solver.optimum
         return ended
+
+    def look(self) -> bool:
+        """Bring `rows` up to date while a step lasts; whether there is anything new."""
+        if not isinstance(self.solver, OnePass):
+            return False
+        before = self.rows
+        self.solver.look()
+        self.rows = max(before, self.solver.step_count)
+        return self.rows > before
 
     def evaluate(self) -> Evaluation:
         """Scores of all rows at the present parameters."""
@@ -269,7 +281,8 @@ class Training:
         }
 
     def checkpoint(self, seconds: float) -> Checkpoint:
-        """The present state, after ``seconds`` of training."""
+        """The present state, after ``seconds`` of training. Whole within a step too: what a step
+        changes, it changes after the round that it waits for."""
         limit = self._loss_limit
         state = {
             "solver": self.solver.state(),
@@ -278,16 +291,23 @@ class Training:
             "loss_limit": None if math.isnan(limit) else limit,
             "patience": self.patience.state(),
             "seconds": seconds,
+            "unseen": self._unseen,
         }
         arrays = self.solver.arrays()
         if self.patience.epochs is not None:
             arrays["best_validation"] = self._best
         return Checkpoint(self._identity, self.step, state, arrays)
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how large one is."""
+        return 4096 + sum(array.nbytes for array in self.solver.arrays().values())
+
     def _optimum(self, prepared: PreparedData, pool: Pool) -> Optimum:
         offsets = prepared.train_offsets
         n_folds = fold_count(self._config, prepared.shards)
-        return find_optimum(gather(pool, offsets, n_folds), self._config, self._scale)
+        folds = gather(pool, offsets, n_folds)
+        return while_idling(lambda: find_optimum(folds, self._config, self._scale), pool.idle)
 
     def _restore(self, saved: Checkpoint) -> None:
         state = saved.state
@@ -299,6 +319,8 @@ class Training:
         self.patience.restore(state["patience"])
         if "best_validation" in saved.arrays:
             np.copyto(self._best, saved.arrays["best_validation"])
+        if state.get("unseen"):
+            self._look_at_validation()
 
     def _check_divergence(self) -> None:
         """Called when the loss is above its limit, not finite, or has no limit yet."""
@@ -316,6 +338,7 @@ class Training:
 
     def _look_at_validation(self) -> None:
         scores = self.problem.validation_scores(self.solver.parameters)
+        self._unseen = False
         if self.patience.exhausted(self.step, scores.loss):
             self.solver.converged = True
         if self.patience.best_step == self.step:

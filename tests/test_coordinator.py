@@ -147,7 +147,7 @@ def test_when_a_run_will_end_is_told_where_it_is_known(
     told: list[float | None] = []
 
     def look(progress: coordinator.TrainingProgress) -> None:
-        if progress.stage == "train":
+        if progress.stage == "train" and progress.step:
             told.append(progress.eta_seconds)
 
     run_id = create(store, table, workers=0, **settings)
@@ -182,6 +182,39 @@ def test_a_short_run_has_a_hundred_points_too(store, table):
     result = train(store, table, workers=0, model="linear", batch_size="full")
     reader = MetricsReader(store.directory(result["run_id"]).metrics)
     assert len(reader.read("points")) >= 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"solver": "sgd", "batch_size": "full", "epochs": 5, "workers": 2}, range(1, 6)),
+        ({"solver": "sgd", "batch_size": 1200, "epochs": 9, "workers": 0}, range(1, 73)),
+        # 9,600 rows in 16 shards of 600, which two workers take in two at once
+        ({"solver": "exact", "workers": 0}, range(600, 9601, 600)),
+        ({"solver": "exact", "workers": 2}, range(1200, 9601, 1200)),
+    ],
+    ids=["full", "batches", "exact in process", "exact"],
+)
+def test_a_run_of_few_steps_records_each_of_them(store, table, settings, steps):
+    result = train(store, table, **settings)
+    points = MetricsReader(store.directory(result["run_id"]).metrics).read("points")
+    assert set(steps) <= {p["step"] for p in points}
+    assert points[-1]["step"] == result["steps"] == max(steps)
+    assert points[-1]["rows"] == result["epochs"] * result["rows_train"]
+
+
+def test_a_pass_is_recorded_within_its_rounds(store, table, monkeypatch):
+    """With no time between two points: one for each block of rows."""
+    monkeypatch.setattr("regatta.parameter_server.kernel.MOMENT_ROWS", 200)
+    monkeypatch.setattr("regatta.parameter_server.worker_pool.SLEEP_SECONDS", 0.0)
+    monkeypatch.setattr("regatta.runs.recorder.POINT_SECONDS", 0.0)
+    result = train(store, table, solver="exact", workers=0)
+    points = MetricsReader(store.directory(result["run_id"]).metrics).read("points")
+    assert [p["step"] for p in points] == list(range(200, 9601, 200))
+    assert [p["rows"] for p in points] == [p["step"] for p in points]
+    assert points[0]["epoch"] == pytest.approx(200 / 9600)
+    assert all(p["rows_per_second"] > 0 for p in points)
+    assert [p["loss"] is None for p in points] == [True] * 47 + [False]
 
 
 def test_the_workers_do_the_work_and_stay_the_same(store, table):

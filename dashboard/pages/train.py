@@ -216,6 +216,8 @@ def show_end(record: RunRecord) -> None:
         st.error(text or "The run failed; its log says why.", icon=":material/error:")
     elif record.state is RunState.INTERRUPTED:
         st.warning(text or hints[record.state], icon=":material/power_off:")
+    elif record.state is RunState.PAUSED and record.message:
+        st.warning(text, icon=":material/hard_drive:")
     elif record.state is RunState.STOPPED:
         st.info(hints[record.state], icon=":material/info:")
 

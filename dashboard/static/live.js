@@ -331,11 +331,12 @@ class LiveView {
     this.bar.classList.toggle("rg-idle", status.state !== "running");
     this.track.setAttribute("aria-valuenow", String(Math.round(100 * share)));
     const early = status.state === "finished" && status.step < status.total_steps;
+    const unit = status.exact ? "Row" : "Step";
     const steps = early
       ? `Ended after step ${whole(status.step)}; ${whole(status.total_steps)} were allowed`
       : status.total_steps
-        ? `Step ${whole(status.step)} of ${whole(status.total_steps)}`
-        : `Step ${whole(status.step)}`;
+        ? `${unit} ${whole(status.step)} of ${whole(status.total_steps)}`
+        : `${unit} ${whole(status.step)}`;
     const texts = {
       queued: "Waiting in the queue",
       starting: status.message || "Reading and preparing the data",
