@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -237,7 +238,10 @@ def second_table(data: bytes, dialect: Dialect) -> Fault | None:
     if not dialect.quote or dialect.runs or dialect.newline == "\r":
         return None
     blank = _blank_rows(dialect.delimiter, dialect.quote)
-    for found in blank.finditer(data):
+    starts = list(blank.finditer(data))
+    for found, following in itertools.zip_longest(starts, starts[1:]):
+        if following and not data[found.end() : following.start()].strip(b"\r\n"):
+            continue  # the last of them is looked at
         below, position = _filled_below(data, found.end(), dialect)
         words = not any(looks_numeric(cell) for cells in below for cell in cells)
         if words and len(below) > 1 and len(below[0]) == 1 < len(below[1]):

@@ -17,7 +17,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from regatta.ingest.values import BOOLEAN_PAIRS, is_missing, looks_numeric, matching_date_formats
+from regatta.ingest.values import (
+    BOOLEAN_PAIRS,
+    CURRENCIES,
+    is_missing,
+    looks_numeric,
+    matching_date_formats,
+)
 from regatta.utils import DataError
 
 SEPARATORS = (",", ";", "\t", "|", " ", "^", "~")
@@ -27,6 +33,7 @@ COMMENTS = ("#", "%", "//")
 SAMPLE_RECORDS = 400
 SAMPLE_TEXT = 1 << 17
 SAMPLE_COLUMNS = 200
+MOST_FRONT_LINES = 500
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 
 csv.field_size_limit(1 << 30)
@@ -82,6 +89,7 @@ class Sniffed:
     lines: list[int]
     evidence: dict[str, str] = field(default_factory=dict)
     repairs: list[str] = field(default_factory=list)
+    fault: DataError | None = None  # of a row that is no title and does not fit the table
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ def sniff(
         raise DataError(f"{name!r} holds no table.", "A CSV needs a header and some rows.")
     best = _best_reading(body, comment, wanted, complete)
     width = best.width
-    first = _table_start(best, start)
+    _trim_header(best, body, repairs)
+    first, fault = _table_start(best, start)
     records, record_lines = best.records[first:], best.lines[first:]
     if first:
         repairs.append(f"{record_lines[0]} lines before the table skipped")
@@ -175,13 +184,15 @@ def sniff(
     if comment:
         evidence["comment"] = f"lines that start with {comment!r}"
         repairs.append(f"lines that start with {comment!r} left out as comments")
+    if not dialect.quote:
+        repairs.append('quotes (") are taken as text: no cell begins with one')
     if not dialect.header:
         repairs.append("no header found: columns named column_0, column_1, …")
     if best.delimiter != ",":
         shown = "runs of blanks" if best.runs else NAMES.get(best.delimiter, best.delimiter)
         repairs.append(f"columns separated by {shown}")
     data_lines = [start + line + 1 for line in record_lines[header_rows:]]
-    return Sniffed(dialect, data, data_lines, evidence, repairs)
+    return Sniffed(dialect, data, data_lines, evidence, repairs, fault)
 
 
 def split_runs(line: str, quote: str = '"') -> list[str]:
@@ -237,7 +248,13 @@ def read_records(
 
 
 def _preface(lines: list[str], repairs: list[str]) -> tuple[int, str]:
-    """The first line that is not ``sep=``, and the separator that such a line names."""
+    """The first line that is neither ``sep=`` nor front matter between two lines of ``---``, and
+    the separator that ``sep=`` names."""
+    if lines and lines[0].strip() == "---":
+        for number, line in enumerate(lines[1:MOST_FRONT_LINES], 1):
+            if line.strip() == "---":
+                repairs.append(f"{number + 1} lines of front matter left out")
+                return number + 1, ""
     if lines:
         found = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)
         if found:
@@ -290,13 +307,26 @@ def _best_reading(body: list[str], comment: str, wanted: str, complete: bool) ->
 
 
 def _quotings(text: str, delimiter: str) -> list[tuple[str, str]]:
-    """Quote and escape characters worth trying."""
-    found = [('"', "")]
+    """Quote and escape characters worth trying. Quotes in pairs that no cell begins with are
+    text."""
+    edges = r"\s" if delimiter == " " else rf"{re.escape(delimiter)}\r\n"
+    encloses = re.search(rf'(?:^|[{edges}]) *"', text)
+    paired = all(line.count('"') % 2 == 0 for line in text.splitlines())
+    found = [("" if '"' in text and paired and not encloses else '"', "")]
     if '\\"' in text:
         found.append(('"', "\\"))
     if "'" in text and '"' not in text and _all_structural(text, delimiter, "'"):
         found.insert(0, ("'", ""))
+    elif not encloses and _mostly_enclose(text, edges, "'"):
+        found.append(("'", ""))
     return found
+
+
+def _mostly_enclose(text: str, edges: str, quote: str) -> bool:
+    """Whether most cells that begin with a quote end with one, too."""
+    begin = len(re.findall(rf"(?:^|[{edges}]) *{quote}", text))
+    both = re.findall(rf"(?<![^{edges}]) *{quote}[^{edges}]*{quote} *(?![^{edges}])", text)
+    return begin > 3 and len(both) > 0.5 * begin
 
 
 def _all_structural(text: str, delimiter: str, quote: str) -> bool:
@@ -337,7 +367,7 @@ def _sense(records: list[list[str]], delimiter: str) -> float:
 
 
 def _cell_sense(cell: str, delimiter: str) -> float:
-    if is_missing(cell) or looks_numeric(cell):
+    if is_missing(cell) or looks_numeric(cell.strip(CURRENCIES + "% ")):
         return 1.0
     if any(edge in "\"'" and cell.count(edge) % 2 for edge in (cell[0], cell[-1])):
         return 0.05
@@ -353,17 +383,34 @@ def _cell_sense(cell: str, delimiter: str) -> float:
     return 0.8 if _WORDS.match(cell) else 0.4
 
 
-def _table_start(reading: _Reading, offset: int) -> int:
-    """The first record that belongs to the table: before it stand titles and notes.
+def _trim_header(reading: _Reading, body: list[str], repairs: list[str]) -> None:
+    """Cut the header to the width of the rows, where it surely has no name for one of their
+    columns twice: it ends with a separator, or with names that are in quotes as all others are.
+    """
+    records, width = reading.records, reading.width
+    beyond = records[0][width:]
+    if width < 2 or not beyond or any(len(record) != width for record in records[1:]):
+        return
+    quote, delimiter = reading.quote, reading.delimiter
+    line = body[reading.lines[0]].strip()
+    quoted = quote and line.count(quote + delimiter + quote) == len(records[0]) - 1
+    if len(beyond) == 1 and not beyond[0].strip():
+        repairs.append("the header ends with a separator that the rows do not have")
+    elif quoted:
+        shown = ", ".join(map(repr, beyond[:5]))
+        repairs.append(f"the rows end before the header: its last names are left out ({shown})")
+    else:
+        return
+    records[0] = records[0][:width]
 
-    Raises
-    ------
-    DataError
-        If a record before the table is as full as one of it: a row of another width, no title.
+
+def _table_start(reading: _Reading, offset: int) -> tuple[int, DataError | None]:
+    """The first record that belongs to the table: before it stand titles and notes. And the fault
+    of a record before the table that is as full as one of it: a row of another width, no title.
     """
     records, width = reading.records, reading.width
     if width < 2:
-        return 0
+        return 0, None
     first = 0
     while first < len(records) - 1 and len(records[first]) not in (width, width - 1):
         first += 1
@@ -372,15 +419,15 @@ def _table_start(reading: _Reading, offset: int) -> int:
     while first < len(records) - 2 and _is_title(records, first, width):
         first += 1
     if first <= 10 and _stands_above(*_head(records, first)):
-        return first
+        return first, None
     for record, line in zip(records[:first], reading.lines, strict=False):
         if _filled(record) > 1 and (len(record) > width or _filled(record) >= width):
-            raise DataError(
+            return first, DataError(
                 f"Line {offset + line + 1} has {len(record)} fields where {width} are expected.",
                 "Mend or remove that line; check its separators and quotes.",
                 row=offset + line + 1,
             )
-    return first
+    return first, None
 
 
 def _head(records: list[list[str]], at: int) -> tuple[list[str], list[list[str]]]:
@@ -455,14 +502,17 @@ def _header_rows(records: list[list[str]]) -> int:
     return 1
 
 
-def refuse_second_table(sniffed: Sniffed) -> None:
-    """Refuse a sample in which one row holds different words in most columns of numbers.
+def refuse_faulty(sniffed: Sniffed) -> None:
+    """Refuse a sample with a row of another width before the table, or one in which a row holds
+    different words in most columns of numbers.
 
     Raises
     ------
     DataError
         With the line of that row.
     """
+    if sniffed.fault:
+        raise sniffed.fault
     width = len(sniffed.dialect.names)
     data = [record if len(record) == width else [] for record in sniffed.records]
     measured, words = 0, Counter[int]()

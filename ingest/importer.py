@@ -34,7 +34,7 @@ from regatta.ingest.columns import (
     judge,
     refuse_second_header,
 )
-from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_second_table, sniff
+from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, told
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
@@ -203,7 +203,7 @@ class _Import:
         sniffed = sniff(
             text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
         )
-        refuse_second_table(sniffed)
+        refuse_faulty(sniffed)
         width = len(sniffed.dialect.names)
         if width > MAX_COLUMNS:
             raise DataError(

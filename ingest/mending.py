@@ -9,6 +9,7 @@ alone fits, the row is mended and named in the report; where none or several do,
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +22,12 @@ from regatta.ingest.values import is_missing, parse_date
 
 # So many rows must have shown what the columns hold.
 ENOUGH_ROWS = 10
-MOST_MENDED = 1_000
+MOST_MENDED = 200
 MENDED_SHARE = 0.1
 SOME_MENDED = 3  # in a small file, whatever the share
+MOST_COLUMNS = 2_000
 MOST_LINES = 100  # of one row
-LONGEST_LINE = 1 << 16
+LONGEST_LINE = 1 << 14
 BLOCK_BYTES = 1 << 20
 SHOWN = 20
 _HELD = "\ue000"  # stands for a quote that is text
@@ -61,7 +63,7 @@ def mends(
     """
     width = len(dialect.names)
     rows = [record for record in sample if len(record) == width]
-    if dialect.runs or width < 2 or len(rows) < ENOUGH_ROWS:
+    if dialect.runs or not 1 < width <= MOST_COLUMNS or len(rows) < ENOUGH_ROWS:
         return []
     columns = [_Column.of(cells) for cells in zip(*rows, strict=True)]
     found: list[Mend] = []
@@ -76,7 +78,8 @@ def mends(
         new, what = mended
         found.append(Mend(number, what, Patch(offset, len(text.encode()), new.encode())))
     checked = max(number - dialect.first_line, 1)
-    return found if len(found) <= max(SOME_MENDED, MENDED_SHARE * checked) else []
+    total = len(found) + len(source.patches)
+    return found if total <= max(SOME_MENDED, MENDED_SHARE * checked) else []
 
 
 def told(found: Sequence[Mend]) -> list[str]:
@@ -181,8 +184,9 @@ def _candidates(
     if cells is None:
         yield from ((cells, QUOTE) for cells in _quotes_as_text(text, dialect, width))
     elif len(cells) == width + 1:
-        for place, cell in enumerate(cells):
-            if not cell.strip():
+        left, right = _aligned(cells, columns)
+        for place in range(max(0, width - right), min(left, width) + 1):
+            if not cells[place].strip():
                 yield cells[:place] + cells[place + 1 :], BLANK
     elif len(cells) == width - 1:
         yield from _longer(text, cells, dialect, columns)
@@ -198,9 +202,11 @@ def _candidates(
 
 def _merged(text: str, cells: list[str], dialect: Dialect, width: int) -> Iterator[list[str]]:
     """Readings in which the blanks of one cell without quotes separate nothing."""
+    if not dialect.quote:
+        return
     q = re.escape(dialect.quote)
     enclosed = re.findall(rf"(?:^|(?<= ))(?:({q}(?:[^{q}]|{q}{q})*{q})|[^ ]*)(?= |$)", text)
-    if not dialect.quote or len(enclosed) != len(cells):
+    if len(enclosed) != len(cells):
         return
     more = len(cells) - width + 1
     for place in range(width):
@@ -209,43 +215,51 @@ def _merged(text: str, cells: list[str], dialect: Dialect, width: int) -> Iterat
             yield [*cells[:place], joined, *cells[place + more :]]
 
 
+def _aligned(cells: Sequence[str], columns: Sequence[_Column]) -> tuple[int, int]:
+    """How many cells fit the columns from the left, and how many from the right."""
+    left = _fitting(cells, columns)
+    right = _fitting(cells[::-1], columns[::-1])
+    return left, right
+
+
+def _fitting(cells: Sequence[str], columns: Sequence[_Column]) -> int:
+    fits = (column.fits(cell) for cell, column in zip(cells, columns, strict=False))
+    return sum(1 for _ in itertools.takewhile(bool, fits))
+
+
 def _longer(
     text: str, cells: list[str], dialect: Dialect, columns: Sequence[_Column]
 ) -> Iterator[tuple[list[str], str]]:
     """Readings of a line that lacks a cell with a separator put in somewhere."""
-    for place, column in enumerate(columns):
-        if column.blank_alone:
+    left, right = _aligned(cells, columns)
+    lacking = range(max(0, len(cells) - right), min(left, len(cells)) + 1)
+    for place in lacking:
+        if columns[place].blank_alone:
             yield [*cells[:place], "", *cells[place:]], LOST
-    for place, cell in enumerate(cells):
+    quote = dialect.quote
+    for place in range(max(0, len(cells) - 1 - right), min(left, len(cells) - 1) + 1):
+        cell = cells[place]
         for cut in range(1, len(cell)):
             parts = [cell[:cut], cell[cut:]]
-            if dialect.quote and dialect.quote in (cell[cut - 1], cell[cut]):
+            # A quote at the cut would be one that encloses.
+            if quote and quote in (cell[cut - 1], cell[cut]):
                 continue
-            if _tells(cells, place, parts, columns):
+            if not lacking or _tells(parts, columns[place : place + 2]):
                 yield [*cells[:place], *parts, *cells[place + 1 :]], MISSING
-    pair = dialect.quote * 2
-    for found in re.finditer(re.escape(pair), text) if pair else ():
-        middle = found.start() + len(dialect.quote)
+    for found in re.finditer(re.escape(quote * 2), text) if quote else ():
+        middle = found.start() + len(quote)
         longer = _strict(text[:middle] + dialect.delimiter + text[middle:], dialect)
         if longer is None or len(longer) != len(columns):
             continue
         place = next((at for at, cell in enumerate(cells) if cell != longer[at]), 0)
-        if _tells(cells, place, longer[place : place + 2], columns):
+        if not lacking or _tells(longer[place : place + 2], columns[place : place + 2]):
             yield longer, MISSING
 
 
-def _tells(
-    cells: Sequence[str], place: int, parts: Sequence[str], columns: Sequence[_Column]
-) -> bool:
-    """Whether a cell rather lost a separator than the row a cell: its parts are unmistakable, or
-    there is no column that the row could lack."""
-    pairs = zip(parts, columns[place : place + 2], strict=True)
-    if any(column.telling and column.fits(part) for part, column in pairs):
-        return True
-    return not any(
-        _fit(cells[:lost], columns[:lost]) and _fit(cells[lost:], columns[lost + 1 :])
-        for lost in range(len(columns))
-    )
+def _tells(parts: Sequence[str], columns: Sequence[_Column]) -> bool:
+    """Whether a cell rather lost a separator than the row a cell: a part is unmistakable."""
+    pairs = zip(parts, columns, strict=True)
+    return any(column.telling and column.fits(part) for part, column in pairs)
 
 
 def _fit(cells: Sequence[str], columns: Sequence[_Column]) -> bool:
@@ -256,9 +270,7 @@ def _quotes_as_text(text: str, dialect: Dialect, width: int) -> Iterator[list[st
     """Readings of a line in which one quote is text, or all that do not enclose a cell are."""
     quote = dialect.quote
     places = [found.start() for found in re.finditer(re.escape(quote), text)]
-    readings = [
-        _strict(text[:place] + _HELD + text[place + 1 :], dialect) for place in places[:200]
-    ]
+    readings = [_strict(text[:place] + _HELD + text[place + 1 :], dialect) for place in places[:50]]
     readings += [_lenient(text, dialect), _without_quotes(text, dialect)]
     for cells in readings:
         if cells is not None and len(cells) == width:

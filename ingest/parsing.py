@@ -178,10 +178,12 @@ class ChunkParser:
         if fault:
             return Summary(0, lines, fault=fault)
         summary = self._parsed_columns(data, delimiter, lines)
-        if not self._may_hold_blank_rows(summary):
+        if not (summary.fault or self._may_hold_blank_rows(summary)):
             return summary
         kept, blank = chunks.without_blank_rows(data, self.dialect)
-        second = chunks.second_table(data, self.dialect) if blank else None
+        if not blank:
+            return summary
+        second = chunks.second_table(data, self.dialect)
         if second:
             return Summary(0, lines, fault=self._row_fault(data, second))
         return replace(self._parsed_columns(kept, delimiter, lines), blank_rows=blank)
@@ -204,7 +206,7 @@ class ChunkParser:
 
     def _may_hold_blank_rows(self, summary: Summary) -> bool:
         """Whether every column has a gap somewhere in the chunk."""
-        if summary.fault or not summary.rows or len(self.types) < 2:
+        if not summary.rows or len(self.types) < 2:
             return False
         numeric = summary.numeric
         return (numeric is None or bool(numeric.missing.all())) and all(

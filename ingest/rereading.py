@@ -2,14 +2,15 @@
 
 The columns are found by name and converted the way the training data were written, or, where the
 file is written otherwise (another decimal mark, another date format), the way its own first rows
-show. A cell that does not fit is an error with its row and column; nothing is guessed.
+show. What differs from the training, and cells that do not fit, go to a `SchemaCheck`; nothing is
+guessed.
 """
 
 from __future__ import annotations
 
 import codecs
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,25 @@ import numpy.typing as npt
 
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType, best_style, date_formats
-from regatta.ingest.dialect import Dialect, Sniffed, sniff
+from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
 from regatta.ingest.parsing import ChunkParser, RowFault
+from regatta.ingest.schema import (
+    ENCODING,
+    LEVELS,
+    MISFIT,
+    STYLE,
+    SchemaCheck,
+    format_in_words,
+    missing_columns,
+    new_levels,
+    new_levels_in_words,
+    style_in_words,
+)
 from regatta.ingest.source import (
     LEGACY,
     FileIdentity,
     Source,
+    guessed_encoding,
     is_complete,
     open_source,
     stream_text,
@@ -46,12 +60,12 @@ from regatta.preprocessing import (
     DateEncoding,
     NumberEncoding,
     Preprocessing,
-    missing_column,
 )
 from regatta.utils import DataError
 
 BATCH_BYTES = 1 << 20
 AnyArray = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -69,8 +83,13 @@ class PredictionBatch:
     first_line: int
 
 
-def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[PredictionBatch]:
+def read_batches(
+    path: Path, preprocessing: Preprocessing, check: SchemaCheck
+) -> Iterator[PredictionBatch]:
     """The rows of a file in batches.
+
+    From the first cell on that ``check`` refuses, there are no batches: the rest is read so that
+    the error at the end names all such cells.
 
     Raises
     ------
@@ -82,14 +101,18 @@ def read_batches(path: Path, preprocessing: Preprocessing) -> Iterator[Predictio
     source, sniffed = _sniffed(path, needed)
     names = list(sniffed.dialect.names)
     places = {name: place for place, name in enumerate(names)}
-    for name in needed:
-        if name not in places:
-            raise missing_column(name, names)
+    absent = [name for name in needed if name not in places]
+    if absent:
+        raise missing_columns(absent, names)
+    if source.encoding == LEGACY:
+        check.note(ENCODING, None, f"The file is {guessed_encoding(LEGACY)}.")
+    samples = {name: _sample(sniffed, places[name]) for name in needed}
     readers = [
-        (column, places[column.name], _reader(column, _sample(sniffed, places[column.name])))
+        (column, places[column.name], _reader(column, samples[column.name], check))
         for column in preprocessing.columns
     ]
-    return _batches(source, sniffed.dialect, readers)
+    _note_mixed_marks(preprocessing, samples, check)
+    return _batches(source, sniffed.dialect, readers, check)
 
 
 def opened(path: Path) -> tuple[Source, bytes]:
@@ -109,6 +132,7 @@ def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
         name=path.name,
         expected=needed,
     )
+    refuse_faulty(sniffed)
     return source, sniffed
 
 
@@ -127,36 +151,68 @@ def _sample(sniffed: Sniffed, place: int) -> list[str]:
     return [record[place].strip() for record in sniffed.records if place < len(record)]
 
 
-class _Misfit(Exception):
-    """The cell in ``row`` does not fit."""
-
-    def __init__(self, row: int, what: str) -> None:
-        super().__init__(row)
-        self.row = row
-        self.what = what
+# The values of a column, which cells are odd, and in which way.
+Reader = Callable[[Any], tuple[AnyArray, BoolArray, str, str]]
 
 
-def _reader(column: ColumnEncoding, sample: list[str]) -> Any:
+def _reader(column: ColumnEncoding, sample: list[str], check: SchemaCheck) -> Reader:
     """A function from an Arrow array of texts to the values of a column."""
     if isinstance(column, NumberEncoding):
         style = _number_style(column, sample)
+        trained = _trained_style(column)
+        if style != trained:
+            _note_style(check, column.name, style_in_words(style), style_in_words(trained))
         return lambda texts: _numbers(texts, style, column)
     if isinstance(column, DateEncoding):
         date_format = _date_format(column, sample)
+        if date_format != column.format:
+            words = format_in_words(date_format), format_in_words(column.format)
+            _note_style(check, column.name, *words)
         return lambda texts: _dates(texts, date_format, column)
     if isinstance(column, BooleanEncoding):
         return lambda texts: _booleans(texts, column)
     assert isinstance(column, CategoryEncoding)
-    return _levels
+    return lambda texts: _levels(texts, column)
+
+
+def _note_style(check: SchemaCheck, name: str, now: str, trained: str) -> None:
+    said = f"Column {name!r} is written with {now}, in the training with {trained}: read so."
+    check.note(STYLE, name, said.replace("with ISO", "as ISO"))
+
+
+def _trained_style(column: NumberEncoding) -> NumberStyle:
+    return NumberStyle(column.decimal, column.thousands, column.affix)
 
 
 def _number_style(column: NumberEncoding, sample: list[str]) -> NumberStyle:
-    trained = NumberStyle(column.decimal, column.thousands, column.affix)
+    trained = _trained_style(column)
     cells = Counter(cell for cell in sample if not is_missing(cell) and cell not in column.missing)
     if all(map(trained.matches, cells)):
         return trained
     style, share = best_style(cells)
     return style if share == 1.0 else trained
+
+
+def _note_mixed_marks(
+    preprocessing: Preprocessing, samples: dict[str, list[str]], check: SchemaCheck
+) -> None:
+    """Tell of columns that fit the training's decimal mark where others have changed theirs:
+    1.234 may be a whole number there."""
+    numbers = [each for each in preprocessing.columns if isinstance(each, NumberEncoding)]
+    marks = {each.name: _number_style(each, samples[each.name]).decimal for each in numbers}
+    changed = [each for each in numbers if marks[each.name] != each.decimal]
+    for column in numbers:
+        mark = marks[column.name]
+        others = [each.name for each in changed if marks[each.name] != mark]
+        if column in changed or not others:
+            continue
+        if any(mark in cell for cell in samples[column.name]):
+            check.note(
+                STYLE,
+                column.name,
+                f"Column {column.name!r} was read with the decimal mark {mark!r} as in the "
+                f"training, but {others[0]!r} has {marks[others[0]]!r}: check its size.",
+            )
 
 
 def _date_format(column: DateEncoding, sample: list[str]) -> str:
@@ -167,42 +223,40 @@ def _date_format(column: DateEncoding, sample: list[str]) -> str:
     return formats[0] if formats else column.format
 
 
-def _numbers(texts: Any, style: NumberStyle, column: NumberEncoding) -> AnyArray:
+def _numbers(
+    texts: Any, style: NumberStyle, column: NumberEncoding
+) -> tuple[AnyArray, BoolArray, str, str]:
     values, bad = parse_numbers(texts, style, column.missing)
-    if bad.any():
-        raise _Misfit(int(np.flatnonzero(bad)[0]), "is not a number")
-    if np.isinf(values).any():
-        raise _Misfit(int(np.flatnonzero(np.isinf(values))[0]), "is not a finite number")
-    return values
+    infinite = np.isinf(values)
+    values[infinite] = np.nan
+    return values, bad | infinite, MISFIT, "are not finite numbers"
 
 
-def _dates(texts: Any, date_format: str, column: DateEncoding) -> AnyArray:
+def _dates(
+    texts: Any, date_format: str, column: DateEncoding
+) -> tuple[AnyArray, BoolArray, str, str]:
     values, bad = parse_dates(texts, date_format, column.missing)
-    if bad.any():
-        shown = "ISO 8601" if date_format == ISO else date_format
-        raise _Misfit(int(np.flatnonzero(bad)[0]), f"is not a date as {shown}")
-    return values
+    return values, bad, MISFIT, f"are not dates as {format_in_words(date_format)}"
 
 
-def _booleans(texts: Any, column: BooleanEncoding) -> AnyArray:
+def _booleans(texts: Any, column: BooleanEncoding) -> tuple[AnyArray, BoolArray, str, str]:
     words = {column.false.lower(): 0.0, column.true.lower(): 1.0}
-    values = np.full(len(texts), np.nan)
-    for row, text in enumerate(texts.to_pylist()):
-        level = text_level(text)
-        if level is None:
-            continue
-        if level.lower() not in words:
-            raise _Misfit(row, f"is neither {column.false!r} nor {column.true!r}")
-        values[row] = words[level.lower()]
-    return values
+    levels = [text_level(text) for text in texts.to_pylist()]
+    values = np.array([words.get(level.lower(), np.nan) if level else np.nan for level in levels])
+    bad = np.array([level is not None and level.lower() not in words for level in levels], bool)
+    return values, bad, MISFIT, f"are neither {column.false!r} nor {column.true!r}"
 
 
-def _levels(texts: Any) -> AnyArray:
-    return np.array([text_level(text) for text in texts.to_pylist()] or [], dtype=object)
+def _levels(texts: Any, column: CategoryEncoding) -> tuple[AnyArray, BoolArray, str, str]:
+    levels = np.array([text_level(text) for text in texts.to_pylist()] or [], dtype=object)
+    return levels, new_levels(column, levels), LEVELS, new_levels_in_words(column)
 
 
 def _batches(
-    source: Source, dialect: Dialect, readers: list[tuple[ColumnEncoding, int, Any]]
+    source: Source,
+    dialect: Dialect,
+    readers: list[tuple[ColumnEncoding, int, Reader]],
+    check: SchemaCheck,
 ) -> Iterator[PredictionBatch]:
     width = len(dialect.names)
     # Dates are the kind that is read as plain texts.
@@ -215,31 +269,39 @@ def _batches(
         if fault:
             raise _refusal(fault, line)
         if texts and len(texts[0]):
+            check.rows += len(texts[0])
+            lines = _Lines(data, dialect, line)
             columns = {
-                column.name: _converted(column, reader, texts[place], data, dialect, line)
+                column.name: _converted(column, reader, texts[place], lines, check)
                 for column, place, reader in readers
             }
-            rows = [list(row) for row in zip(*(each.to_pylist() for each in texts), strict=True)]
-            yield PredictionBatch(list(dialect.names), rows, columns, line)
+            if not check.refuses:
+                rows = [list(r) for r in zip(*(each.to_pylist() for each in texts), strict=True)]
+                yield PredictionBatch(list(dialect.names), rows, columns, line)
         line += chunks.count_lines(data, dialect)
+    check.settle()
+
+
+class _Lines:
+    """The line of each row of a chunk, found where it is asked for."""
+
+    def __init__(self, data: bytes, dialect: Dialect, first: int) -> None:
+        self.data = data
+        self.dialect = dialect
+        self.first = first
+
+    def __call__(self) -> npt.NDArray[np.int64]:
+        width = len(self.dialect.names)
+        return self.first + chunks.record_lines(self.data, self.dialect, width)
 
 
 def _converted(
-    column: ColumnEncoding, reader: Any, texts: Any, data: bytes, dialect: Dialect, line: int
+    column: ColumnEncoding, reader: Reader, texts: Any, lines: _Lines, check: SchemaCheck
 ) -> AnyArray:
-    try:
-        values: AnyArray = reader(texts)
-        return values
-    except _Misfit as misfit:
-        lines = chunks.record_lines(data, dialect, len(dialect.names))
-        row = line + int(lines[misfit.row])
-        cell = texts[misfit.row].as_py()[:40]
-        raise DataError(
-            f"Line {row}, column {column.name!r}: {cell!r} {misfit.what}.",
-            "Mend the cell, or leave it blank for a missing value.",
-            row=row,
-            column=column.name,
-        ) from None
+    values, odd, kind, what = reader(texts)
+    if odd.any():
+        check.mark(kind, column.name, what, texts, odd, lines)
+    return values
 
 
 def _refusal(fault: RowFault, line: int) -> DataError:

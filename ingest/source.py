@@ -13,6 +13,7 @@ import codecs
 import gzip
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ NOT_TEXT = (
 )
 # What text is taken for that is not UTF-8: a superset of Latin-1's printable characters.
 LEGACY = "cp1252"
+CYRILLIC = "cp1251"
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<table")
 
 
@@ -298,7 +300,18 @@ def _find_encoding(raw: bytes, wanted: str | None, path: Path) -> tuple[str, int
         pass
     if raw.count(0):
         _refuse_binary(raw, path)
-    return LEGACY, 0, [guessed_encoding(LEGACY)]
+    legacy = CYRILLIC if _is_cyrillic(raw) else LEGACY
+    return legacy, 0, [guessed_encoding(legacy)]
+
+
+def _is_cyrillic(raw: bytes) -> bool:
+    """Whether the bytes beyond ASCII make whole words of letters, small ones for the most part, in
+    cp1251. In western languages few letters of a word are accented."""
+    words = re.findall(rb"[\xc0-\xff]+|[A-Za-z]+[\xc0-\xff]+|[\xc0-\xff]+[A-Za-z]+", raw)
+    letters = b"".join(words)
+    small = sum(letter >= 0xE0 for letter in letters)
+    whole = sum(len(word) for word in words if len(word) > 2 and word[0] >= 0xC0 <= word[-1])
+    return whole > 0.7 * len(letters) and small > 0.5 * len(letters) > 2
 
 
 def guessed_encoding(encoding: str) -> str:
@@ -328,7 +341,7 @@ def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterato
             yield block[skip:]
             skip = 0
         return
-    errors = "c1" if source.encoding == LEGACY else "strict"
+    errors = "c1" if source.encoding in (LEGACY, CYRILLIC) else "strict"
     decoder = codecs.getincrementaldecoder(source.encoding)(errors)
     done = 0
     try:

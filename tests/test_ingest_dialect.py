@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regatta.ingest import chunks
-from regatta.ingest.dialect import Dialect, Sniffed, sniff
+from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
 from regatta.utils import DataError
 
 
@@ -48,6 +48,27 @@ def test_found(text: str, delimiter: str, names: tuple[str, ...]) -> None:
     assert (dialect.delimiter, dialect.names) == (delimiter, names)
 
 
+@pytest.mark.parametrize(
+    ("text", "delimiter", "quote", "names", "said"),
+    [
+        ("---\ntitle: x\n---\na,b\n1,2\n3,4\n", ",", '"', ("a", "b"), "front matter"),
+        ("a,b,\n1,2\n3,4\n", ",", '"', ("a", "b"), "ends with a separator"),
+        ('"a","b","c"\n1,2\n3,4\n', ",", '"', ("a", "b"), "left out ('c')"),
+        ('a;b\n1;the "old" one\n2;a "b" c\n', ";", "", ("a", "b"), "taken as text"),
+        ('a,b\n1,5" pipe\n2,x\n', ",", '"', ("a", "b"), ""),
+        ("'A. Co';$ 1,80\n'B. Ltd';$ 20,50\n", ";", "'", ("column_0", "column_1"), "no header"),
+    ],
+)
+def test_odd_headers_and_quotes(
+    text: str, delimiter: str, quote: str, names: tuple[str, ...], said: str
+) -> None:
+    found = look(text)
+    refuse_faulty(found)
+    assert (found.dialect.delimiter, found.dialect.quote) == (delimiter, quote)
+    assert found.dialect.names == names
+    assert said in " ".join(found.repairs)
+
+
 def test_repairs_are_said() -> None:
     assert any("comes twice" in said for said in look("a,a\n1,2\n").repairs)
     assert any("no name" in said for said in look("a,\n1,2\n").repairs)
@@ -74,7 +95,7 @@ def test_no_table(text: str) -> None:
 
 def test_a_header_longer_than_the_rows_is_refused() -> None:
     with pytest.raises(DataError, match="Line 1 has 4 fields where 2 are expected") as caught:
-        look("a,b,c,d\n1,x\n2,y\n3,z\n")
+        refuse_faulty(look("a,b,c,d\n1,x\n2,y\n3,z\n"))
     assert caught.value.row == 1
 
 

@@ -538,6 +538,30 @@ def test_rows_without_any_value_are_left_out(write: Write) -> None:
     assert "2 rows without any value left out" in table.repairs
 
 
+def test_blank_rows_of_another_width_are_left_out(write: Write) -> None:
+    table = import_csv(write("a,b,c\n1,x,2\n,\n3,y,4\n,,,,\n"))
+    assert numbers(table, "a") == [1, 3]
+    assert "2 rows without any value left out" in table.repairs
+
+
+def test_a_quoted_cell_where_quotes_are_text_is_refused(write: Write) -> None:
+    rows = "".join(f'{i},the "x" of {i}\n' for i in range(2000))
+    path = write("a,b\n" + rows * 40 + '1,"y"\n')
+    assert "in quotes" in str(refused(path))
+    assert import_csv(write("a,b\n" + rows)).column("b").levels[0] == 'the "x" of 0'
+
+
+def test_cyrillic_and_western_letters_are_told_apart(write: Write) -> None:
+    for text, encoding in (
+        ("город,цена\nМосква,5\nКазань,6\nНижний Новгород,7\n", "cp1251"),
+        ("ville,prix\nMâcon,5\nÉvry,6\nNîmes,7\nBézierS,8\n", "cp1252"),
+        ("Größe,Öl\nüber,1\nÄÖÜ,2\nStraße,3\n", "cp1252"),
+    ):
+        table = import_csv(write(text.encode(encoding)))
+        assert (table.dialect.encoding, table.names) == (encoding, text.split("\n")[0].split(","))
+        assert any(f"read as {encoding} (a guess" in repair for repair in table.repairs)
+
+
 def test_a_comment_mark_inside_a_quoted_cell_is_text(write: Write) -> None:
     table = import_csv(write('# note "1"\na,b\n1,"x\n# y"\n# more\n2,z\n'))
     assert texts(table, "b") == ["x\n# y", "z"]

@@ -147,8 +147,8 @@ _WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "vslash": "|", "space": "
           "doublequote": '"', "singlequote": "'", "backslash": "\\", "lf": "\n", "crlf": "\r\n",
           "cr": "\r"}  # fmt: skip
 _ENCODINGS = {"utf8": "utf-8", "ascii": "utf-8", "utf16": "utf-16", "ansi": "cp1252",
-              "windows-1252": "cp1252", "iso-8859-1": "cp1252", "utf-8-sig": "utf-8",
-              "utf-16-le": "utf-16", "utf-16-be": "utf-16"}  # fmt: skip
+              "windows-1252": "cp1252", "windows-1251": "cp1251", "iso-8859-1": "cp1252",
+              "utf-8-sig": "utf-8", "utf-16-le": "utf-16", "utf-16-be": "utf-16"}  # fmt: skip
 
 
 def _dialect_fault(case: Case) -> str:
@@ -175,7 +175,10 @@ def _dialect_differences(case: Case, found: Dialect, text: bytes) -> Iterator[st
         yield f"separator {found.delimiter!r}, not {delimiter!r}"
     elif single and delimiter.encode() in text and found.delimiter != delimiter:
         yield f"one column, not separated by {delimiter!r}"
-    if wanted["quote"] and wanted["quote"].encode() in text and found.quote != wanted["quote"]:
+    # A quote that no cell begins with encloses nothing.
+    edges = rf"(?m)(?:^|[{re.escape(delimiter)}]) *{re.escape(wanted['quote'])}"
+    opens = wanted["quote"] and re.search(edges, text.decode("utf-8", "replace"))
+    if opens and found.quote != wanted["quote"]:
         yield f"quote {found.quote!r}, not {wanted['quote']!r}"
     if (wanted["escape"] == "\\") != (found.escape == "\\") and b"\\" in text:
         yield f"escape {found.escape!r}, not {wanted['escape']!r}"
@@ -206,7 +209,13 @@ def difference(table: ParsedTable, expected: Expected) -> str:
 def _whole_header(expected: Expected, repairs: Sequence[str]) -> list[str]:
     """The names, and blank ones for cells that the rows have beyond them, if that is told."""
     width = max([len(expected.names), *map(len, expected.rows)])
-    names = expected.names
+    names = list(expected.names)
+    for repair in repairs:
+        while "last names are left out" in repair and names and repr(names[-1]) in repair:
+            if any(len(row) >= len(names) and row[len(names) - 1] for row in expected.rows):
+                break
+            names.pop()
+            width -= 1
     if width == len(names) + 1 and any("does not have" in repair for repair in repairs):
         return [*names, ""]
     if width == len(names) + 1 and any("one name less" in repair for repair in repairs):
