@@ -28,12 +28,15 @@ from regatta.ingest.child import Child, ready
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
 from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
+from regatta.ingest.schema import SchemaCheck
 from regatta.ingest.split import Split, split_rows
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 from regatta.ingest.values import has_time
 from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (
     DATE_PARTS,
+    MAX_RARE_LEVELS,
+    MISSING_LEVEL,
     OTHER_LEVEL,
     BooleanEncoding,
     CategoryEncoding,
@@ -55,7 +58,7 @@ from regatta.utils import (
 )
 
 PREPARED_NAME = "prepared.json"
-FORMAT = 3
+FORMAT = 4
 MEDIAN_ROWS = 1_000_000
 MEDIAN_BYTES = 64 << 20
 # Fewer cells are prepared in this process: starting others would take longer.
@@ -176,11 +179,7 @@ def prepare(
     DataError
         If the target or the columns cannot be used, with the column's name.
     """
-    chosen = _target(table, target)
-    left_out = [table.column(name).name for name in drop]
-    if chosen.name in left_out:
-        raise DataError(f"{chosen.name!r} is the target and cannot be dropped.", "Keep it.",
-                        column=chosen.name)  # fmt: skip
+    chosen, left_out = check_columns(table, target, drop)
     settings = [FORMAT, table.key, chosen.name, sorted(set(left_out)), seed, validation, shards,
                 precision]  # fmt: skip
     key = fingerprint(settings)
@@ -196,6 +195,19 @@ def prepare(
             prepared = job.run(key, seed, validation, shards, precision)
             write_json(folder / PREPARED_NAME, prepared.to_json(), durable=False)
             return PreparedData.load(cache.publish(folder, "prepared", key))
+
+
+def check_columns(
+    table: ParsedTable, target: str, drop: Sequence[str] = ()
+) -> tuple[ParsedColumn, list[str]]:
+    """The target and the names of the columns to leave out, if the table has them and the target
+    can be predicted; else a `DataError`."""
+    chosen = _target(table, target)
+    left_out = [table.column(name).name for name in drop]
+    if chosen.name in left_out:
+        raise DataError(f"{chosen.name!r} is the target and cannot be dropped.", "Keep it.",
+                        column=chosen.name)  # fmt: skip
+    return chosen, left_out
 
 
 def _found(key: str, table: ParsedTable) -> PreparedData | None:
@@ -347,10 +359,10 @@ def delete_dataset(key: str) -> int:
 
 
 def read_for_prediction(
-    path: Path | str, preprocessing: Preprocessing
+    path: Path | str, preprocessing: Preprocessing, check: SchemaCheck | None = None
 ) -> Iterator[PredictionBatch]:
     """Read a file as a stream against a fitted preprocessing; see `ingest.rereading`."""
-    return read_batches(Path(path), preprocessing)
+    return read_batches(Path(path), preprocessing, check or SchemaCheck())
 
 
 def _warnings(table: ParsedTable, target: ParsedColumn, drop: Sequence[str]) -> list[str]:
@@ -729,7 +741,10 @@ def _category(name: str, counts: dict[str | None, int]) -> CategoryEncoding | No
     features = [Feature(f"{name}={level}", 0.0, 1.0, level=level) for level in levels]
     if other:
         features.append(Feature(f"{name}={OTHER_LEVEL}", 0.0, 1.0))
-    return CategoryEncoding(name, levels, other, tuple(features))
+    rare = [MISSING_LEVEL if level is None else level for level, n in counts.items() if n]
+    rare = [level for level in rare if level not in set(levels)]
+    kept = tuple(rare) if len(rare) <= MAX_RARE_LEVELS else ()
+    return CategoryEncoding(name, levels, other, tuple(features), kept)
 
 
 def _date(column: ParsedColumn, median: float) -> DateEncoding:

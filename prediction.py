@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,19 @@ import numpy as np
 from regatta import data_pipeline
 from regatta.fitted_model import FittedModel
 from regatta.ingest.rereading import PredictionBatch
+from regatta.ingest.schema import Deviation, SchemaCheck
 from regatta.ingest.writing import check_output, defused
 from regatta.utils import DataError, atomic_path
 
 COLUMN = "prediction"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How many rows were predicted, and how their file differs from that of the training."""
+
+    rows: int
+    schema: tuple[Deviation, ...] = ()
 
 
 def predict_file(
@@ -28,8 +38,11 @@ def predict_file(
     path: Path,
     out: Path,
     progress: Callable[[int], None] | None = None,
-) -> int:
-    """Predict every row of a CSV file, and return their number.
+    *,
+    on_bad_cells: str = "refuse",
+    on_new_levels: str = "other",
+) -> Prediction:
+    """Predict every row of a CSV file.
 
     Parameters
     ----------
@@ -41,6 +54,9 @@ def predict_file(
         apostrophe.
     progress : callable, optional
         Told the number of rows so far.
+    on_bad_cells, on_new_levels : str
+        What becomes of cells that do not fit their column, and of texts that the training has not
+        seen: see `ingest.schema.SchemaCheck`.
 
     Raises
     ------
@@ -52,20 +68,21 @@ def predict_file(
     if not isinstance(model, FittedModel):
         model = FittedModel.load(model)
     check_output(out, path)
+    check = SchemaCheck(on_bad_cells=on_bad_cells, on_new_levels=on_new_levels)
     rows = 0
     with (
         atomic_path(out) as aside,
         aside.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        for batch in data_pipeline.read_for_prediction(path, model.preprocessing):
+        for batch in data_pipeline.read_for_prediction(path, model.preprocessing, check):
             if rows == 0:
                 writer.writerow([*map(defused, batch.header), COLUMN])
             writer.writerows(_predicted(model, batch))
             rows += len(batch.rows)
             if progress is not None:
                 progress(rows)
-    return rows
+    return Prediction(rows, tuple(check.deviations))
 
 
 def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:

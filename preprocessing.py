@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ AnyArray = npt.NDArray[Any]
 
 MIN_LEVEL_ROWS = 10
 MAX_LEVELS = 60
+MAX_RARE_LEVELS = 1_000
 MISSING_LEVEL = "(missing)"
 OTHER_LEVEL = "(other)"
 
@@ -128,14 +130,24 @@ class CategoryEncoding:
     """One indicator for each of ``levels``, and one for all others where ``other`` is true.
 
     A missing text is the level ``(missing)``. A level that is not known falls under "other";
-    without an "other" all indicators are zero.
+    without an "other" all indicators are zero. ``rare`` are the levels of the training that fall
+    under "other", if they are not too many to be kept.
     """
 
     name: str
     levels: tuple[str, ...]
     other: bool
     features: tuple[Feature, ...]
+    rare: tuple[str, ...] = ()
     kind: str = "category"
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        return frozenset((*self.levels, *self.rare))
+
+    def knows(self, level: str | None) -> bool:
+        """Whether the training has seen a level, as far as that is known."""
+        return (level or MISSING_LEVEL) in self._seen
 
     def indices(self, values: AnyArray) -> npt.NDArray[np.intp]:
         """The position of the indicator that each value sets; -1 for none."""
@@ -164,6 +176,7 @@ class CategoryEncoding:
             "kind": self.kind,
             "levels": list(self.levels),
             "other": self.other,
+            "rare": list(self.rare),
             "impute": None,
             "features": [{**_plain_feature(each), "level": each.level} for each in self.features],
         }
@@ -368,7 +381,8 @@ def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:
             name, float(value["impute"]), features, value["false"], value["true"]
         )
     if kind == "category":
-        return CategoryEncoding(name, tuple(value["levels"]), bool(value["other"]), features)
+        rare = tuple(value.get("rare", ()))
+        return CategoryEncoding(name, tuple(value["levels"]), bool(value["other"]), features, rare)
     if kind == "date":
         words = tuple(value.get("missing", ()))
         return DateEncoding(name, float(value["impute"]), features, value["format"], words)

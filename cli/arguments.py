@@ -169,6 +169,18 @@ def add_predict(commands: Any) -> None:
     add_run(parser)
     parser.add_argument("path", metavar="FILE", help="CSV file with the columns of the training")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="CSV file to write")
+    parser.add_argument(
+        "--on-bad-cells",
+        default="refuse",
+        metavar="refuse|missing",
+        help="cells that are no number, date or word as in the training (default: refuse)",
+    )
+    parser.add_argument(
+        "--on-new-levels",
+        default="other",
+        metavar="other|refuse",
+        help="texts that the training has not seen (default: other)",
+    )
     add_json(parser)
 
 

@@ -63,11 +63,16 @@ def predict(chosen: argparse.Namespace) -> int:
     model = model_of(service.find(chosen.run, store=store), store)
     from regatta import prediction
 
-    rows = prediction.predict_file(model, path, out)
+    done = prediction.predict_file(
+        model, path, out, on_bad_cells=chosen.on_bad_cells, on_new_levels=chosen.on_new_levels
+    )
     if chosen.json:
-        output.print_json({"rows": rows, "output": str(out.absolute())})
-    else:
-        print(f"{rows:,} rows predicted: {out}")
+        schema = [each.to_json() for each in done.schema]
+        output.print_json({"rows": done.rows, "output": str(out.absolute()), "schema": schema})
+        return 0
+    print(f"{done.rows:,} rows predicted: {out}")
+    for line in _notes("Other than in the training", [each.message for each in done.schema]):
+        print(line)
     return 0
 
 

@@ -46,6 +46,9 @@ SOLVERS = {
 }
 
 
+# What is an option of the command, and a button here.
+BUTTONS = {"--on-bad-cells missing": "Take them as missing"}
+
 BEGINNING = "beginning"  # the run whose settings the fields show first, and these settings
 
 
@@ -127,12 +130,14 @@ def help_text(name: str) -> str:
 
 
 def in_page_words(text: str) -> str:
-    """A sentence that names options of the command, with the words beside the fields instead."""
+    """A sentence that names options of the command, with the words of the page instead."""
 
     def named(found: re.Match[str]) -> str:
         name = found[1].replace("-", "_")
         return f"“{label(name)}”" if name in DECLARED else found[0]
 
+    for option, button in BUTTONS.items():
+        text = text.replace(option, f"“{button}”")
     return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)", named, text)
 
 

@@ -16,13 +16,15 @@ def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     source = Path(arguments["path"])
     stem = source.name.split(".")[0] or "rows"
     output = folder / f"{stem}-predictions.csv"
-    rows = prediction.predict_file(
+    done = prediction.predict_file(
         Path(arguments["model"]),
         source,
         output,
         progress=lambda done: report(0.0, f"{done:,} rows predicted"),
+        on_bad_cells=arguments.get("on_bad_cells", "refuse"),
     )
-    return {"file": output.name, "rows": rows}
+    notes = [each.message for each in done.schema]
+    return {"file": output.name, "rows": done.rows, "notes": notes}
 
 
 def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:

@@ -156,8 +156,9 @@ def show_prediction(directory: RunDirectory, record: RunRecord) -> None:
             f"“{record.target}” may be missing.",
         )
         key = f"predicting-{record.run_id}"
-        if uploaded:
+        if uploaded and uploaded["id"] != st.session_state.get(key):
             st.session_state[key] = uploaded["id"]
+            st.session_state.pop(f"{key}-choice", None)
         if not st.session_state.get(key):
             return
         try:
@@ -165,18 +166,31 @@ def show_prediction(directory: RunDirectory, record: RunRecord) -> None:
         except UserError as error:
             actions.tell(error)
             return
-        job = jobs.start("predict", model=str(directory.model), path=str(upload.path))
+        choice = st.session_state.get(f"{key}-choice", "refuse")
+        job = jobs.start(
+            "predict", model=str(directory.model), path=str(upload.path), on_bad_cells=choice
+        )
         status = job.status()
         if status.is_running:
             actions.wait_for(job, "Predicting")
         elif status.state == "done":
             st.markdown(f":material/check: {status.result['rows']:,} rows predicted.")
+            for note in status.result["notes"]:
+                st.markdown(f":material/warning: {words.plain(note)}")
             components.download(
                 f"predictions-{job.job_id}", "Predictions (CSV)", "jobs", job.job_id, "result",
                 name=str(status.result["file"]),
             )  # fmt: skip
         else:
             actions.tell_failure(status)
+            missing = "--on-bad-cells missing"
+            if missing in status.hint:
+                st.button(
+                    fields.BUTTONS[missing],
+                    key=f"{key}-missing",
+                    on_click=lambda: st.session_state.update({f"{key}-choice": "missing"}),
+                )
+                return
             job.forget()
             st.session_state.pop(key)
 

@@ -229,7 +229,7 @@ def _numbers(
     values, bad = parse_numbers(texts, style, column.missing)
     infinite = np.isinf(values)
     values[infinite] = np.nan
-    return values, bad | infinite, MISFIT, "are not finite numbers"
+    return values, bad | infinite, MISFIT, "are not numbers"
 
 
 def _dates(

@@ -154,7 +154,33 @@ def test_predict_adds_a_last_column(call: Call, csv: Path, trained: dict[str, An
     errors = [float(row["prediction"]) - float(row["y"]) for row in rows]
     assert max(map(abs, errors)) < 10  # of 400
     answer = json.loads(call("predict", trained["run_id"], csv, "-o", out, "--json")[1])
-    assert answer == {"rows": 200, "output": str(out)}
+    assert answer == {"rows": 200, "output": str(out), "schema": []}
+
+
+def test_predict_tells_how_a_file_differs_from_the_training(
+    call: Call, csv: Path, trained: dict[str, Any]
+) -> None:
+    new, out = csv.with_name("new.csv"), csv.with_name("out.csv")
+    new.write_text("x;letter\n1,5;a\n2,5;c\n")
+    code, text, err = call("predict", "last", new, "-o", out)
+    assert code == 0, err
+    assert "decimal comma" in text
+    assert "1 of 2 cells of column 'letter' were not seen in the training" in text
+    schema = json.loads(call("predict", "last", new, "-o", out, "--json")[1])["schema"]
+    assert [(each["kind"], each["column"], each["cells"], each["rows"]) for each in schema] == [
+        ("style", "x", 0, []),
+        ("new_levels", "letter", 1, [3]),
+    ]
+    out.unlink()
+    code, text, _ = call("predict", "last", new, "-o", out, "--on-new-levels", "refuse", "--json")
+    error = json.loads(text)["error"]
+    assert code == 2 and (error["row"], error["column"]) == (3, "letter")
+    assert not out.exists()
+    new.write_text("x,letter\n1,a\nabout 3,b\n")
+    code, _, err = call("predict", "last", new, "-o", out)
+    assert code == 2 and "'about 3'" in err and "--on-bad-cells missing" in err
+    assert call("predict", "last", new, "-o", out, "--on-bad-cells", "missing")[0] == 0
+    assert call("predict", "last", new, "-o", out, "--on-bad-cells", "zero")[0] == 2
 
 
 def test_predict_never_writes_over_its_input(

@@ -313,6 +313,45 @@ def test_a_solved_run_shows_path_and_uncertainty(
     finish_export(store, run_id)
 
 
+def test_cells_that_do_not_fit_are_named_and_taken_as_missing_by_a_click(
+    store: RunStore, tmp_path: Path
+) -> None:
+    from regatta.coordinator import run_training
+
+    path = tmp_path / "rows.csv"
+    path.write_text("a,c,y\n" + "".join(f"{i % 7},{'uv'[i % 2]},{i % 5}\n" for i in range(80)))
+    config = TrainingConfig(path=str(path), target="y", workers=0, solver="exact")
+    run_id = store.create(config).run_id
+    run_training(run_id, store)
+    folder = uploads.uploads_folder() / ("b" * 16)
+    folder.mkdir()
+    (folder / "new.csv").write_text("a,c\n1,u\nmany,w\n")
+    page = AppTest.from_file(str(PAGES / "train.py"), default_timeout=30)
+    page.query_params["run"] = run_id
+    page.session_state[f"predicting-{run_id}"] = "b" * 16
+    page.run()
+    finish_export(store, run_id)
+
+    def predicted(choice: str) -> jobs.Status:
+        model = str(store.directory(run_id).model)
+        new = str(folder / "new.csv")
+        job = jobs.job_of("predict", model=model, path=new, on_bad_cells=choice)
+        deadline = time.monotonic() + 60
+        while job.status().is_running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        page.run()
+        return job.status()
+
+    assert predicted("refuse").state == "failed"
+    assert "'many'" in page.error[0].value and "line 3" in page.error[0].value
+    assert "“Take them as missing”" in page.error[0].value
+    next(each for each in page.button if each.label == "Take them as missing").click().run()
+    assert predicted("missing").state == "done"
+    shown = texts(page)
+    assert "2 rows predicted" in shown
+    assert "'many'" in shown and "'w'" in shown
+
+
 def finish_export(store: RunStore, run_id: str) -> None:
     """Wait for the pipeline that the page writes: it must not outlive the test."""
     export = jobs.job_of("export", run_id=run_id, model=str(store.directory(run_id).model))

@@ -47,7 +47,7 @@ def by_hand(a: float | None, c: str) -> float:
 def written(tmp_path: Path, model: FittedModel, text: str) -> list[list[str]]:
     path, out = tmp_path / "new.csv", tmp_path / "out.csv"
     path.write_text(text, encoding="utf-8")
-    rows = predict_file(model, path, out)
+    rows = predict_file(model, path, out).rows
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))
     assert rows == len(found) - 1
@@ -88,7 +88,7 @@ def test_many_batches_keep_the_order_and_report(tmp_path: Path, model: FittedMod
     count = 150_000
     path.write_text("a,c,note\n" + "".join(f"{i},x,row number {i}\n" for i in range(count)))
     seen: list[int] = []
-    assert predict_file(model, path, out, progress=seen.append) == count
+    assert predict_file(model, path, out, progress=seen.append).rows == count
     assert len(seen) > 1
     assert seen == sorted(seen)
     assert seen[-1] == count
