@@ -196,7 +196,7 @@ class Coordinator:
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
         with prepared.hold():
             pool = open_pool(
-                source_of(prepared),
+                source_of(prepared, config),
                 config.model,
                 settings.arithmetic or prepared.dtype,
                 n_workers,
@@ -233,6 +233,7 @@ class Coordinator:
                 validation=config.validation,
                 shards=config.shards,
                 precision=choose.precision(config),
+                on_disk=not choose.wants_exact(config),
                 progress=tell,
                 cancelled=self._must_stop,
             )

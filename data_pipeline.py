@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from regatta.ingest.rereading import PredictionBatch, read_batches
 from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
 from regatta.ingest.schema import SchemaCheck
 from regatta.ingest.split import Split, split_rows
-from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
+from regatta.ingest.table import Finding, ParsedColumn, ParsedTable, load_table
 from regatta.ingest.values import has_time
 from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (
@@ -59,11 +60,13 @@ from regatta.utils import (
 
 PREPARED_NAME = "prepared.json"
 FORMAT = 4
-MEDIAN_ROWS = 1_000_000
-MEDIAN_BYTES = 64 << 20
+MEDIAN_BYTES = 32 << 20
 # Fewer cells are prepared in this process: starting others would take longer.
 SMALL_CELLS = 4_000_000
 MAX_PROCESSES = 6
+# More features than this are written as rows in any case: made column by column out of a few
+# hundred rows at a time, they would cost more than they save.
+COLUMNS_FEATURES = 256
 
 ProgressCallback = Callable[[ImportProgress], None]
 
@@ -102,7 +105,8 @@ class PreparedData:
 
     ``train.bin`` (rows_train, features + 2) and ``validation.bin``, in C order and ``dtype``: a
     row is its standardised features, a one, and (y - target_mean) / target_scale, side by side
-    (docs/decisions/0003).
+    (docs/decisions/0003). Where not ``on_disk``, rows are made from the parsed columns when they
+    are asked for, in the order of the file, and only the shard of each is written down.
     Shard ``s`` holds the rows from ``train_offsets[s]`` to ``train_offsets[s + 1]``.
     """
 
@@ -119,10 +123,13 @@ class PreparedData:
     validation_offsets: list[int]
     target_mean: float
     target_scale: float
-    max_row_norm2: float
+    max_row_norm2: float  # 0 where not on disk: only steps need it
     preprocessing: Preprocessing
     dataset: dict[str, Any]
     warnings: list[str]
+    on_disk: bool
+    threshold: int
+    seed: int
 
     def open(self, name: str) -> npt.NDArray[Any]:
         """``X_train``, ``y_train``, ``X_validation`` or ``y_validation``, mapped read-only."""
@@ -135,8 +142,24 @@ class PreparedData:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Keep the files from being removed while the block runs."""
-        with cache.hold(self.directory):
+        with cache.hold(self.directory), cache.hold(self._table_directory):
             yield
+
+    @property
+    def _table_directory(self) -> Path:
+        key: str = self.dataset["key"]
+        return self.directory if self.on_disk else cache.datasets_folder("parsed") / key
+
+    @property
+    def columns(self) -> Plan | None:
+        """How rows are made from the parsed columns; ``None`` where they lie on disk."""
+        if self.on_disk:
+            return None
+        table = load_table(self._table_directory)
+        target = table.column(self.preprocessing.target)
+        split = Split(self.seed, target, self.threshold, self.rows_train, self.rows_validation)
+        return Plan(table.directory, split, self.preprocessing, self.dtype, self.target_mean,
+                    self.target_scale, self.directory)  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         value = {key: item for key, item in self.__dict__.items() if key != "directory"}
@@ -159,6 +182,7 @@ def prepare(
     validation: float = 0.2,
     shards: int = 16,
     precision: str = "float32",
+    on_disk: bool = True,
     processes: int | None = None,
     progress: ProgressCallback | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -173,6 +197,9 @@ def prepare(
         Columns to leave out.
     validation : float
         Share of the rows that is held out, by a seeded hash of their content.
+    on_disk : bool
+        Whether rows are written, shuffled, for who passes over them often. Otherwise they are
+        made when they are asked for, unless there are more than `COLUMNS_FEATURES` features.
 
     Raises
     ------
@@ -181,7 +208,7 @@ def prepare(
     """
     chosen, left_out = check_columns(table, target, drop)
     settings = [FORMAT, table.key, chosen.name, sorted(set(left_out)), seed, validation, shards,
-                precision]  # fmt: skip
+                precision, on_disk]  # fmt: skip
     key = fingerprint(settings)
     found = _found(key, table)
     if found:
@@ -192,7 +219,7 @@ def prepare(
             return found
         with cache.building("prepared") as folder:
             job = _Preparation(table, chosen, left_out, folder, processes, progress, cancelled)
-            prepared = job.run(key, seed, validation, shards, precision)
+            prepared = job.run(key, seed, validation, shards, precision, on_disk)
             write_json(folder / PREPARED_NAME, prepared.to_json(), durable=False)
             return PreparedData.load(cache.publish(folder, "prepared", key))
 
@@ -404,22 +431,34 @@ class _Preparation:
         self.done = self.total = 0
 
     def run(
-        self, key: str, seed: int, validation: float, shards: int, precision: str
+        self,
+        key: str,
+        seed: int,
+        validation: float,
+        shards: int,
+        precision: str,
+        on_disk: bool,
     ) -> PreparedData:
-        split = split_rows(self.table, self.target, seed, validation)
-        columns = self._fitted_columns(split)
-        plan = Plan(self.table.directory, split, self._provisional(columns), precision,
-                    folder=self.folder)  # fmt: skip
-        width = len(plan.preprocessing.features)
-        blocks = blocks_of(self.table, width)
-        self.total = 3 * len(blocks)
-        with _Crew(self._process_count(split, width), self._tell) as crew:
+        with _Crew(self._process_count(), self._tell) as crew:  # they start while rows are split
+            split = split_rows(self.table, self.target, seed, validation)
+            plan = Plan(self.table.directory, split, self._provisional([]), precision,
+                        folder=self.folder)  # fmt: skip
+            self.total = 4 * len(blocks_of(self.table, len(self.table.columns)))
+            crew.open(plan)
+            columns = self._fitted_columns(split, crew)
+            plan = replace(plan, preprocessing=self._provisional(columns))
+            blocks = blocks_of(self.table, len(plan.preprocessing.features))
+            self.total = self.done + 3 * len(blocks)
             crew.open(plan)
             moments = _merged(crew.map("moments_of", [(block,) for block in blocks]))
             plan = self._scaled(plan, moments)
-            norm = self._write(crew, plan, blocks)
-        for part in PARTS:
-            plan.path("keys", part).unlink()
+            offsets = shard_offsets(split.rows_train, shards)
+            on_disk = on_disk or len(plan.preprocessing.features) > COLUMNS_FEATURES
+            norm = 0.0
+            if on_disk:
+                norm = self._write(crew, plan, blocks)
+            else:
+                self._mark(crew, plan, blocks, offsets)
         rows = split.rows_train + split.rows_validation
         if rows < self.table.rows:
             missing = self.table.rows - rows
@@ -434,7 +473,7 @@ class _Preparation:
             features=len(plan.preprocessing.features),
             feature_names=plan.preprocessing.feature_names,
             shards=shards,
-            train_offsets=list(shard_offsets(split.rows_train, shards)),
+            train_offsets=list(offsets),
             validation_offsets=list(shard_offsets(split.rows_validation, shards)),
             target_mean=plan.target_mean,
             target_scale=plan.target_scale,
@@ -448,6 +487,9 @@ class _Preparation:
                 "rows": self.table.rows,
             },
             warnings=self.warnings,
+            on_disk=on_disk,
+            threshold=split.threshold,
+            seed=seed,
         )
 
     def _tell(self) -> None:
@@ -457,16 +499,16 @@ class _Preparation:
         if self.progress is not None and self.done % 8 == 0:
             self.progress(ImportProgress("prepare", self.done, self.total, self.table.rows, 0.0))
 
-    def _process_count(self, split: Split, width: int) -> int:
+    def _process_count(self) -> int:
         if self.processes is not None:
             return self.processes
-        if self.table.rows * (width + 1) < SMALL_CELLS:
+        if self.table.rows * len(self.table.columns) < SMALL_CELLS:
             return 0
         return max(1, min(available_cores(), MAX_PROCESSES))
 
     # -- fitting --
 
-    def _fitted_columns(self, split: Split) -> list[ColumnEncoding]:
+    def _fitted_columns(self, split: Split, crew: _Crew) -> list[ColumnEncoding]:
         """Encodings fitted on training rows, features not yet scaled."""
         usable = []
         for column in self.table.columns:
@@ -483,7 +525,7 @@ class _Preparation:
             else:
                 usable.append(column)
         fitted = []
-        for column, statistic in _statistics(self.table, split, usable):
+        for column, statistic in zip(usable, self._statistics(split, crew, usable), strict=True):
             encoding = _encoding(column, statistic)
             if encoding is None:
                 reason = "constant" if column.kind == "category" else "all missing"
@@ -492,6 +534,16 @@ class _Preparation:
                 fitted.append(encoding)
         self._need(fitted)
         return fitted
+
+    def _statistics(
+        self, split: Split, crew: _Crew, columns: Sequence[ParsedColumn]
+    ) -> Iterator[Any]:
+        """What `scatter.column_statistics` says of each column, a few columns at once."""
+        rows = min(split.rows_train, scatter.MEDIAN_ROWS)
+        most = max(1, MEDIAN_BYTES // (8 * rows))
+        names = [column.name for column in columns]
+        batches = [(names[start : start + most],) for start in range(0, len(names), most)]
+        return itertools.chain.from_iterable(crew.map("column_statistics", batches))
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.dropped.append(DroppedColumn(name, reason))
@@ -555,7 +607,7 @@ class _Preparation:
         """Scatter all rows to buckets and sort each; the largest squared norm."""
         for part in PARTS:
             for kind in ("rows", "keys"):
-                _reserve(plan, kind, part)
+                _reserve(plan.path(kind, part), plan.size(kind, part))
         crew.open(plan)
         counts = crew.map("count_buckets", [(block,) for block in blocks])
         places, edges = _places(counts)
@@ -571,7 +623,24 @@ class _Preparation:
                 if stop > start
             ],
         )
+        for part in PARTS:
+            plan.path("keys", part).unlink()
         return norm
+
+    def _mark(self, crew: _Crew, plan: Plan, blocks: list[Block], offsets: Sequence[int]) -> None:
+        """Write down which shard each row would be shuffled into."""
+        _reserve(plan.folder / scatter.MARKS_NAME, 2 * self.table.rows)
+        crew.open(plan)
+        each = [(block,) for block in blocks]
+        below = np.concatenate([[0], np.cumsum(np.sum(crew.map("key_histogram", each), axis=0))])
+        # The first key of a shard is found among those of its bin.
+        ranks = np.minimum(offsets[1:-1], offsets[-1] - 1)
+        bins = np.unique(np.searchsorted(below, ranks, side="right") - 1)
+        found = crew.map("keys_within", [(block, bins) for block in blocks])
+        keys = np.sort(np.concatenate(found))
+        inside = [np.empty(0, np.int64), *(np.arange(below[b], below[b + 1]) for b in bins)]
+        bounds = keys[np.searchsorted(np.concatenate(inside), ranks)]
+        crew.map("mark_block", [(block, bounds) for block in blocks])
 
 
 class _Crew:
@@ -638,12 +707,9 @@ def _merged(parts: Sequence[Moments]) -> Moments:
     return total
 
 
-def _reserve(plan: Plan, kind: str, part: str) -> None:
+def _reserve(path: Path, size: int) -> None:
     """Make a file of the full size, so that a full disk is an error now and not a signal later."""
-    rows, width = plan.rows_of(part), len(plan.preprocessing.features)
-    itemsize = 8 if kind == "keys" else np.dtype(plan.dtype).itemsize
-    size = rows * itemsize * (width + 2 if kind == "rows" else 1)
-    with plan.path(kind, part).open("wb") as file:
+    with path.open("wb") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except AttributeError:
@@ -672,43 +738,7 @@ def _places(
     return places, edges
 
 
-# -- statistics of the training rows --------------------------------------------------------------
-
-
-def _statistics(
-    table: ParsedTable, split: Split, columns: Sequence[ParsedColumn]
-) -> Iterator[tuple[ParsedColumn, Any]]:
-    """For each column its median over training rows (``None`` if all are missing), or for a
-    category the rows of each level. Medians are of at most `MEDIAN_ROWS` evenly spaced rows."""
-    step = -(-split.rows_train // MEDIAN_ROWS)
-    most = max(1, MEDIAN_BYTES // (8 * min(split.rows_train, MEDIAN_ROWS)))
-    for start in range(0, len(columns), most):
-        batch = columns[start : start + most]
-        numbers: dict[int, list[npt.NDArray[np.float64]]] = {c.index: [] for c in batch}
-        counts = {c.index: np.zeros(len(c.levels) + 1, np.int64) for c in batch}
-        seen = 0
-        for group in table.groups:
-            rows = np.flatnonzero(split.masks(table, group)[0])
-            spaced = rows[-seen % step :: step]
-            seen += len(rows)
-            for column in batch:
-                if column.kind == "category":
-                    codes = table.codes(group, column)[rows]
-                    counts[column.index] += np.bincount(codes + 1, minlength=len(column.levels) + 1)
-                else:
-                    numbers[column.index].append(table.numbers(group, column)[spaced])
-        for column in batch:
-            if column.kind == "category":
-                named = zip((None, *column.levels), counts[column.index].tolist(), strict=True)
-                yield column, dict(named)
-            else:
-                yield column, _median(numbers.pop(column.index))
-
-
-def _median(parts: list[npt.NDArray[np.float64]]) -> float | None:
-    values = np.concatenate(parts)
-    values = values[~np.isnan(values)]
-    return float(np.median(values)) if len(values) else None
+# -- encodings ------------------------------------------------------------------------------------
 
 
 def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:

@@ -18,11 +18,10 @@ import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import perf_counter
 
 from regatta import models
-from regatta.parameter_server.kernel import Kernel, map_rows
+from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import (
     ASLEEP,
     COMMUNICATE_SECONDS,
@@ -99,12 +98,9 @@ class Worker:
         self._counts = self._board.counts[setup.rank]
         self._times = self._board.times[setup.rank]
         self._seen = setup.version
-        directory, rows = Path(setup.directory), (setup.layout.n_features, setup.dtype)
+        source, objective = setup.source, models.get(setup.model)
         self._kernel = Kernel(
-            map_rows(directory, "train", setup.rows_train, *rows),
-            map_rows(directory, "validation", setup.rows_validation, *rows),
-            models.get(setup.model),
-            setup.arithmetic,
+            source.open("train"), source.open("validation"), objective, setup.arithmetic
         )
         self._slots = list(self._board.slots)
         self._buffers = list(self._board.parameters)

@@ -83,7 +83,8 @@ class Regatta:
     def __init__(self, folder: Path, workers: int) -> None:
         from regatta import models
         from regatta.parameter_server.batches import shard_offsets
-        from regatta.parameter_server.worker_pool import DataSource, open_pool
+        from regatta.parameter_server.data_source import DataSource
+        from regatta.parameter_server.worker_pool import open_pool
         from regatta.solvers.problem import Problem
 
         rows, norm = open_rows(folder)

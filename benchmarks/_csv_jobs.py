@@ -52,11 +52,17 @@ def regatta(what: str, path: Path, processes: int) -> dict[str, Any]:
         target=TARGET,
         validation=NO_VALIDATION,
         precision=choose.precision(config),
+        on_disk=False,
         processes=processes,
     )
     laps.end("prepare")
     pool = open_pool(
-        source_of(prepared), what, "float64", processes, logs=home(), with_statistics=True
+        source_of(prepared, config),
+        what,
+        "float64",
+        processes,
+        logs=home(),
+        with_statistics=True,
     )
     laps.end("start workers")
     folds = gather(pool, prepared.train_offsets, fold_count(config, prepared.shards))

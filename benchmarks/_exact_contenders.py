@@ -34,7 +34,8 @@ class Regatta:
 
         from regatta.benchmarks._data import VALIDATION_ROWS, open_prepared
         from regatta.parameter_server.batches import shard_offsets
-        from regatta.parameter_server.worker_pool import DataSource, open_pool
+        from regatta.parameter_server.data_source import DataSource
+        from regatta.parameter_server.worker_pool import open_pool
 
         rows = open_prepared(folder)
         n_rows, n_features = len(rows), rows.shape[1] - 2

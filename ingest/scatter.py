@@ -10,7 +10,8 @@ of processes gives the same bytes. The functions at the end are calls for a chil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,11 @@ BLOCK_BYTES = 8 << 20
 BUCKET_BYTES = 16 << 20
 MAX_BLOCK_ROWS = 1 << 17
 PARTS = ("train", "validation")
+# What a row that no shard holds is marked with.
+VALIDATION, LEFT_OUT = 0xFFFE, 0xFFFF
+MEDIAN_ROWS = 1_000_000
+MARKS_NAME = "marks.bin"
+HISTOGRAM_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,12 @@ class Plan:
                 maps[column.name] = column.indices(levels)
         return maps
 
+    def marks(self, mode: Any) -> npt.NDArray[np.uint16]:
+        """Mapped: for each row of the file the shard that shuffling would put it into, or
+        `VALIDATION`, or `LEFT_OUT`."""
+        path = self.folder / MARKS_NAME
+        return np.memmap(path, np.uint16, mode, shape=(self.table.rows,)).view(np.ndarray)
+
     def rows_of(self, part: str) -> int:
         return self.split.rows_train if part == "train" else self.split.rows_validation
 
@@ -121,10 +133,19 @@ class Plan:
 
     def opened(self, kind: str, part: str, mode: Any = "r+") -> npt.NDArray[Any]:
         """Rows or keys of a part, mapped."""
-        rows, width = self.rows_of(part), len(self.preprocessing.features)
-        dtype = np.dtype(np.uint64) if kind == "keys" else np.dtype(self.dtype)
-        shape = (rows, width + 2) if kind == "rows" else (rows,)
+        dtype, shape = self._form(kind, part)
         return np.memmap(self.path(kind, part), dtype, mode, shape=shape)
+
+    def size(self, kind: str, part: str) -> int:
+        """Bytes of the rows or keys of a part."""
+        dtype, shape = self._form(kind, part)
+        return dtype.itemsize * math.prod(shape)
+
+    def _form(self, kind: str, part: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        rows = self.rows_of(part)
+        if kind == "keys":
+            return np.dtype(np.uint64), (rows,)
+        return np.dtype(self.dtype), (rows, len(self.preprocessing.features) + 2)
 
 
 def blocks_of(table: ParsedTable, width: int) -> list[Block]:
@@ -203,6 +224,40 @@ def open_plan(state: dict[str, Any], plan: Plan) -> None:
     state["plan"] = plan
 
 
+def column_statistics(state: dict[str, Any], names: Sequence[str]) -> list[Any]:
+    """For each column its median over training rows (``None`` if all are missing), or for a
+    category the rows of each level. Medians are of at most `MEDIAN_ROWS` evenly spaced rows."""
+    plan: Plan = state["plan"]
+    table, split = plan.table, plan.split
+    columns = [table.column(name) for name in names]
+    step = -(-split.rows_train // MEDIAN_ROWS)
+    numbers: list[list[FloatArray]] = [[] for _ in columns]
+    counts = [np.zeros(len(column.levels) + 1, np.int64) for column in columns]
+    seen = 0
+    for group in table.groups:
+        rows = np.flatnonzero(split.masks(table, group)[0])
+        spaced = rows[-seen % step :: step]
+        seen += len(rows)
+        for place, column in enumerate(columns):
+            if column.kind == "category":
+                codes = table.codes(group, column)[rows]
+                counts[place] += np.bincount(codes + 1, minlength=len(column.levels) + 1)
+            else:
+                numbers[place].append(table.numbers(group, column)[spaced])
+    return [
+        dict(zip((None, *column.levels), counts[place].tolist(), strict=True))
+        if column.kind == "category"
+        else _median(numbers[place])
+        for place, column in enumerate(columns)
+    ]
+
+
+def _median(parts: list[FloatArray]) -> float | None:
+    values = np.concatenate(parts)
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else None
+
+
 def moments_of(state: dict[str, Any], block: Block) -> Moments:
     """Moments of the raw features of a block's training rows, the target's as the last."""
     plan: Plan = state["plan"]
@@ -232,6 +287,31 @@ def count_buckets(state: dict[str, Any], block: Block) -> dict[str, npt.NDArray[
     return counts
 
 
+def key_histogram(state: dict[str, Any], block: Block) -> npt.NDArray[np.int64]:
+    """How many training rows of a block have each value of the top bits of the order key."""
+    plan: Plan = state["plan"]
+    keys = block_keys(plan, block, chosen_rows(plan, block, "train"))
+    return np.bincount(bucket_of(keys, HISTOGRAM_BITS), minlength=1 << HISTOGRAM_BITS)
+
+
+def keys_within(state: dict[str, Any], block: Block, bins: npt.NDArray[np.int64]) -> Hashes:
+    """The order keys of a block's training rows whose top bits are among ``bins``."""
+    plan: Plan = state["plan"]
+    keys = block_keys(plan, block, chosen_rows(plan, block, "train"))
+    return keys[np.isin(bucket_of(keys, HISTOGRAM_BITS), bins)]
+
+
+def mark_block(state: dict[str, Any], block: Block, bounds: Hashes) -> None:
+    """Mark each row of a block with its shard; ``bounds`` are the first keys of all but one."""
+    plan: Plan = state["plan"]
+    start = block.first_row + block.start
+    marks = plan.marks("r+")[start : block.first_row + block.stop]
+    marks[:] = LEFT_OUT
+    chosen = chosen_rows(plan, block, "train")
+    marks[chosen] = np.searchsorted(bounds, block_keys(plan, block, chosen), side="right")
+    marks[chosen_rows(plan, block, "validation")] = VALIDATION
+
+
 def scatter_block(
     state: dict[str, Any], block: Block, places: dict[str, npt.NDArray[np.int64]]
 ) -> float:
@@ -245,7 +325,7 @@ def scatter_block(
         keys = block_keys(plan, block, chosen)
         order = np.argsort(keys, kind="stable")
         chosen, keys = chosen[order], keys[order]
-        rows = _prepared_rows(plan, block, chosen)
+        rows = prepared_rows(plan, block, chosen)
         if part == "train":
             x = rows[:, :-2]
             squares = np.einsum("ij,ij->i", x, x, dtype=np.float64)
@@ -266,7 +346,7 @@ def sort_bucket(state: dict[str, Any], part: str, start: int, stop: int) -> None
     out[start:stop] = out[start:stop][order]
 
 
-def _prepared_rows(plan: Plan, block: Block, chosen: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+def prepared_rows(plan: Plan, block: Block, chosen: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
     """Standardised features, a one and the scaled target, (n_chosen, n_features + 2)."""
     raw = raw_features(plan, block, chosen)
     standardise(raw, plan.means, plan.scales)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from regatta.parameter_server.worker_pool import DataSource
+from regatta.parameter_server.data_source import DataSource
 
 
 def write_rows(

@@ -10,6 +10,7 @@ each from another shard; shards take turns. Blocks of a shard come in a new orde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,6 +97,17 @@ class BatchPlan:
 def shard_offsets(n_rows: int, n_shards: int) -> tuple[int, ...]:
     """First row of each of ``n_shards`` nearly equal shards, and the end."""
     return tuple(n_rows * shard // n_shards for shard in range(n_shards + 1))
+
+
+def folds_of_shards(offsets: Sequence[int], n_folds: int) -> list[int]:
+    """The fold of each shard: of those that have rows, in turns.
+
+    Where there are fewer rows than shards, they lie in every second or third one: counting the
+    empty ones would leave a fold without rows.
+    """
+    filled = np.diff(np.asarray(offsets)) > 0
+    found: list[int] = ((np.cumsum(filled) - 1) % n_folds).tolist()
+    return found
 
 
 def whole_shards(offsets: tuple[int, ...] | list[int]) -> NDArray[np.int64]:

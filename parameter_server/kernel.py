@@ -6,14 +6,14 @@ what makes a run's weights the same bytes for any number of workers.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regatta.models import Array, Objective
+from regatta.parameter_server.data_source import FoldedRows, Rows
 from regatta.parameter_server.protocol import ABSOLUTE, COUNTED, LOSS, SQUARED, Op
 from regatta.parameter_server.shared_memory import aligned_empty
 
@@ -32,27 +32,13 @@ MOMENT_ROWS = 4096
 PANEL_BYTES = 8 * 1024 * 1024
 
 
-def map_rows(directory: Path, part: str, n_rows: int, n_features: int, dtype: str) -> Array:
-    """Prepared rows of one part ("train" or "validation"), mapped read-only.
-
-    A row is ``x_1 … x_d, 1, y``, so that one product gives residuals and another gives gradient
-    and intercept's gradient: half the time of keeping y apart, at 30 features.
-    """
-    shape = (n_rows, n_features + 2)
-    if n_rows == 0:
-        return np.empty(shape, dtype=dtype)
-    with (directory / f"{part}.bin").open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(mapped, dtype=dtype, count=n_rows * shape[1]).reshape(shape)
-
-
 class Kernel:
     """Computes partial sums over rows of one data set, without allocating after the start.
 
     Parameters
     ----------
-    train, validation : arrays (n_rows, n_features + 2)
-        As `map_rows` gives them.
+    train, validation : Rows (n_rows, n_features + 2)
+        As `DataSource.open` gives them.
     objective : Objective
     arithmetic : {"float32", "float64"}
         What products are computed in. float64 over rows stored as float32 converts them block by
@@ -60,7 +46,7 @@ class Kernel:
     """
 
     def __init__(
-        self, train: Array, validation: Array, objective: Objective, arithmetic: str
+        self, train: Rows, validation: Rows, objective: Objective, arithmetic: str
     ) -> None:
         self._train = train
         self._validation = validation
@@ -127,8 +113,10 @@ class Kernel:
         """Write Σ z zᵀ over training rows [start, stop), z = (x, 1, y), into ``out`` in float64.
 
         ``beat`` is called for each part of a block, ``done`` with the rows of each block.
+        ``out`` (n_folds, n_features + 2, n_features + 2) has a matrix for each fold that the rows
+        may belong to; all rows of a shard on disk are of one.
         """
-        width = len(out)
+        width = out.shape[-1]
         if not self._columns:
             self._prepare_moments(width)
         out[:] = 0.0
@@ -137,11 +125,17 @@ class Kernel:
             if self._moment_block is not None:
                 np.copyto(self._moment_block[: len(rows)], rows)
                 rows = self._moment_block[: len(rows)]
-            self._add_moments(rows, out, beat)
+            if len(out) == 1:
+                self._add_moments(rows, out[0], beat)
+            else:
+                folds = cast(FoldedRows, self._train).folds(begin, begin + len(rows))
+                for fold, matrix in enumerate(out):
+                    self._add_moments(rows[folds == fold], matrix, beat)
             done(len(rows))
         for left in range(0, width, self._columns):  # only panels right of the diagonal were made
             right = min(width, left + self._columns)
-            out[right:, left:right] = out[left:right, right:].T
+            for matrix in out:
+                matrix[right:, left:right] = matrix[left:right, right:].T
 
     def _prepare_moments(self, width: int) -> None:
         self._columns = min(width, PANEL_BYTES // (8 * width))

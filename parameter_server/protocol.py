@@ -8,7 +8,7 @@
     ├ owners ─────────┤  the rank that computes each shard
     ├ worker table ───┤  a row a rank, written by that worker alone: progress, times, rows
     ├ slots ──────────┤  a row a shard, written by the shard's owner alone: its partial sums
-    └ matrices ───────┘  one a worker, written by it alone: moments of a shard (if asked for)
+    └ matrices ───────┘  a few a worker, written by it alone: moments of a shard, a fold each
 
 A worker writes its slots, *then* raises its `done` to the round's version; the coordinator reads
 slots only after it. Nobody takes a lock, so nobody can die holding one. Both ends spin briefly,
@@ -26,6 +26,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.shared_memory import CACHE_LINE, SharedMemory
 
 SPINNING_IS_SAFE = platform.machine() in {"x86_64", "AMD64", "i686"}
@@ -79,6 +80,7 @@ class Layout:
     n_shards: int
     n_workers: int
     with_statistics: bool = False
+    n_folds: int = 1
 
     @property
     def matrix_width(self) -> int:
@@ -108,7 +110,7 @@ class Layout:
             2 * self.parameter_width * 8,
             self.n_workers * WORKER_WORDS * 8,
             self.n_shards * self.slot_width * 8,
-            self.n_workers * self.matrix_width**2 * 8,
+            self.n_workers * self.n_folds * self.matrix_width**2 * 8,
         )
         ends = np.cumsum([0, *(-(-size // CACHE_LINE) * CACHE_LINE for size in sizes)])
         return tuple(int(end) for end in ends)  # type: ignore[return-value]
@@ -137,7 +139,9 @@ class Board:
         )
         width = layout.matrix_width
         self.matrices: NDArray[np.float64] = memory.array(
-            matrices, (layout.n_workers if width else 0, width, width), np.float64
+            matrices,
+            (layout.n_workers if width else 0, layout.n_folds, width, width),
+            np.float64,
         )
         rows = [workers + 8 * WORKER_WORDS * rank for rank in range(layout.n_workers)]
         # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION of each rank
@@ -153,10 +157,7 @@ class WorkerSetup:
     rank: int
     incarnation: int
     layout: Layout
-    directory: str
-    dtype: str
-    rows_train: int
-    rows_validation: int
+    source: DataSource
     model: str
     arithmetic: str
     log: str

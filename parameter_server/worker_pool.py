@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from regatta import models
 from regatta.metrics import own_memory
-from regatta.parameter_server.kernel import Kernel, map_rows
+from regatta.parameter_server.data_source import DataSource
+from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import (
     ASLEEP,
     COMMUNICATE_SECONDS,
@@ -79,18 +80,6 @@ EXIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class DataSource:
-    """The prepared rows that a pool computes on."""
-
-    directory: Path
-    dtype: str
-    rows_train: int
-    rows_validation: int
-    n_features: int
-    n_shards: int
-
-
-@dataclass(frozen=True)
 class WorkerSample:
     """What one worker has done so far. Seconds add up to its time since it was ready."""
 
@@ -127,9 +116,9 @@ class Pool(Protocol):
         (n, 2). Returns their slots, (n, slot width), in shard order."""
 
     def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
-        """Second moments of (x, 1, y) over training rows, a matrix for each of the shards
-        ``first``, ``first + 1``, …: at most `shards_at_once` of them. Valid until the next round.
-        """
+        """Second moments of (x, 1, y) over training rows, for each of the shards ``first``,
+        ``first + 1``, … a matrix for each fold that its rows may belong to (`DataSource.n_folds`).
+        At most `shards_at_once` shards. Valid until the next round."""
 
     @property
     def shards_at_once(self) -> int:
@@ -168,12 +157,9 @@ class InProcessPool:
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
         self._width = source.n_features + 2
         self._matrix: NDArray[np.float64] | None = None
-        rows = (source.n_features, source.dtype)
+        self._folds = source.n_folds
         self._kernel = Kernel(
-            map_rows(source.directory, "train", source.rows_train, *rows),
-            map_rows(source.directory, "validation", source.rows_validation, *rows),
-            models.get(model),
-            arithmetic,
+            source.open("train"), source.open("validation"), models.get(model), arithmetic
         )
 
     def run(
@@ -191,7 +177,7 @@ class InProcessPool:
     def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
         ((start, stop),) = ranges.tolist()
         if self._matrix is None:
-            self._matrix = np.empty((self._width, self._width))
+            self._matrix = np.empty((self._folds, self._width, self._width))
         self.rows_of_round = 0
         self._kernel.moments(start, stop, self._matrix, self._beat, self._count_rows)
         return [self._matrix]
@@ -257,7 +243,9 @@ class WorkerPool:
         self._logs = logs
         self._on_event = on_event
         self.idle = idle
-        self._layout = Layout(source.n_features, source.n_shards, n_workers, with_statistics)
+        self._layout = Layout(
+            source.n_features, source.n_shards, n_workers, with_statistics, source.n_folds
+        )
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
         self._counts = self._board.counts
@@ -430,16 +418,12 @@ class WorkerPool:
 
     def _spawn(self, rank: int, incarnation: int) -> _Member:
         ours, theirs = self._context.Pipe()
-        source = self._source
         owes = incarnation > 0 and self._counts[rank][DONE] < self._version  # the present round
         setup = WorkerSetup(
             rank=rank,
             incarnation=incarnation,
             layout=self._layout,
-            directory=str(source.directory),
-            dtype=source.dtype,
-            rows_train=source.rows_train,
-            rows_validation=source.rows_validation,
+            source=self._source,
             model=self._model,
             arithmetic=self._arithmetic,
             log=str(self._logs / f"worker-{rank}.log"),

@@ -24,7 +24,8 @@ from regatta import models
 from regatta.configuration import TrainingConfig
 from regatta.models import Penalty
 from regatta.parameter_server.batches import shard_offsets
-from regatta.parameter_server.worker_pool import DataSource, open_pool
+from regatta.parameter_server.data_source import DataSource
+from regatta.parameter_server.worker_pool import open_pool
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
 from regatta.solvers.problem import Problem

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from regatta.parameter_server.batches import whole_shards
+from regatta.parameter_server.batches import folds_of_shards, whole_shards
 from regatta.parameter_server.worker_pool import Pool
 
 Matrix = NDArray[np.float64]
@@ -122,8 +122,8 @@ class Statistics:
 class Pass:
     """One pass over the training rows: the statistics of each fold, a few shards at a time.
 
-    Fold k is the shards k, k + n_folds, … of those that have rows. Moments are added in the order
-    of shards, so the result does not depend on who computed them.
+    On disk a shard is of one fold (`folds_of_shards`); rows made from parsed columns say theirs.
+    Moments are added in the order of shards, so the result does not depend on who computed them.
 
     Parameters
     ----------
@@ -138,10 +138,7 @@ class Pass:
         self._pool = pool
         self._ranges = whole_shards(tuple(offsets))
         self._sums: list[Matrix | None] = [None] * n_folds
-        # Where there are fewer rows than shards, they lie in every second or third one: counting
-        # the empty ones would leave a fold without rows.
-        filled = self._ranges[:, 1] > self._ranges[:, 0]
-        self._folds = ((np.cumsum(filled) - 1) % n_folds).tolist()
+        self._folds = folds_of_shards(offsets, n_folds)
         self._next = 0
 
     @property
@@ -163,15 +160,19 @@ class Pass:
         """Take in the next shards, one a worker; the rows that they have."""
         ranges = self._ranges[self._next : self._next + self._pool.shards_at_once]
         matrices = self._pool.moments(self._next, ranges)
-        for shard, matrix in enumerate(matrices, self._next):
-            fold = self._folds[shard]
-            so_far = self._sums[fold]
-            if so_far is None:
-                self._sums[fold] = matrix.copy()
-            else:
-                so_far += matrix
+        for shard, by_fold in enumerate(matrices, self._next):
+            first = self._folds[shard] if len(by_fold) == 1 else 0
+            for fold, matrix in enumerate(by_fold, first):
+                self._add(fold, matrix)
         self._next += len(ranges)
         return int((ranges[:, 1] - ranges[:, 0]).sum())
+
+    def _add(self, fold: int, matrix: Matrix) -> None:
+        so_far = self._sums[fold]
+        if so_far is None:
+            self._sums[fold] = matrix.copy()
+        else:
+            so_far += matrix
 
     def folds(self) -> list[Statistics]:
         """The statistics of each fold; zeros where there were too few rows for one."""

@@ -6,6 +6,7 @@ Knows nothing of runs, files or people: the coordinator drives it step by step.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,11 @@ from regatta import models
 from regatta.configuration import TrainingConfig
 from regatta.data_pipeline import PreparedData
 from regatta.metrics import Scores
+from regatta.parameter_server.batches import folds_of_shards
 from regatta.parameter_server.checkpoints import Checkpoint
+from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.protocol import SLOT_EXTRAS
-from regatta.parameter_server.worker_pool import DataSource, Pool
+from regatta.parameter_server.worker_pool import Pool
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
 from regatta.solvers.one_pass import OnePass
@@ -348,8 +351,13 @@ class Training:
         return scores.in_units(self._scale, total_squares)
 
 
-def source_of(prepared: PreparedData) -> DataSource:
+def source_of(prepared: PreparedData, config: TrainingConfig) -> DataSource:
     """The prepared rows as a pool takes them."""
+    folds: Sequence[int] = ()
+    columns = prepared.columns
+    if columns is not None:
+        n_folds = fold_count(config, prepared.shards)
+        folds = folds_of_shards(prepared.train_offsets, n_folds)
     return DataSource(
         prepared.directory,
         prepared.dtype,
@@ -357,6 +365,8 @@ def source_of(prepared: PreparedData) -> DataSource:
         prepared.rows_validation,
         prepared.features,
         prepared.shards,
+        columns,
+        tuple(folds),
     )
 
 

@@ -16,8 +16,8 @@ from regatta import models
 from regatta.configuration import TrainingConfig
 from regatta.parameter_server.array_rows import write_rows
 from regatta.parameter_server.batches import shard_offsets
+from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.worker_pool import (
-    DataSource,
     Pool,
     PoolEvent,
     WorkerSample,
