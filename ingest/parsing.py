@@ -44,6 +44,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _NAN_BITS = np.uint64(0x7FF8000000000000)
 
+HASH_CELLS = 1 << 15
 # Columns from which a file counts as wide.
 WIDE = 300
 
@@ -160,6 +161,7 @@ class ChunkParser:
             for indices in (self.layout.numeric, self.layout.texts)
             for place, index in enumerate(indices)
         }
+        self.multipliers = np.array([_odd_multiplier(i) for i in self.layout.numeric], np.uint64)
         self.as_texts = {i for i, each in enumerate(types) if _needs_texts(each)}
         self.decimal = self._decimal()
         self.closed: set[int] = set()  # columns of texts with too many levels
@@ -197,11 +199,11 @@ class ChunkParser:
         summary = Summary(self.parsed.rows, lines)
         for index, column in enumerate(columns):
             self._store(index, column, data, summary)
-            if summary.fault:
-                return summary
         self._learn(columns, summary)
         if summary.rows:
+            self.parsed.hash_numbers(self.multipliers)
             summary.numeric = self.parsed.facts()
+            summary.fault = self._infinite(summary.numeric, data)
         return summary
 
     def _may_hold_blank_rows(self, summary: Summary) -> bool:
@@ -406,13 +408,9 @@ class ChunkParser:
         else:
             values, bad = self._converted(index, column, summary)
             texts = column
-        infinite = np.isinf(values)
-        if infinite.any():
-            summary.fault = self._infinite(index, int(np.flatnonzero(infinite)[0]), data)
-            return
         if bad is not None and bad.any():
             summary.odd[index] = self._odd(texts, bad, data)
-        self.parsed.set_numbers(self.place[index], values, index)
+        self.parsed.values[self.place[index]] = values
 
     def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
         each = self.types[index]
@@ -434,7 +432,13 @@ class ChunkParser:
         codes = column.indices.to_numpy(zero_copy_only=False)
         return np.array(values)[codes], np.array(odd)[codes]
 
-    def _infinite(self, index: int, row: int, data: bytes) -> RowFault:
+    def _infinite(self, facts: NumericFacts, data: bytes) -> RowFault | None:
+        columns = np.flatnonzero(np.isinf(facts.minimum) | np.isinf(facts.maximum))
+        if not len(columns):
+            return None
+        assert self.parsed is not None
+        row = int(np.flatnonzero(np.isinf(self.parsed.values[columns[0]]))[0])
+        index = self.layout.numeric[columns[0]]
         lines = chunks.record_lines(data, self.dialect, len(self.types))
         return RowFault(
             int(lines[row]),
@@ -521,27 +525,30 @@ class _Parsed:
         self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
         self.hashes[:] = HASH_SEED
 
-    def set_numbers(self, place: int, values: Any, index: int) -> None:
-        row = self.values[place]
-        row[:] = values
-        row += 0.0  # -0 becomes 0: equal numbers hash alike
-        bits = row.view(np.uint64).copy()
-        bits[np.isnan(row)] = _NAN_BITS
-        self._mix(bits, index)
+    def hash_numbers(self, multipliers: Hashes) -> None:
+        """Add the columns of numbers, which are all there, to the hashes of their rows."""
+        columns = max(1, HASH_CELLS // self.rows)  # as many at once as the cache holds
+        for start in range(0, len(self.values), columns):
+            block = self.values[start : start + columns]
+            block += 0.0  # -0 becomes 0: equal numbers hash alike
+            bits = block.view(np.uint64).copy()
+            bits[np.isnan(block)] = _NAN_BITS
+            self._mix(bits, multipliers[start : start + columns, None])
 
     def set_codes(self, place: int, codes: Codes, levels: list[str], index: int) -> None:
         self.codes[place] = codes
         hashes = [text_hash(level) for level in levels]
-        self._mix(np.array([*hashes, _NAN_BITS], np.uint64)[codes], index)
+        bits = np.array([*hashes, _NAN_BITS], np.uint64)[codes]
+        self._mix(bits[None, :], _odd_multiplier(index))
 
-    def _mix(self, bits: Hashes, index: int) -> None:
-        """Fold a column into the hash of its row. The column's number makes its multiplier."""
+    def _mix(self, bits: Hashes, multipliers: Any) -> None:
+        """Add columns (n_columns, n_rows) to the hashes of their rows, each times its multiplier:
+        a change of one cell always changes the hash."""
         bits ^= bits >> np.uint64(32)
         bits *= _MIX_1
         bits ^= bits >> np.uint64(29)
-        bits *= _odd_multiplier(index)
-        self.hashes += bits
-        self.hashes ^= self.hashes >> np.uint64(31)
+        bits *= multipliers
+        self.hashes += np.add.reduce(bits, axis=0)
 
     def facts(self) -> NumericFacts:
         values = self.values

@@ -22,7 +22,7 @@ from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
