@@ -7,12 +7,14 @@ GET  /api/runs/<id>/model             the trained model, as JSON
 GET  /api/jobs/<id>/result            the file that a job of the page made
 GET  /assets/<name>                   vendored scripts
 GET  /metrics                         Prometheus text
+GET  /data, /new, /runs               Streamlit's frame, told where its own routes are
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import threading
 from collections.abc import AsyncIterator
@@ -21,8 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+)
 from starlette.routing import Route
+from streamlit import file_util
 
 import regatta
 from regatta.dashboard import jobs, live, prometheus, uploads
@@ -39,6 +48,12 @@ ASSETS = {"plotly-cartesian-4.1.1.min.js": "text/javascript"}
 FOREVER = "public, max-age=31536000, immutable"
 MAX_CONCURRENT_UPLOADS = 4
 DRAINED_BYTES = 256_000_000
+
+# The pages beside the first one, by their path.
+PAGE_PATHS = ("data", "new", "runs")
+# Streamlit's script does not know whether `data` in /data is a page or where the server begins. It
+# asks for /data/_stcore/health first and takes two 404s for an answer, unless it is told.
+WHERE_THE_SERVER_BEGINS = "<script>window.__streamlit={BACKEND_BASE_URL:location.origin}</script>"
 
 _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 
@@ -117,6 +132,17 @@ def asset(request: Request) -> Response:
     return FileResponse(STATIC / name, media_type=ASSETS[name], headers={"Cache-Control": FOREVER})
 
 
+async def frame(request: Request) -> Response:
+    """What Streamlit answers to the path of a page, with the place of its routes."""
+    return HTMLResponse(_frame_text(), headers={"Cache-Control": "no-cache"})
+
+
+@functools.cache
+def _frame_text() -> str:
+    text = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
+    return text.replace("<head>", f"<head>{WHERE_THE_SERVER_BEGINS}", 1)
+
+
 ROUTES = [
     Route("/api/health", guarded(health), methods=["GET"]),
     Route("/api/upload", guarded_async(upload), methods=["POST"]),
@@ -125,6 +151,7 @@ ROUTES = [
     Route("/api/jobs/{job_id}/result", guarded(job_result), methods=["GET"]),
     Route("/assets/{name}", guarded(asset), methods=["GET"]),
     Route("/metrics", guarded(metrics), methods=["GET"]),
+    *(Route(f"/{path}", frame, methods=["GET"]) for path in PAGE_PATHS),
 ]
 
 

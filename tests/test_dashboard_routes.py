@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from streamlit import file_util
 
 from regatta.configuration import TrainingConfig
 from regatta.dashboard import settings, uploads
-from regatta.dashboard.routes import ROUTES
+from regatta.dashboard.routes import ROUTES, WHERE_THE_SERVER_BEGINS
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
@@ -197,3 +199,20 @@ def test_a_failure_shows_no_traceback(server: Server, run_id: str, regatta_home:
     RunStore(regatta_home).directory(run_id).metrics.write_bytes(b"garbage" * 1000)
     status, answer = server.get(f"/api/runs/{run_id}/live?since=")
     assert status == 500 and "Traceback" not in json.dumps(answer)
+
+
+def test_each_page_is_told_where_the_server_begins(server: Server, root: Path) -> None:
+    """Else Streamlit's script asks for its routes below the path of the page, in vain."""
+    script = (root / "dashboard" / "pages" / "navigation.py").read_text()
+    paths = re.findall(r'url_path="([^"]+)"', script)
+    assert len(paths) == 3
+    for path in paths:
+        status, body, headers = server.ask("GET", f"/{path}")
+        text = body.decode()
+        assert status == 200 and headers["content-type"].startswith("text/html")
+        assert text.index("BACKEND_BASE_URL:location.origin") < text.index('<script type="module"')
+        assert text.replace(WHERE_THE_SERVER_BEGINS, "") == streamlit_index()
+
+
+def streamlit_index() -> str:
+    return (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")

@@ -157,8 +157,7 @@ class Tab:
     def _note(self, message: object) -> None:
         text, kind = message.text, message.type  # type: ignore[attr-defined]
         place = (message.location or {}).get("url", "")  # type: ignore[attr-defined]
-        # Streamlit looks for its own routes under the path of a page first: /data/_stcore/health.
-        if kind == "error" and "/_stcore/" not in place:
+        if kind == "error":
             self.errors.append(f"{text} {place}")
 
     def open(self, path: str = "/") -> None:

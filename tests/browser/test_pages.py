@@ -56,6 +56,20 @@ def test_every_empty_page_offers_the_next_step(tab: Any) -> None:
     expect(tab.page.get_by_text("Drop a CSV here")).to_be_visible()
 
 
+def test_a_page_that_is_loaded_by_its_own_path_asks_for_nothing_in_vain(tab: Any) -> None:
+    """And knows that its path is that of a page: the next one stands beside it, not below."""
+    failed: list[str] = []
+    tab.page.on("response", lambda got: failed.append(got.url) if got.status >= 400 else None)
+    for path in ("/data", "/new", "/runs"):
+        tab.open(path)
+        tab.page.reload()
+        tab.settle()
+        assert tab.page.url == tab.server.url + path
+    tab.page.get_by_role("link", name="Data").click()
+    expect(tab.page).to_have_url(re.compile(r":\d+/data(\?.*)?$"))
+    assert failed == []
+
+
 def test_one_click_trains_the_demo(tab: Any) -> None:
     page = tab.page
     tab.open("/")
