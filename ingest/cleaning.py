@@ -11,7 +11,7 @@ What is written reads back as the same table, and writing that gives the same by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import numpy as np
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType
 from regatta.ingest.parsing import ChunkParser
-from regatta.ingest.rereading import BATCH_BYTES, opened
-from regatta.ingest.source import stream_text
+from regatta.ingest.rereading import BATCH_BYTES
+from regatta.ingest.source import open_source, stream_text
 from regatta.ingest.table import ParsedColumn, ParsedTable
 from regatta.ingest.values import ISO, has_time, parse_numbers, text_level
 from regatta.ingest.writing import check_output, date_cells, defused, number_cells, text_cell
@@ -145,7 +145,8 @@ def _text_batches(table: ParsedTable, places: Sequence[int]) -> Iterator[Any]:
     """The texts of some columns of the table's file, in the order of its rows."""
     import pyarrow as pa
 
-    source, _ = opened(Path(table.path))
+    source, _ = open_source(Path(table.path), table.dialect.encoding)
+    source = replace(source, patches=table.patches)
     texts_alone = [ColumnType("date", format=ISO)] * len(table.columns)
     parser = ChunkParser(table.path, table.dialect, texts_alone)
     start = source.mark if source.direct else 0

@@ -104,8 +104,8 @@ def read_batches(
     absent = [name for name in needed if name not in places]
     if absent:
         raise missing_columns(absent, names)
-    if source.encoding == LEGACY:
-        check.note(ENCODING, None, f"The file is {guessed_encoding(LEGACY)}.")
+    if not source.encoding.startswith("utf"):
+        check.note(ENCODING, None, f"The file is {guessed_encoding(source.encoding)}.")
     samples = {name: _sample(sniffed, places[name]) for name in needed}
     readers = [
         (column, places[column.name], _reader(column, samples[column.name], check))
@@ -115,16 +115,10 @@ def read_batches(
     return _batches(source, sniffed.dialect, readers, check)
 
 
-def opened(path: Path) -> tuple[Source, bytes]:
-    """A file and the start of its text; not UTF-8 if any of it is not."""
+def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
     source, head = open_source(path)
     if source.direct and not _is_utf8(source):
         source, head = open_source(path, LEGACY)
-    return source, head
-
-
-def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
-    source, head = opened(path)
     sniffed = sniff(
         text_of(head),
         source.encoding,
