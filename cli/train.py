@@ -21,6 +21,7 @@ from regatta.utils import UserError, available_cores, home, read_json
 
 LARGEST_EFFECTS = 8
 MOST_WARNINGS = 5
+SOON_BYTES = 16_000_000  # a file of this size is read in about a second
 
 
 def train(chosen: argparse.Namespace) -> int:
@@ -29,6 +30,8 @@ def train(chosen: argparse.Namespace) -> int:
     warn_of_many_workers(config)
     store = RunStore(home())
     if chosen.detach:
+        with nothing_left_of_mistakes():
+            check_columns(config)
         return queued(service.submit(config, store=store).run_id, as_json=chosen.json)
     with fresh_run(config, store) as run_id:
         return work_on(run_id, store, as_json=chosen.json)
@@ -40,14 +43,38 @@ def fresh_run(config: TrainingConfig, store: RunStore) -> Iterator[str]:
     import regatta.coordinator  # noqa: F401 -- slow: an impatient Ctrl-C meets no run yet
 
     run_id = store.create(config, RunState.QUEUED, detached=False).run_id
+    with nothing_left_of_mistakes():
+        try:
+            yield run_id
+        except UserError:
+            store.delete(run_id)
+            raise
+
+
+@contextlib.contextmanager
+def nothing_left_of_mistakes() -> Iterator[None]:
+    """A user's mistake in the block leaves no prepared copy of a file that was not there before."""
     copies = prepared_copies()
     try:
-        yield run_id
+        yield
     except UserError:
-        store.delete(run_id)
         for copy in prepared_copies() - copies:
             cache.remove(copy)
         raise
+
+
+def check_columns(config: TrainingConfig) -> None:
+    """Refuse a target or a column that the file cannot give, where that is known soon: the file was
+    read before, or it is small, and then what is read now is there for the run."""
+    from regatta import data_pipeline
+    from regatta.ingest.importer import known_table
+
+    path = Path(config.path)
+    table = known_table(path)
+    if table is None and path.stat().st_size <= SOON_BYTES:
+        table = data_pipeline.import_csv(path)
+    if table is not None:
+        data_pipeline.check_columns(table, config.target, config.drop)
 
 
 def work_quietly(config: TrainingConfig, store: RunStore) -> dict[str, Any]:

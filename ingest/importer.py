@@ -129,6 +129,11 @@ def import_table(
         return table
 
 
+def known_table(path: Path) -> ParsedTable | None:
+    """The parsed table of a file, if it was read before and has not changed since."""
+    return _indexed(FileIdentity.of(path))
+
+
 def _index_path(identity: FileIdentity) -> Path:
     digest = hashlib.sha256(identity.path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return cache.datasets_folder("index") / f"{digest}.json"

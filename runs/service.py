@@ -50,6 +50,8 @@ def submit(
 
 def check_config(config: TrainingConfig) -> TrainingConfig:
     """``config`` with an absolute path, or a `UserError` that can be told without reading."""
+    from regatta.solvers import choose  # imports NumPy, which most that is done to runs does not
+
     if not config.path:
         raise UserError("No CSV file was named.", "Name the file to train on.")
     path = Path(config.path).expanduser().absolute()
@@ -61,6 +63,7 @@ def check_config(config: TrainingConfig) -> TrainingConfig:
         raise UserError(f"{config.path} may not be read.", "Check its permissions.")
     if not config.target.strip():
         raise UserError("No target was named.", "Name the column to predict: --target NAME.")
+    choose.check(config)
     return TrainingConfig.from_json({**config.to_json(), "path": str(path)})
 
 

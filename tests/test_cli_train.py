@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from regatta.cli import main
+from regatta.cli.train import check_columns
+from regatta.configuration import TrainingConfig
+from regatta.data_pipeline import import_csv, list_datasets, prepare
 from regatta.runs import service
 from regatta.runs.directory import RunDirectory
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.utils import read_json
+from regatta.utils import DataError, read_json
 
 DEADLINE = 40.0
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -255,6 +258,54 @@ def test_a_mistake_of_a_queued_run_is_told_at_once_if_it_can_be(
     assert "none.csv" in json.loads(done.stdout)["error"]["message"]
     assert RunStore(regatta_home).list() == []
     assert service.supervisor_pid() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "nope"], "nope"),
+        (["--target", "word"], "holds text, not numbers"),
+        (["--target", "y", "--drop", "nope"], "nope"),
+        (["--target", "y", "--model", "linear", "--alpha", "auto"], "no alpha to choose"),
+    ],
+    ids=["no target", "text", "no column", "settings"],
+)
+def test_a_queued_run_that_its_file_cannot_give_is_refused_as_one_in_the_foreground_is(
+    regatta: Command, regatta_home: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["word,x,y", *(f"{'ab'[i % 2]},{i % 7},{i}" for i in range(60))]))
+    told = []
+    for way in ([], ["--detach"]):
+        done = regatta("train", path, *options, *way, "--json")
+        assert done.returncode == 2, done.stderr
+        told.append(json.loads(done.stdout)["error"])
+    assert told[0] == told[1] and words in told[0]["message"]
+    assert RunStore(regatta_home).list() == [] and service.supervisor_pid() is None
+    assert list_datasets() == []
+
+
+def test_a_file_that_was_read_before_is_looked_into_whatever_its_size(
+    regatta: Command, regatta_home: Path, csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regatta.cli.train.SOON_BYTES", 0)
+    config = TrainingConfig(path=str(csv), target="nope")
+    check_columns(config)  # it is not known
+    import_csv(csv)
+    with pytest.raises(DataError, match="nope"):
+        check_columns(config)
+
+
+def test_a_queued_run_whose_large_file_has_no_such_target_fails_with_the_same_sentence(
+    store: RunStore, csv: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(import_csv(csv), target="nope")
+    run_id = service.submit(TrainingConfig(path=str(csv), target="nope"), store=store).run_id
+    until(lambda: store.get(run_id).state.is_terminal, "the run ended")
+    record = store.get(run_id)
+    assert record.state is RunState.FAILED
+    assert (record.message, record.hint) == (caught.value.message, caught.value.hint)
 
 
 # Signals, kills and resuming

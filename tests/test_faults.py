@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from regatta.parameter_server.array_rows import write_rows
 from regatta.parameter_server.batches import whole_shards
 from regatta.parameter_server.checkpoints import decode
 from regatta.parameter_server.protocol import Op
-from regatta.parameter_server.worker_pool import PoolEvent, open_pool, out_of_memory_kills
+from regatta.parameter_server.worker_pool import Pool, PoolEvent, open_pool, out_of_memory_kills
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
@@ -243,7 +244,7 @@ def test_rows_are_counted_within_a_round(tmp_path):
         source = write_rows(folder, X, y, X[:10], y[:10], n_shards=max(1, n_workers))
         seen: list[int] = []
         pool = open_pool(source, "ridge", "float64", n_workers, logs=folder, with_statistics=True)
-        pool.idle = lambda pool=pool, seen=seen: seen.append(pool.rows_of_round)
+        pool.idle = partial(note_rows, pool, seen)
         try:
             ends = np.linspace(0, len(X), source.n_shards + 1).astype(int)
             pool.moments(0, whole_shards(tuple(ends)))
@@ -252,6 +253,10 @@ def test_rows_are_counted_within_a_round(tmp_path):
             pool.close()
         assert seen == sorted(seen)
         assert any(0 < rows < len(X) for rows in seen), (n_workers, seen)
+
+
+def note_rows(pool: Pool, seen: list[int]) -> None:
+    seen.append(pool.rows_of_round)
 
 
 # Workers
