@@ -66,7 +66,7 @@ def aims_part(results: Results) -> list[str]:
         return []
     rows = [
         [each.job, each.peer, each.bound, each.shown(each.measured),
-         "reached" if each.reached else "**missed**"]
+         "" if each.aim is None else "reached" if each.reached else "**missed**"]
         for each in found
     ]  # fmt: skip
     missed: dict[str, list[str]] = {}

@@ -30,8 +30,9 @@ from regatta.benchmarks._processes import ContenderProcess, run_measured
 BATCHES = (1024, 8192, 65_536)
 # What is run at which batch: DistributedDataParallel and the gap are measured at the first two.
 COMPARED = BATCHES[:2]
-STEPS_TO_CONVERGE = {1024: 3000, 8192: 600}
 TOLERANCE = 1e-4
+# Epochs that are tried, in turn, until a run ends within the tolerance.
+TRIED_EPOCHS = (1, 2, 3, 5, 8, 12, 18, 27)
 # Epochs of a measurement, by contender and batch, at 2 million rows: about half a second each.
 EPOCHS = {"regatta": 10, "sklearn": 1, "torch": 1}
 
@@ -55,13 +56,19 @@ TRAIN = (
 
 @dataclass
 class Results:
-    """Everything that was measured; lists hold one value a turn."""
+    """Everything that was measured; lists hold one value a turn.
+
+    ``times`` are whole runs of ``epochs``, the fewest that end within a gap of `TOLERANCE`;
+    ``stopped`` is when that gap was first reached on the way.
+    """
 
     n_rows: int
     turns: int
     steps: bool = True
     rates: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     times: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    stopped: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     read_speed: dict[str, list[float]] = field(default_factory=dict)
     read_memory: dict[str, int] = field(default_factory=dict)
@@ -76,6 +83,14 @@ class Results:
             return None
         pairs = zip(values[over], values[under], strict=True)
         return statistics.median(a / b for a, b in pairs)
+
+    def whole_ratio(self, table: str, peer: str, batch: int) -> float | None:
+        """`ratio` of a peer over two workers, where both did it in every turn."""
+        over, under = (peer, BATCHES[0] if peer == "sklearn" else batch), ("regatta-2", batch)
+        values = getattr(self, table)
+        if any(len(values.get(key, ())) != self.turns for key in (over, under)):
+            return None
+        return self.ratio(table, over, under)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,15 +187,27 @@ def measure_rate(results: Results, contender: ContenderProcess, batch: int) -> N
 
 
 def measure_time(results: Results, contender: ContenderProcess, batch: int, rate: float) -> None:
+    key = (contender.name, batch)
     if contender.name == "sklearn" and batch != BATCHES[0]:
         return
-    epochs = -(-STEPS_TO_CONVERGE[batch] * batch // results.n_rows)
-    order = {"batch": batch, "epochs": epochs, "rate": rate, "tolerance": TOLERANCE}
-    done = contender.ask(do="converge", **order)
-    if done["seconds"] is None:
+    order = {"do": "converge", "batch": batch, "rate": rate, "tolerance": TOLERANCE}
+    if key not in results.epochs:
+        results.epochs[key] = fewest_epochs(contender, order)
+    done = contender.ask(**order, epochs=results.epochs[key])
+    if done["gap"] > TOLERANCE:
         say(f"{contender.name} ended at a gap of {done['gap']:.1e} with batch {batch}")
         return
-    results.times.setdefault((contender.name, batch), []).append(done["seconds"])
+    results.times.setdefault(key, []).append(done["seconds"])
+    if done["until"] is not None:
+        results.stopped.setdefault(key, []).append(done["until"])
+
+
+def fewest_epochs(contender: ContenderProcess, order: dict[str, Any]) -> int:
+    """Of `TRIED_EPOCHS`, those after which a run ends within the tolerance."""
+    for epochs in TRIED_EPOCHS[:-1]:
+        if contender.ask(**order, epochs=epochs)["gap"] <= TOLERANCE:
+            return epochs
+    return TRIED_EPOCHS[-1]
 
 
 def measure_reading(results: Results, path: Path, folder: Path) -> None:

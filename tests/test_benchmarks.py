@@ -49,7 +49,11 @@ def test_contenders_count_their_rows_and_reach_the_optimum(tmp_path: Path) -> No
                 do="converge", batch=1024, epochs=40, rate=0.2, tolerance=1e-2
             )  # fmt: skip
             assert reached["gap"] < 1e-2
-            assert reached["seconds"] is not None
+            assert reached["until"] > 0
+            if name != "sklearn":  # whose slices are another run than its fit
+                assert reached["until"] <= reached["seconds"]
+            never = contender.ask(do="converge", batch=1024, epochs=1, rate=0.2, tolerance=0.0)
+            assert never["until"] is None
             assert contender.peak_bytes(do="run_pass", batch=1024, epochs=1) > 10e6
 
 
@@ -72,6 +76,8 @@ def test_the_report_has_every_part(tmp_path: Path) -> None:
         for batch in (1024, 8192, 65_536):
             results.rates[name, batch] = [position * 1e6, position * 3e6]
             results.times[name, batch] = [position * 0.1, position * 0.3]
+            results.stopped[name, batch] = [position * 0.01, position * 0.02]
+            results.epochs[name, batch] = position
         results.memory[name] = 50_000_000
     results.read_speed, results.read_memory = {"Regatta": [3e8, 3e8]}, {"Regatta": 80_000_000}
     results.whole_runs[1024] = {
@@ -86,6 +92,13 @@ def test_the_report_has_every_part(tmp_path: Path) -> None:
         assert name in text
     assert "5.00 (5.00–5.00)" not in text
     assert "10.0 (5.00–15.0)" in text
+    assert "0.200 (0.100–0.300), 1 |" in text
+    aim, beside = (each for each in aims(results) if "SGDRegressor" in each.peer)
+    assert aim.measured == pytest.approx(4 / 3)
+    assert not aim.reached
+    assert "SGDRegressor(average=True, max_iter=4).fit" in text
+    assert beside.measured == pytest.approx(4 / 3)
+    assert beside.bound == "none"
     assert "Regatta, 2 workers is 1.5 times Regatta, 1 worker" in text
     assert (tmp_path / "images" / "benchmarks.svg").read_text().startswith("<svg")
 
