@@ -16,8 +16,11 @@ import numpy.typing as npt
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 
 SAMPLE_ROWS = 4_000
-SAMPLE_CELLS = 4_000_000
+SAMPLE_CELLS = 1_000_000
+# So many columns are looked at together.
+BLOCK_COLUMNS = 500
 LEAST_ROWS = 20
+FEWEST_ROWS = 5  # for one column
 # A column is told from this correlation on, a sum of two from this share of the variance.
 LEAK_CORRELATION = 0.9999
 SUM_SHARE = 1 - 1e-6
@@ -47,10 +50,7 @@ def about_target(
         and each.minimum != each.maximum
     ]
     found = _skew(table, target)
-    y = _sample(table, [target], 1)[0]
-    if not np.isfinite(y).any() or np.nanmin(y) == np.nanmax(y):
-        return found
-    alone = _alone(table, columns, target, y)
+    alone = _alone(table, columns, target)
     rest = [each for each in columns if each.name not in {f.columns[0] for f in alone}]
     return [*found, *alone, *_sums(table, rest, target)]
 
@@ -98,13 +98,13 @@ def _present(table: ParsedTable, column: ParsedColumn) -> Iterator[FloatArray]:
 
 
 def _levels_in_sample(table: ParsedTable, column: ParsedColumn) -> int:
-    values = _sample(table, [column], 1)[0]
+    values = _sample(table, [column])[0]
     return len(np.unique(values[~np.isnan(values)]))
 
 
-def _sample(table: ParsedTable, columns: Sequence[ParsedColumn], width: int) -> FloatArray:
-    """Evenly spaced rows of some columns, (n_columns, n_rows); fewer rows the larger ``width``."""
-    rows = max(LEAST_ROWS, min(SAMPLE_ROWS, SAMPLE_CELLS // max(width, 1)))
+def _sample(table: ParsedTable, columns: Sequence[ParsedColumn]) -> FloatArray:
+    """Evenly spaced rows of some columns: (n_columns, n_rows)."""
+    rows = max(LEAST_ROWS, min(SAMPLE_ROWS, SAMPLE_CELLS // len(columns)))
     step = -(-table.rows // rows)
     parts = []
     seen = 0
@@ -122,29 +122,34 @@ def _sample(table: ParsedTable, columns: Sequence[ParsedColumn], width: int) -> 
 
 
 def _alone(
-    table: ParsedTable, columns: Sequence[ParsedColumn], target: ParsedColumn, y: FloatArray
+    table: ParsedTable, columns: Sequence[ParsedColumn], target: ParsedColumn
 ) -> list[Finding]:
     """Columns that are all but the target in other units."""
     found = []
-    for start in range(0, len(columns), 500):
-        block = columns[start : start + 500]
-        # The target's rows are those of a block of columns, which may be fewer than for it alone.
-        sample = _sample(table, [*block, target], len(block))
-        for column, values in zip(block, sample[:-1], strict=True):
-            if abs(_correlation(values, sample[-1])) > SUSPECT_CORRELATION:
-                found += _checked(table, (column,), target)
+    for start in range(0, len(columns), BLOCK_COLUMNS):
+        block = columns[start : start + BLOCK_COLUMNS]
+        close = np.abs(correlations(_sample(table, [*block, target]))) > SUSPECT_CORRELATION
+        for place in np.flatnonzero(close).tolist():
+            found += _checked(table, (block[place],), target)
     return found
 
 
-def _correlation(x: FloatArray, y: FloatArray) -> float:
-    """Of the rows that have both; 0 if they are too few to tell."""
-    both = ~(np.isnan(x) | np.isnan(y))
-    if both.sum() < 3:
-        return 0.0
-    x, y = x[both] - x[both].mean(), y[both] - y[both].mean()
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = float(np.sqrt(x @ x) * np.sqrt(y @ y))
-        return float(x @ y) / spread if 0 < spread < np.inf else 0.0
+def correlations(sample: FloatArray) -> FloatArray:
+    """Of columns, (n_columns + 1, n_rows), with the last: over the rows that have both.
+
+    0 where they are too few to tell.
+    """
+    sample = sample[:, ~np.isnan(sample[-1])]
+    present = ~np.isnan(sample[:-1])
+    with np.errstate(all="ignore"):
+        count = present.sum(axis=1)
+        x = np.where(present, sample[:-1], 0.0)
+        y = np.where(present, sample[-1], 0.0)
+        x -= present * (x.sum(axis=1) / count)[:, None]
+        y -= present * (y.sum(axis=1) / count)[:, None]
+        spread = np.sqrt((x * x).sum(axis=1)) * np.sqrt((y * y).sum(axis=1))
+        found = (x * y).sum(axis=1) / spread
+    return np.where((count >= FEWEST_ROWS) & np.isfinite(found), found, 0.0)
 
 
 # -- two columns ----------------------------------------------------------------------------------
@@ -155,13 +160,17 @@ def _sums(
 ) -> list[Finding]:
     """Pairs of columns of which a weighted sum is the target."""
     if len(columns) > MAX_SUMMED_COLUMNS:
-        sample = _sample(table, [*columns, target], len(columns))
-        strength = [abs(_correlation(values, sample[-1])) for values in sample[:-1]]
-        strongest = np.argsort(strength, kind="stable")[::-1][:MAX_SUMMED_COLUMNS]
+        strength = np.concatenate(
+            [
+                np.abs(correlations(_sample(table, [*columns[at : at + BLOCK_COLUMNS], target])))
+                for at in range(0, len(columns), BLOCK_COLUMNS)
+            ]
+        )
+        strongest = np.argsort(-strength, kind="stable")[:MAX_SUMMED_COLUMNS]
         columns = [columns[place] for place in sorted(strongest.tolist())]
     if len(columns) < 2:
         return []
-    share = shares_of_pairs(_sample(table, [*columns, target], len(columns)))
+    share = shares_of_pairs(_sample(table, [*columns, target]))
     first, second = np.nonzero(np.triu(share, 1) > SUM_SHARE)
     order = np.argsort(-share[first, second], kind="stable")[: 3 * MAX_SUMS_TOLD]
     found: list[Finding] = []
