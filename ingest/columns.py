@@ -59,7 +59,7 @@ class ColumnType:
     format: str = ""
     missing: tuple[str, ...] = ()
     evidence: str = ""
-    leading_zeros: bool = False
+    leading_zeros: str = ""  # how many of the sampled cells have them
 
     @property
     def numeric(self) -> bool:
@@ -234,9 +234,13 @@ def _long_integers(counts: Counter[str]) -> bool:
     return long > 0.5 * sum(counts.values())
 
 
-def _zeros_lead(counts: Counter[str]) -> bool:
-    """Whether whole numbers are padded with zeros, as codes are."""
-    return any(re.fullmatch(r"0\d+", cell) for cell in counts)
+def _zeros_lead(counts: Counter[str]) -> str:
+    """How many whole numbers are padded with zeros, as codes are; blank if none is."""
+    padded = {cell: n for cell, n in counts.items() if re.fullmatch(r"0\d+", cell)}
+    if not padded:
+        return ""
+    count, total = sum(padded.values()), sum(counts.values())
+    return f"{count} of {total} sampled cells, such as {min(padded)!r}"
 
 
 def _numbers_and_gaps(counts: Counter[str], words: Collection[str], share: float) -> bool:
@@ -283,7 +287,10 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     if column.kind == "number" and style != PLAIN and tally.present:
         repairs.append(f"column {name!r}: {describe_style(style)}")
     if column.leading_zeros:
-        warnings.append(f"Column {name!r} has leading zeros: a code? It was read as a number.")
+        warnings.append(
+            f"Column {name!r} has leading zeros in {column.leading_zeros}: a code? It was read as "
+            "a number."
+        )
     if column.kind == "date":
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad and tally.present:

@@ -246,3 +246,12 @@ def test_real_files(data_dir: Path, name: str, target: str, expected: list[str])
 def test_clean_targets_are_not_suspected(data_dir: Path, name: str, target: str) -> None:
     table = import_csv(data_dir / "regression" / name)
     assert told(table, target) == []
+
+
+def test_codes_with_leading_zeros(table: Table) -> None:
+    made = table(zip=[f"{500 + 7 * i:05d}" for i in range(100)], y=noise(100))
+    assert made.columns[0].kind == "number"
+    assert any(
+        "'zip' has leading zeros in 100 of 100 sampled cells, such as '00500': a code?" in each
+        for each in made.warnings
+    )
