@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 
-SAMPLE_ROWS = 4_000
+SAMPLE_ROWS = 2_000
 SAMPLE_CELLS = 1_000_000
 # So many columns are looked at together.
 BLOCK_COLUMNS = 500
