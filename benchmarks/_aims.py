@@ -138,7 +138,7 @@ def steps(results: Results) -> list[Aim | None]:
     job = f"SGD to a gap of 1e-4, {results.n_rows:,} × 30"
     ours, theirs = (results.epochs.get(key, 0) for key in (("regatta-2", batch), ("sklearn", 1024)))
     found: list[Aim | None] = [
-        Aim(f"{job}, batch {batch:,}, {ours} × all rows",
+        Aim(f"{job}, batch {batch:,}, epochs: {ours}",
             f"SGDRegressor(average=True, max_iter={theirs}).fit", ratio, 15.0,
             slow_steps(results, batch), is_speed=True)
     ]  # fmt: skip

@@ -12,6 +12,7 @@ import psutil
 
 from regatta.benchmarks._exact_report import aims_part, exact_part
 from regatta.benchmarks._picture import picture
+from regatta.benchmarks._saved import save
 from regatta.benchmarks._tables import as_table, spread
 from regatta.utils import available_cores
 
@@ -34,8 +35,10 @@ HEAD = """\
 Written by `make bench` (`regatta bench`), in about eleven minutes on two cores. Contenders take
 turns and sleep while another one is measured. Figures are medians with the smallest and the
 largest; a ratio is taken within a turn, then its median. On a busy machine speeds vary by a third
-from minute to minute, ratios much less. Memory is what all processes of a contender hold, anonymous
-and shared (`RssAnon` + `RssShmem`), sampled fifty times a second; mapped files do not count.
+from minute to minute, ratios much less. `--only exact` or `--only steps` measures that part alone
+and keeps the other's figures, which lie in `benchmarks.json`. Memory is what all processes of a
+contender hold, anonymous and shared (`RssAnon` + `RssShmem`), sampled fifty times a second; mapped
+files do not count.
 
 {machine}
 """
@@ -89,16 +92,17 @@ with metrics, checkpoints and evaluations. The second run finds the columns that
 
 
 def write(results: Results, folder: Path) -> None:
-    """``benchmarks.md`` in ``folder``, and the picture beside it."""
+    """``benchmarks.md`` in ``folder``, the picture, and the figures of both."""
     (folder / PICTURE).parent.mkdir(parents=True, exist_ok=True)
     (folder / PICTURE).write_text(picture(results, NAMES), encoding="utf-8")
     words = "How many times faster than its peers Regatta is, and rows a second"
     shown = f"![{words}, on logarithmic axes]({PICTURE.as_posix()})\n"
     (folder / "benchmarks.md").write_text(markdown(results, shown), encoding="utf-8")
+    save(results, folder / "benchmarks.json")
 
 
 def markdown(results: Results, shown: str = "") -> str:
-    parts = [HEAD.format(machine=machine()), *aims_part(results), shown]
+    parts = [HEAD.format(machine=machines(results)), *aims_part(results), shown]
     if results.exact is not None:
         parts += exact_part(results.exact)
     if results.read_speed:
@@ -204,6 +208,14 @@ def whole_table(results: Results) -> str:
     ]
     head = ["batch", "million rows/s", "import s", "training s", "total s", "peak MB"]
     return as_table(head, rows)
+
+
+def machines(results: Results) -> str:
+    """On what the parts were measured: usually one machine."""
+    found = results.machines
+    if len(set(found.values())) < 2:
+        return next(iter(found.values()), machine())
+    return "\n\n".join(f"{name.capitalize()}: {where}" for name, where in sorted(found.items()))
 
 
 def machine() -> str:

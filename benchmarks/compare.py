@@ -2,7 +2,8 @@
 
     regatta bench            about eleven minutes; writes docs/benchmarks.md and its picture
     regatta bench --quick    a minute, prints only
-    regatta bench --only exact        or steps: the exact solver, or the parameter server
+    regatta bench --only exact        or steps: the exact solver, or the parameter server; the other
+                                      part of the page stays as it was measured before
 
 Contenders are processes that sleep while another one is measured. They take turns, so that what
 else the machine does meets all of them; a ratio is taken within a turn, and its median reported.
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from regatta.benchmarks import _exact, _report
+from regatta.benchmarks import _exact, _report, _saved
 from regatta.benchmarks._data import Recipe, generate, write_csv
 from regatta.benchmarks._exact import ExactResults, say
 from regatta.benchmarks._processes import ContenderProcess, run_measured
@@ -59,7 +60,8 @@ class Results:
     """Everything that was measured; lists hold one value a turn.
 
     ``times`` are whole runs of ``epochs``, the fewest that end within a gap of `TOLERANCE`;
-    ``stopped`` is when that gap was first reached on the way.
+    ``stopped`` is when that gap was first reached on the way. ``machines`` says what each part,
+    exact or steps, was measured on.
     """
 
     n_rows: int
@@ -75,6 +77,7 @@ class Results:
     csv_bytes: int = 0
     whole_runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     exact: ExactResults | None = None
+    machines: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, table: str, over: tuple[str, int], under: tuple[str, int]) -> float | None:
         """Median over turns of a ratio within a turn; ``None`` where one was not measured."""
@@ -104,11 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = planned(chosen)
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as name:
         measure(results, Path(name))
-    text = _report.markdown(results)
     if chosen.quick and chosen.output is None:
-        print(text)
+        print(_report.markdown(results))
         return 0
     folder = chosen.output or Path(__file__).resolve().parent.parent / "docs"
+    _saved.complete(results, folder / "benchmarks.json")
     _report.write(results, folder)
     print(f"Written: {folder / 'benchmarks.md'}", file=sys.stderr)
     return 0
@@ -127,6 +130,8 @@ def planned(chosen: argparse.Namespace) -> Results:
     results = Results(n_rows, turns, steps=chosen.only != "exact")
     if chosen.only != "steps":
         results.exact = ExactResults(size)
+    parts = ("exact", "steps") if chosen.only is None else (chosen.only,)
+    results.machines = dict.fromkeys(parts, _report.machine())
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from regatta.benchmarks import _exact, _report
+from regatta.benchmarks import _exact, _report, _saved
 from regatta.benchmarks._aims import aims
 from regatta.benchmarks._csv_jobs import READERS
 from regatta.benchmarks._data import (
@@ -23,7 +24,7 @@ from regatta.benchmarks._data import (
 )
 from regatta.benchmarks._exact import MODULE, ONE, PEER, TWO, Agreement, ExactResults
 from regatta.benchmarks._processes import ContenderProcess, memory_of_tree, run_measured
-from regatta.benchmarks.compare import Results
+from regatta.benchmarks.compare import Results, planned
 
 
 def test_the_gap_is_the_loss_over_the_optimum_less_one(tmp_path: Path) -> None:
@@ -209,6 +210,38 @@ def test_aims_are_judged_and_what_was_missed_is_explained(tmp_path: Path) -> Non
     assert "0.20 s for 1, 0.40 s for 2" in text
     picture = (tmp_path / "images" / "benchmarks.svg").read_text()
     assert picture.count("<rect") == 1 + 5
+
+
+def test_a_part_measured_alone_keeps_the_figures_of_the_other(tmp_path: Path) -> None:
+    steps = Results(1000, 2, machines={"steps": "A small machine."})
+    for key in (("regatta-2", 1024), ("sklearn", 1024), ("regatta-2", 8192)):
+        steps.rates[key], steps.times[key], steps.epochs[key] = [1e6, 2e6], [0.1, 0.3], 3
+    steps.whole_runs[1024] = {
+        "rows_per_second": 1e7, "seconds": {"import": 1.0, "train": 2.0, "total": 3.5},
+        "memory": 60_000_000,
+    }  # fmt: skip
+    _report.write(steps, tmp_path)
+    exact = Results(7, 7, steps=False, exact=measured(), machines={"exact": "A large machine."})
+    _saved.complete(exact, tmp_path / "benchmarks.json")
+    _report.write(exact, tmp_path)
+    assert len(aims(exact)) == len(aims(steps)) + 13
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "Exact: A large machine.\n\nSteps: A small machine." in text
+    again = Results(1000, 2, machines={"steps": "A small machine."})
+    _saved.complete(again, tmp_path / "benchmarks.json")
+    assert again.exact == exact.exact
+    assert not again.times  # they are to be measured
+    steps.exact, steps.machines = exact.exact, exact.machines
+    for name in _saved.OF_STEPS:
+        assert getattr(exact, name) == getattr(steps, name), name
+
+
+@pytest.mark.parametrize("only", ["exact", "steps"])
+def test_one_part_is_planned_alone(only: str) -> None:
+    chosen = argparse.Namespace(quick=True, rows=None, turns=None, only=only)
+    results = planned(chosen)
+    assert (results.exact is not None, results.steps) == (only == "exact", only == "steps")
+    assert list(results.machines) == [only]
 
 
 def test_another_alpha_is_no_agreement() -> None:
