@@ -23,9 +23,6 @@ from regatta.parameter_server.worker_pool import Pool
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-# Rows that are multiplied at once: enough for BLAS to be fast, few enough to stay in cache.
-BLOCK_ROWS = 4096
-
 
 @dataclass(frozen=True)
 class Centred:
@@ -186,19 +183,3 @@ def gather(pool: Pool, offsets: Sequence[int], n_folds: int) -> list[Statistics]
     while not one.finished:
         one.advance()
     return one.folds()
-
-
-def statistics_of(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Statistics:
-    """The statistics of arrays in memory, (n_rows, d) and (n_rows,), as they are."""
-    X, y = np.asarray(X), np.asarray(y)
-    n_rows, d = X.shape
-    moments = np.zeros((d + 2, d + 2))
-    block = np.empty((min(BLOCK_ROWS, n_rows), d + 2))
-    for start in range(0, n_rows, BLOCK_ROWS):
-        stop = min(n_rows, start + BLOCK_ROWS)
-        rows = block[: stop - start]
-        rows[:, :d], rows[:, d], rows[:, d + 1] = X[start:stop], 1.0, y[start:stop]
-        if sample_weight is not None:
-            rows *= np.sqrt(np.asarray(sample_weight)[start:stop, None])
-        moments += rows.T @ rows
-    return Statistics(moments)
