@@ -227,9 +227,10 @@ class ChunkParser:
         data, delimiter, fault = self._canonical(data)
         if fault:
             return [], data, fault
-        if not blank_rows:
-            data, _ = chunks.without_blank_rows(data, self.dialect)
         columns, fault = self._read(data, delimiter)
+        if not (blank_rows or fault) and all(map(_has_blank, columns)):
+            data, _ = chunks.without_blank_rows(data, self.dialect)
+            columns, fault = self._read(data, delimiter)
         return [column.combine_chunks() for column in columns], data, fault
 
     def write(self, file: str, offset: int, maps: dict[int, list[int]]) -> None:
@@ -480,6 +481,12 @@ def _level_code(level: str | None, levels: dict[str, int]) -> int:
 def _travel(values: npt.NDArray[np.float64]) -> float:
     """The sum of the steps from each value to the next."""
     return float(np.abs(np.diff(values[~np.isnan(values)])).sum())
+
+
+def _has_blank(texts: Any) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.equal(pc.utf8_trim_whitespace(texts), "")).as_py())
 
 
 def _needs_texts(column: ColumnType) -> bool:

@@ -72,6 +72,7 @@ def assert_same(one: ParsedTable, other: ParsedTable) -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)))
+@settings(deadline=None)
 def test_numbers_read_back_exactly(values: list[float]) -> None:
     written = number_cells(np.array(values, np.float64)).to_pylist()
     assert [float(cell) for cell in written] == [float(value) for value in values]
