@@ -153,9 +153,14 @@ def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
     pair = boolean_pair(present)
     if pair:
         return ColumnType("boolean", false=pair[0], true=pair[1], evidence=" / ".join(pair))
-    formats = date_formats(list(present))
+    dated = {c: n for c, n in present.items() if any(ch.isdigit() for ch in c)}
+    share = sum(dated.values()) / total
+    gaps = len(dated) == len(present) or _numbers_and_gaps(
+        present, set(present) - set(dated), share
+    )
+    formats = date_formats(list(dated)) if gaps else []
     if formats:
-        evidence = f"all {total} sampled cells are dates"
+        evidence = f"{share:.1%} of {total} sampled cells are dates"
         return ColumnType("date", format=formats[0], evidence=evidence)
     return ColumnType("category", evidence=f"{len(present)} different texts in {total} cells")
 

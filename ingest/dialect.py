@@ -106,6 +106,11 @@ class _Reading:
     width: int
     settled: bool = False  # nearly all records alike, and nearly all cells make sense
 
+    @property
+    def alike(self) -> bool:
+        """Whether all records have the same number of cells, more than one."""
+        return self.width > 1 and all(len(record) == self.width for record in self.records)
+
 
 def sniff(
     text: str,
@@ -300,6 +305,8 @@ def _best_reading(body: list[str], comment: str, wanted: str, complete: bool) ->
         for runs in ((True, False) if delimiter == " " else (False,))
     ]
     readings.append(_reading(body, ",", '"', "", False))
+    if any(each.delimiter == " " and not each.runs and each.alike for each in readings):
+        readings = [each for each in readings if each.alike or not each.runs]
     if any(each.settled for each in readings if each.delimiter != " "):
         # Blanks stand inside texts everywhere: they separate only where nothing else does.
         readings = [each for each in readings if each.delimiter != " "]
@@ -315,9 +322,14 @@ def _quotings(text: str, delimiter: str) -> list[tuple[str, str]]:
     found = [("" if '"' in text and paired and not encloses else '"', "")]
     if '\\"' in text:
         found.append(('"', "\\"))
-    if "'" in text and '"' not in text and _all_structural(text, delimiter, "'"):
+    structural = "'" in text and _all_structural(text, delimiter, "'")
+    needed = rf"(?<![^{edges}])'[^'\r\n]*{re.escape(delimiter)}[^'\r\n]*'(?![^{edges}])"
+    if structural and '"' not in text:
         found.insert(0, ("'", ""))
-    elif not encloses and _mostly_enclose(text, edges, "'"):
+    elif encloses:
+        if structural and re.search(needed, text):
+            found.append(("'", ""))
+    elif structural or _mostly_enclose(text, edges, "'"):
         found.append(("'", ""))
     return found
 
@@ -630,7 +642,7 @@ def has_header(first: list[str], body: list[list[str]]) -> tuple[bool, str]:
     columns = [_column(body, index) for index in range(len(cells))]
     filled = [(cell, column) for cell, column in zip(cells, columns, strict=True) if column]
     again = sum(cell in column for cell, column in filled)
-    if filled and again >= 0.5 * len(filled):
+    if again >= max(1, 0.3 * len(filled)):
         return False, "the words of the first row come again below"
     words = {word for pair in BOOLEAN_PAIRS for word in pair}
     if any(cell.lower() in words and len(cell) > 1 for cell in cells):

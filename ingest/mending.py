@@ -33,6 +33,7 @@ SHOWN = 20
 _HELD = "\ue000"  # stands for a quote that is text
 
 QUOTE = "a quote taken as text"
+NOISE = "a stray quote left out"
 BLANK = "a blank cell too many left out"
 LOST = "a blank cell put in"
 MISSING = "a missing separator put in"
@@ -171,6 +172,10 @@ def mend(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, 
     if not results:
         return None
     ((only, what),) = results.items()
+    if any(
+        _HELD in cell and column.type.numeric for cell, column in zip(only, columns, strict=True)
+    ):
+        what = NOISE
     kept = [column.kept(cell) for column, cell in zip(columns, only, strict=True)]
     return _written(kept, dialect) + line[len(text) :], what
 
@@ -278,7 +283,8 @@ def _quotes_as_text(text: str, dialect: Dialect, width: int) -> Iterator[list[st
 
 
 def _lenient(text: str, dialect: Dialect) -> list[str] | None:
-    """Cells where a quote opens at the start of a cell and closes before a separator alone."""
+    """Cells where a quote opens at the start of a cell and closes before a separator alone;
+    ``None`` if one has half a pair of quotes in it."""
     q, d = re.escape(dialect.quote), re.escape(dialect.delimiter)
     cells, place = [], 0
     cell = re.compile(rf"{q}((?:[^{q}]|{q}{q}|{q}(?!{d}|$))*){q}(?={d}|$)|([^{q}{d}][^{d}]*|)")
@@ -288,6 +294,8 @@ def _lenient(text: str, dialect: Dialect) -> list[str] | None:
             return None
         enclosed = found[1] is not None
         content = found[1].replace(dialect.quote * 2, dialect.quote) if enclosed else found[2]
+        if content.count(dialect.quote) % 2:
+            return None
         cells.append(content.replace(dialect.quote, _HELD))
         place = found.end() + 1
         if found.end() == len(text):
@@ -297,11 +305,12 @@ def _lenient(text: str, dialect: Dialect) -> list[str] | None:
 
 
 def _without_quotes(text: str, dialect: Dialect) -> list[str] | None:
-    """Cells where no quote encloses anything; ``None`` if one looks as if it did."""
+    """Cells where no quote encloses anything; ``None`` if one looks as if it did, or if a cell has
+    half a pair."""
     cells = text.split(dialect.delimiter)
     quote = dialect.quote
     for cell in map(str.strip, cells):
-        if cell.startswith(quote) and (cell.endswith(quote) or cell.count(quote) % 2):
+        if cell.count(quote) % 2 or (cell.startswith(quote) and cell.endswith(quote) and cell):
             return None
     return [cell.replace(quote, _HELD) for cell in cells]
 

@@ -123,12 +123,13 @@ class Source:
     mark: int
     repairs: tuple[str, ...] = ()
     patches: tuple[Patch, ...] = ()
+    controls: bool = False  # U+0080 to U+009F stand for what these bytes are in cp1252
 
     @property
     def direct(self) -> bool:
         """Whether the bytes on disk are the UTF-8 text itself, from ``mark`` on."""
         plain = not self.packing and self.encoding in ("utf-8", "utf-8-sig")
-        return plain and not self.patches
+        return plain and not self.patches and not self.controls
 
 
 def open_source(path: Path, encoding: str | None = None) -> tuple[Source, bytes]:
@@ -160,7 +161,10 @@ def open_source(path: Path, encoding: str | None = None) -> tuple[Source, bytes]
     _refuse_known(raw, path)
     repairs = [f"unpacked ({packing})"] if packing else []
     found, mark, said = _find_encoding(raw, encoding, path)
-    source = Source(path, packing, found, mark, tuple(repairs + said))
+    controls = found in ("utf-8", "utf-8-sig") and _CONTROLS.search(raw) is not None
+    if controls:
+        said.append("control characters U+0080 to U+009F read as the signs of cp1252 (’ “ € …)")
+    source = Source(path, packing, found, mark, tuple(repairs + said), controls=controls)
     head = b"".join(_decoded(iter([raw]), source, final=len(raw) < HEAD_BYTES))
     _refuse_binary(head, path)
     return source, head
@@ -336,10 +340,15 @@ def _utf16_without_mark(raw: bytes) -> str | None:
 def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterator[bytes]:
     """Blocks of bytes as blocks of UTF-8, without the mark."""
     if source.encoding in ("utf-8", "utf-8-sig"):
-        skip = source.mark
+        skip, carry = source.mark, b""
         for block in blocks:
+            if source.controls:
+                block = carry + block
+                carry = b"\xc2" if block.endswith(b"\xc2") else b""
+                block = _CONTROLS.sub(_sign, block.removesuffix(carry))
             yield block[skip:]
             skip = 0
+        yield carry
         return
     errors = "c1" if source.encoding in (LEGACY, CYRILLIC) else "strict"
     decoder = codecs.getincrementaldecoder(source.encoding)(errors)
@@ -355,6 +364,14 @@ def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterato
             f"{done + error.start}.",
             "Save it as UTF-8.",
         ) from None
+
+
+_CONTROLS = re.compile(rb"\xc2[\x80-\x9f]")
+
+
+def _sign(found: re.Match[bytes]) -> bytes:
+    """What a control character stands for: text of cp1252 was taken for Latin-1."""
+    return found[0][1:].decode(LEGACY, "c1").encode()
 
 
 def _as_control(error: UnicodeError) -> tuple[str, int]:

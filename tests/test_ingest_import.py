@@ -551,6 +551,12 @@ def test_a_quoted_cell_where_quotes_are_text_is_refused(write: Write) -> None:
     assert import_csv(write("a,b\n" + rows)).column("b").levels[0] == 'the "x" of 0'
 
 
+def test_control_characters_are_the_signs_of_cp1252(write: Write) -> None:
+    table = import_table(write("a,b\nd\x92or,\xa05\nd\x80\x81,6\n"), chunk_bytes=3)
+    assert texts(table, "a") == ["d’or", "d€\x81"]
+    assert any("U+0080" in repair for repair in table.repairs)
+
+
 def test_cyrillic_and_western_letters_are_told_apart(write: Write) -> None:
     for text, encoding in (
         ("город,цена\nМосква,5\nКазань,6\nНижний Новгород,7\n", "cp1251"),

@@ -167,7 +167,7 @@ def _dialect_differences(case: Case, found: Dialect, text: bytes) -> Iterator[st
     wanted = {key: _WORDS.get(value, value) for key, value in case.dialect.items()}
     encodings = [_ENCODINGS.get(each.lower(), each.lower())
                  for each in (wanted["encoding"], found.encoding)]  # fmt: skip
-    if encodings[0] != encodings[1] and not text.isascii():
+    if encodings[0] != encodings[1] and _may_be(case.path, wanted["encoding"]):
         yield f"encoding {found.encoding}, not {wanted['encoding']}"
     delimiter = wanted["delimiter"].strip(" ") or wanted["delimiter"][:1]
     single = len(found.names) == 1  # then no separator is the right one
@@ -182,6 +182,22 @@ def _dialect_differences(case: Case, found: Dialect, text: bytes) -> Iterator[st
         yield f"quote {found.quote!r}, not {wanted['quote']!r}"
     if (wanted["escape"] == "\\") != (found.escape == "\\") and b"\\" in text:
         yield f"escape {found.escape!r}, not {wanted['escape']!r}"
+
+
+def _may_be(path: Path, encoding: str) -> bool:
+    """Whether a file can have an encoding at all, and another than UTF-8."""
+    raw = path.read_bytes()
+    if raw.isascii():
+        return False
+    try:
+        raw.decode({"ansi": "latin-1", "utf16": "utf-16"}.get(encoding.lower(), encoding))
+    except UnicodeDecodeError:
+        return False
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -250,6 +266,8 @@ def _same_name(found: str, expected: str, repairs: Sequence[str]) -> bool:
 
 def _same_cell(cell: Any, text: str, column: ParsedColumn, decimal: str) -> bool:
     wanted = text.strip()
+    if column.type.numeric:
+        wanted = wanted.strip('"')  # a stray quote is left out of a number or date, and told
     if column.kind in ("category", "text"):
         return (cell or "") == wanted or (cell is None and wanted.lower() in NO_VALUE)
     if math.isnan(cell):
