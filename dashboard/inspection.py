@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from regatta.dashboard import words
 from regatta.dashboard.jobs import Report
+
+if TYPE_CHECKING:
+    from regatta.ingest.importer import ImportProgress
 
 PREVIEW_ROWS = 50
 PREVIEW_COLUMNS = 300
@@ -20,21 +24,38 @@ MAX_LEVELS = 8
 def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """``{"report": …, "preview": {"columns": […], "rows": [[…]]}}`` of the file at ``path``."""
     from regatta import data_pipeline
-    from regatta.ingest.importer import ImportProgress
+    from regatta.dashboard.distributions import distributions
 
     def tell(progress: ImportProgress) -> None:
-        speed = f", {progress.rows_per_second / 1e6:.1f} million a second" if progress.rows else ""
-        report(progress.fraction, f"{progress.rows:,} rows read{speed}")
+        report(progress.fraction, progress_text(progress))
 
     table = data_pipeline.import_csv(Path(arguments["path"]), progress=tell)
     found = table.report()
     for column in found["columns"]:
         column["levels"] = [_shown(level) for level in (column.get("levels") or [])[:MAX_LEVELS]]
     names = [str(column["name"]) for column in found["columns"]]
+    report(1.0, "Looking at the values of each column")
+    spread, looked_at = distributions(table)
+    for column, its_spread in zip(found["columns"], spread, strict=True):
+        if "levels" in its_spread:
+            its_spread["levels"] = [[_shown(text), n] for text, n in its_spread["levels"]]
+        column["spread"] = its_spread
+    found["rows_looked_at"] = looked_at
     rows = data_pipeline.preview(table, rows=PREVIEW_ROWS)
     shown = names[:PREVIEW_COLUMNS]
     cells = [[_shown(row.get(name)) for name in shown] for row in rows]
     return {"report": found, "preview": {"columns": shown, "rows": cells}}
+
+
+def progress_text(progress: ImportProgress) -> str:
+    """How many rows, how fast, and how long it will take; in seconds that can be relied on."""
+    parts = [f"{progress.rows:,} rows read"]
+    if progress.rows:
+        parts.append(f"{words.number(progress.rows_per_second, 3)} rows/s")
+    if progress.seconds > 1 and 0.02 < progress.fraction < 1:
+        left = progress.seconds * (1 / progress.fraction - 1)
+        parts.append(f"{words.duration(left)} left")
+    return " · ".join(parts)
 
 
 def about_target(arguments: Mapping[str, Any], folder: Path, report: Report) -> list[Any]:

@@ -11,6 +11,7 @@ on its folder: a status that says "running" under a free lock means that it died
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -42,14 +43,23 @@ KEPT_SECONDS = 7 * 24 * 3600.0
 START_SECONDS = 15.0
 REPORT_SECONDS = 0.25
 
+CANCEL_NAME = "cancel"
+
 Report = Callable[[float, str], None]
+
+
+class Cancelled(UserError):
+    """Someone asked for the end of the job."""
+
+    def __init__(self) -> None:
+        super().__init__("It was cancelled.", "Start it again at any time.")
 
 
 @dataclass(frozen=True)
 class Status:
     """Where a job stands."""
 
-    state: str  # "none", "running", "done" or "failed"
+    state: str  # "none", "running", "done", "failed" or "cancelled"
     fraction: float = 0.0
     message: str = ""
     hint: str = ""
@@ -75,13 +85,13 @@ class Job:
     def status(self) -> Status:
         """Where it stands now."""
         try:
-            written = Status(**read_json(self.folder / "status.json"))
+            written = _read_status(self.folder / "status.json")
         except (FileNotFoundError, NotADirectoryError):
             return Status("none")
         except (TypeError, ValueError):
             return Status("failed", message="Its status cannot be read.", hint="Start it again.")
         if written.is_running and not self._is_alive():
-            again = Status(**read_json(self.folder / "status.json"))
+            again = _read_status(self.folder / "status.json")
             if not again.is_running:
                 return again
             return Status("failed", message="It ended unexpectedly.", hint=self._last_words())
@@ -95,6 +105,16 @@ class Job:
             return None
         path = self.folder / name
         return path if path.is_file() and not path.is_symlink() else None
+
+    def cancel(self) -> None:
+        """Ask it to end. It does so where it reports how far it is."""
+        if self.status().is_running:
+            (self.folder / CANCEL_NAME).touch()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was asked to end."""
+        return (self.folder / CANCEL_NAME).exists()
 
     def forget(self) -> None:
         """Remove its folder, so that it can be started anew. Not while it runs."""
@@ -166,6 +186,8 @@ def run(job_id: str) -> int:
 
     def report(fraction: float, message: str) -> None:
         now = time.monotonic()
+        if job.is_cancelled:
+            raise Cancelled
         if now - reported[0] >= REPORT_SECONDS:
             reported[0] = now
             status = Status("running", fraction=min(max(fraction, 0.0), 1.0), message=message)
@@ -178,13 +200,29 @@ def run(job_id: str) -> int:
         done = Status("done", fraction=1.0, result=work(spec["arguments"], job.folder, report))
     except RegattaError as error:
         done = Status(
-            "failed", message=error.message, hint=error.hint, row=error.row, column=error.column
+            "cancelled" if job.is_cancelled else "failed",
+            message=error.message,
+            hint=error.hint,
+            row=error.row,
+            column=error.column,
         )
     except Exception as error:
         logging.exception("job %s failed", job_id)
         done = Status("failed", message=f"{type(error).__name__}: {error}", hint="")
     write_json(status_file, vars(done), durable=False)
     return 0 if done.state == "done" else 1
+
+
+def _read_status(path: Path) -> Status:
+    """The status in a file. The report on a wide table is long, and asked for at every click: one
+    that has not changed is not read again. Whoever gets it leaves it as it is."""
+    stat = path.stat()
+    return _parsed_status(path, stat.st_ino, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed_status(path: Path, inode: int, mtime_ns: int) -> Status:
+    return Status(**read_json(path))
 
 
 def _jobs_folder() -> Path:

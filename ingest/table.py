@@ -22,7 +22,7 @@ from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class ParsedTable:
     """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each).
 
     ``warnings`` are sentences; those that are about the values come from ``findings``. ``patches``
-    are the mended rows: who reads the file again gives them to its `Source`.
+    are the mended rows: who reads the file again gives them to its `Source`. ``options`` are those
+    of `ReadingOptions` that were given, ``rejected`` the first rows that were set aside.
     """
 
     directory: Path
@@ -142,6 +143,9 @@ class ParsedTable:
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     patches: tuple[Patch, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[dict[str, Any], ...] = ()
+    rejected_rows: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -191,6 +195,14 @@ class ParsedTable:
         """A group's cells of a number, boolean or date column; NaN is missing."""
         return self._slice(group, self._places[column.index], 8).view(np.float64)
 
+    def measured(self, group: int) -> npt.NDArray[np.float64]:
+        """A group's cells of all number, boolean and date columns, in the order of
+        ``layout.numeric``: (columns, rows)."""
+        count = len(self.layout.numeric)
+        return (
+            self._slice(group, 8, 8 * count).view(np.float64).reshape(count, self.group_rows[group])
+        )
+
     def codes(self, group: int, column: ParsedColumn) -> npt.NDArray[np.int32]:
         """A group's cells of a column of texts, as positions in its levels; -1 is missing."""
         return self._slice(group, self._places[column.index], 4).view(np.int32)
@@ -228,7 +240,9 @@ class ParsedTable:
             "repairs": list(self.repairs),
             "warnings": list(self.warnings),
             "findings": [each.to_json() for each in self.findings],
-            "rejected": [],
+            "options": self.options,
+            "rejected": list(self.rejected),
+            "rejected_rows": self.rejected_rows,
         }
 
     def save(self) -> None:
@@ -245,14 +259,14 @@ class ParsedTable:
 
 
 _PLAIN = ("key", "path", "name", "content_hash", "rows", "group_rows", "duplicates", "evidence",
-          "repairs", "warnings")  # fmt: skip
+          "repairs", "warnings", "options", "rejected", "rejected_rows")  # fmt: skip
 
 
 def load_table(directory: Path) -> ParsedTable:
     """The table that lies in an entry of the cache."""
     value = read_json(directory / TABLE_NAME)
     plain = {key: value[key] for key in _PLAIN}
-    for key in ("group_rows", "repairs", "warnings"):
+    for key in ("group_rows", "repairs", "warnings", "rejected"):
         plain[key] = tuple(plain[key])
     return ParsedTable(
         directory=directory,

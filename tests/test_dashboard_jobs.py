@@ -85,3 +85,23 @@ def test_a_link_is_no_result(regatta_home: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.csv").write_text("a\n")
     write_json(job.folder / "status.json", vars(jobs.Status("done", result={"file": "out.csv"})))
     assert job.result_file() is None
+
+
+def test_a_job_that_is_cancelled_ends_soon_and_can_be_started_again(regatta_home: Path) -> None:
+    path = regatta_home / "samples" / "many.csv"
+    job = jobs.start("sample", path=str(path), rows=50_000_000)
+    wait_until(lambda: job.status().fraction > 0)
+    job.cancel()
+    wait_until(lambda: not job.status().is_running, seconds=10)
+    assert job.status().state == "cancelled" and not path.exists()
+    job.forget()
+    assert job.status().state == "none" and not job.is_cancelled
+
+
+def test_a_status_that_was_read_is_read_again_once_it_changes(regatta_home: Path) -> None:
+    (regatta_home / "jobs").mkdir()
+    job = jobs.job_of("predict", path="z")
+    job.folder.mkdir()
+    for number in range(3):
+        write_json(job.folder / "status.json", vars(jobs.Status("done", result=number)))
+        assert job.status().result == job.status().result == number

@@ -1,0 +1,106 @@
+"""How the values of each column are spread: small histograms and commonest values for the page.
+
+Computed once a table, by the job that reads it, from the mapped columns. Of a large table evenly
+spaced rows are taken; counts of texts and extremes are those of all rows, which the import has
+counted already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regatta.ingest.table import ParsedColumn, ParsedTable
+
+BARS = 24
+SHOWN_LEVELS = 10
+MAX_ROWS = 100_000
+# Of many columns fewer rows are taken, so that the time is the same; some tens of MB in memory.
+MAX_CELLS = 6_000_000
+LEAST_ROWS = 1_000
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def distributions(table: ParsedTable) -> tuple[list[dict[str, Any]], int]:
+    """What each column's cell of the page's table is drawn from, and of how many rows.
+
+    A column of numbers or dates has ``bars`` (counts in equal parts of the way from
+    ``low`` to ``high``), ``median`` and ``distinct``, the last if all rows were looked at. A column
+    of texts has ``levels``, the commonest with their counts, and ``rest``, the count of all others.
+    """
+    sample = evenly_spaced(table)
+    values = dict(zip(table.layout.numeric, sample, strict=True))
+    rows = sample.shape[1]
+    complete = rows == table.rows
+    found = [
+        _of_numbers(column, values[column.index], complete)
+        if column.type.numeric
+        else _of_texts(column)
+        for column in table.columns
+    ]
+    return found, rows
+
+
+def evenly_spaced(table: ParsedTable) -> FloatArray:
+    """Evenly spaced rows of all columns that are stored as numbers: (columns, rows)."""
+    width = len(table.layout.numeric)
+    most = max(LEAST_ROWS, min(MAX_ROWS, MAX_CELLS // max(width, 1)))
+    step = max(1, -(-table.rows // most))
+    parts = []
+    seen = 0
+    for group, count in enumerate(table.group_rows):
+        first = -seen % step
+        if first < count:
+            parts.append(table.measured(group)[:, first::step].copy())
+        seen += count
+    return np.concatenate(parts, axis=1) if parts else np.empty((width, 0))
+
+
+def _of_numbers(column: ParsedColumn, values: FloatArray, complete: bool) -> dict[str, Any]:
+    values = np.sort(values)
+    values = values[: np.searchsorted(values, np.nan)]  # those that are missing are sorted last
+    if not len(values) or column.minimum is None or column.maximum is None:
+        return {}
+    if column.type.kind == "boolean":
+        true = int(values.sum())
+        words = [[column.type.false, len(values) - true], [column.type.true, true]]
+        return {"levels": words, "rest": 0, "distinct": sum(count > 0 for _, count in words)}
+    low, high = column.minimum, column.maximum
+    found: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "median": float(values[len(values) // 2] / 2 + values[(len(values) - 1) // 2] / 2),
+        "bars": _bars(values, low, high),
+    }
+    if column.distinct is not None:
+        found["distinct"] = column.distinct
+    elif complete:
+        found["distinct"] = int((values[1:] != values[:-1]).sum()) + 1
+    return found
+
+
+def _bars(values: FloatArray, low: float, high: float) -> list[int]:
+    """How many of the sorted values lie in each part of the way from ``low`` to ``high``."""
+    if low == high:
+        return [len(values)]
+    parts = BARS
+    if float(low).is_integer() and high - low < BARS and (np.rint(values) == values).all():
+        parts = int(high - low) + 1  # whole numbers: one bar each
+        low, high = low - 0.5, high + 0.5
+    # Halved first: the way between two ends of float64 is longer than float64 reaches.
+    edges = 2 * np.linspace(low / 2, high / 2, parts + 1)[1:-1]
+    ends = [0, *np.searchsorted(values, edges, side="left").tolist(), len(values)]
+    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+
+
+def _of_texts(column: ParsedColumn) -> dict[str, Any]:
+    if not column.levels or column.distinct is None:
+        return {}
+    counts = np.array(column.counts)
+    order = np.argsort(-counts, kind="stable")[:SHOWN_LEVELS].tolist()
+    levels = [[column.levels[place], int(counts[place])] for place in order]
+    rest = int(counts.sum()) - sum(count for _, count in levels)
+    return {"levels": levels, "rest": rest, "distinct": column.distinct}
