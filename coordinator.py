@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import sqlite3
 import time
 import traceback
@@ -223,7 +224,9 @@ class Coordinator:
 
         self._tell_preparing(TrainingProgress("import", 0.0))
         try:
-            table = data_pipeline.import_csv(path, progress=tell, cancelled=self._must_stop)
+            table = data_pipeline.import_csv(
+                path, config.reading, progress=tell, cancelled=self._must_stop
+            )
             self._recorder.event(0, "import", f"{path.name}: {table.rows:,} rows read.")
             prepared = data_pipeline.prepare(
                 table,
@@ -512,10 +515,10 @@ class Coordinator:
         self._event("resumed", "There is room on the disk again: the run goes on.")
 
     def _about_room(self) -> str:
-        needed = RESERVE_BYTES
-        if self._training is not None:
-            needed += 2 * self._training.checkpoint_bytes
-        megabytes = max(1, round(needed / 1e6))
+        if self._training is None:
+            return f"The disk of {self._store.home} is full."
+        needed = RESERVE_BYTES + 2 * self._training.checkpoint_bytes
+        megabytes = math.ceil(needed / 1e6)
         return f"The disk is full: about {megabytes:,} MB are needed in {self._store.home}."
 
     def _look_for_commands(self) -> None:
