@@ -62,6 +62,7 @@ def predict(chosen: argparse.Namespace) -> int:
     store = RunStore(home())
     model = model_of(service.find(chosen.run, store=store), store)
     from regatta import prediction
+    from regatta.ingest.schema import sentences
 
     done = prediction.predict_file(
         model, path, out, on_bad_cells=chosen.on_bad_cells, on_new_levels=chosen.on_new_levels
@@ -71,7 +72,7 @@ def predict(chosen: argparse.Namespace) -> int:
         output.print_json({"rows": done.rows, "output": str(out.absolute()), "schema": schema})
         return 0
     print(f"{done.rows:,} rows predicted: {out}")
-    for line in _notes("Other than in the training", [each.message for each in done.schema]):
+    for line in _notes("Other than in the training", sentences(done.schema)):
         print(line)
     return 0
 

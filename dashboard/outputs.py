@@ -12,6 +12,7 @@ from regatta.dashboard.jobs import Report
 def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Write the rows of ``path`` with a last column ``prediction``."""
     from regatta import prediction
+    from regatta.ingest.schema import sentences
 
     source = Path(arguments["path"])
     stem = source.name.split(".")[0] or "rows"
@@ -23,8 +24,7 @@ def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
         progress=lambda done: report(0.0, f"{done:,} rows predicted"),
         on_bad_cells=arguments.get("on_bad_cells", "refuse"),
     )
-    notes = [each.message for each in done.schema]
-    return {"file": output.name, "rows": done.rows, "notes": notes}
+    return {"file": output.name, "rows": done.rows, "notes": sentences(done.schema)}
 
 
 def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:

@@ -9,7 +9,7 @@ the caller chose otherwise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -152,14 +152,35 @@ class SchemaCheck:
         )
 
 
+def sentences(deviations: Iterable[Deviation]) -> list[str]:
+    """What to tell people: columns that differ in the same way in one sentence."""
+    columns: dict[str, list[str]] = {}
+    for each in deviations:
+        start = f"Column {each.column!r} is "
+        alike = each.kind == STYLE and each.message.startswith(start)
+        rest = each.message.removeprefix(start) if alike else each.message
+        columns.setdefault(rest, []).extend([str(each.column)] if alike else [])
+    told = []
+    for rest, names in columns.items():
+        if len(names) > 1:
+            more = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
+            told.append(f"Columns {', '.join(map(repr, names[:4]))}{more} are {rest}")
+        else:
+            told.append(f"Column {names[0]!r} is {rest}" if names else rest)
+    return told
+
+
 def missing_columns(names: Sequence[str], known: Sequence[str]) -> DataError:
-    """The error for columns that a file does not have, with names that look like the first."""
+    """The error for columns that a file does not have, with names that look like them."""
     one = missing_column(names[0], known)
     if len(names) == 1:
         return one
     shown = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
+    folded = {name.casefold(): name for name in known}
+    cased = [f"{folded[n.casefold()]!r} for {n!r}" for n in names if n.casefold() in folded]
+    hint = f"It has {', '.join(cased[:10])}." if cased else one.hint
     message = f"{len(names)} columns that the model needs are missing: {shown}."
-    return DataError(message, one.hint, column=names[0])
+    return DataError(message, hint, column=names[0])
 
 
 def new_levels(column: CategoryEncoding, levels: npt.NDArray[Any]) -> BoolArray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from regatta.data_pipeline import import_csv, prepare, read_for_prediction
-from regatta.ingest.schema import Deviation, SchemaCheck
+from regatta.ingest.schema import Deviation, SchemaCheck, sentences
 from regatta.preprocessing import CategoryEncoding, Preprocessing
 from regatta.utils import DataError, UserError
 
@@ -73,7 +73,7 @@ def test_all_missing_columns_are_named(tmp_path: Path, preprocessing: Preprocess
     names = ["sizes", "Price", "town", "ok", "day"]
     with pytest.raises(DataError, match=r"2 columns .* missing: 'size', 'price'") as caught:
         read(tmp_path, preprocessing, [GOOD], names=names)
-    assert "'sizes'" in caught.value.hint
+    assert "It has 'Price' for 'price'" in caught.value.hint
     assert caught.value.column == "size"
 
 
@@ -144,6 +144,9 @@ def test_another_way_to_write_numbers_and_dates(
     assert "decimal comma, in the training with decimal point" in said["size"]
     assert "day.month.year, in the training with year-month-day" in said["day"]
     assert {each.kind for each in deviations} == {"style"}
+    together, day = sentences(deviations)
+    assert together.startswith("Columns 'size', 'price' are written with decimal comma, in the")
+    assert day == said["day"]
 
 
 def test_marks_that_do_not_go_together(tmp_path: Path, preprocessing: Preprocessing) -> None:
