@@ -66,8 +66,9 @@ def _of_numbers(column: ParsedColumn, values: FloatArray, complete: bool) -> dic
         return {}
     if column.type.kind == "boolean":
         true = int(values.sum())
-        words = [[column.type.false, len(values) - true], [column.type.true, true]]
-        return {"levels": words, "rest": 0, "distinct": sum(count > 0 for _, count in words)}
+        false = len(values) - true
+        levels = [[column.type.false, false], [column.type.true, true]]
+        return {"levels": levels, "rest": 0, "distinct": (true > 0) + (false > 0)}
     low, high = column.minimum, column.maximum
     found: dict[str, Any] = {
         "low": low,
@@ -93,7 +94,7 @@ def _bars(values: FloatArray, low: float, high: float) -> list[int]:
     # Halved first: the way between two ends of float64 is longer than float64 reaches.
     edges = 2 * np.linspace(low / 2, high / 2, parts + 1)[1:-1]
     ends = [0, *np.searchsorted(values, edges, side="left").tolist(), len(values)]
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return np.diff(ends).tolist()
 
 
 def _of_texts(column: ParsedColumn) -> dict[str, Any]:
