@@ -1,4 +1,4 @@
-"""What a training run can be told, declared once: name, type, default, bounds, unit and help.
+"""What a training run, and the reading of a file, can be told: name, type, default, bounds, help.
 
 The command's options, the page's fields and ``docs/options.md`` are made from these
 declarations. A value comes from, in this order: the flag (or the page's field), the environment
@@ -9,12 +9,14 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import os
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +29,15 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "inverse-scaling", "cosine", "step"]
 Precision = Literal["auto", "float32", "float64"]
 Rule = Literal["min", "1se"]
+Delimiter = Literal["auto", "comma", "semicolon", "tab", "bar", "blanks"]
+Decimal = Literal["auto", "point", "comma", ".", ","]
+Given = Literal["auto", "none"]
+Header = Literal["auto", "yes", "no"]
+OddCells = Literal["auto", "missing", "category", "refuse"]
+BadRows = Literal["refuse", "skip"]
+
+KINDS = ("number", "category", "boolean", "date", "ignore")
+DATE_LETTERS = "YmdyHMSfIpbBz"  # of ``date:FORMAT``, as in ``strptime``
 
 
 def option(
@@ -41,10 +52,14 @@ def option(
     unit: str = "",
     advanced: bool = False,
     custom: bool = False,
+    form: str = "",
+    fits: Callable[[str], bool] | None = None,
+    metavar: str = "",
 ) -> Any:
     """A field of `TrainingConfig`. ``minimum``/``maximum`` are allowed values, ``above``/``below``
     are not. ``None`` as default means that Regatta chooses ("auto"). A ``custom`` one may also name
-    a class of yours, ``package.module:Class``."""
+    a class of yours, ``package.module:Class``. A text that ``fits`` is allowed beside the words; in
+    words that is ``form``. One with a tuple as default may be given several times."""
     return field(
         default=default,
         metadata={
@@ -57,17 +72,131 @@ def option(
             "unit": unit,
             "advanced": advanced,
             "custom": custom,
+            "form": form,
+            "fits": fits,
+            "metavar": metavar,
         },
     )
 
 
+def is_mark(text: str) -> bool:
+    """One character that may separate or enclose cells."""
+    return (
+        len(text) == 1
+        and text.isascii()
+        and (text == "\t" or (text.isprintable() and not text.isalnum()))
+    )
+
+
+def is_thousands_mark(text: str) -> bool:
+    """One character that may group digits."""
+    return len(text) == 1 and text.isprintable() and not text.isalnum() and text not in "+-"
+
+
+def is_comment_mark(text: str) -> bool:
+    """What lines may begin with that are comments."""
+    return 0 < len(text) <= 4 and all(is_mark(mark) and not mark.isspace() for mark in text)
+
+
+def is_encoding(text: str) -> bool:
+    """The name of a way to write text as bytes."""
+    try:
+        "".encode(text)
+        codecs.getincrementaldecoder(text)()
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def is_column_type(text: str) -> bool:
+    """``PATTERN=KIND``, with one of `KINDS`, or ``date:`` and a format for ``strptime``."""
+    pattern, _, kind = text.rpartition("=")
+    if kind.startswith("date:"):
+        return bool(pattern) and is_date_format(kind.removeprefix("date:"))
+    return bool(pattern) and kind in KINDS
+
+
+def is_date_format(text: str) -> bool:
+    """A format for ``strptime`` with letters that are known."""
+    letters = re.findall(r"%(.?)", text)
+    return bool(letters) and all(letter and letter in DATE_LETTERS for letter in letters)
+
+
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class ReadingOptions:
+    """How a file is to be read. The defaults leave everything to what is found in it."""
+
+    encoding: Literal["auto"] | str = option(
+        "auto", "how the text is encoded", group="reading", form="the name of an encoding",
+        fits=is_encoding, advanced=True)  # fmt: skip
+    delimiter: Delimiter | str = option(
+        "auto", "what separates the columns", group="reading", form="a character",
+        fits=is_mark)  # fmt: skip
+    quote: Given | str = option(
+        "auto", "what encloses cells", group="reading", form="a character", fits=is_mark,
+        advanced=True)  # fmt: skip
+    escape: Given | str = option(
+        "auto", "what stands before a quote that is text", group="reading", form="a character",
+        fits=is_mark, advanced=True)  # fmt: skip
+    decimal: Decimal = option("auto", "decimal mark of the numbers", group="reading")
+    thousands: Given | str = option(
+        "auto", "mark between groups of digits", group="reading", form="a character",
+        fits=is_thousands_mark)  # fmt: skip
+    header: Header = option("auto", "whether the first row holds names", group="reading")
+    skip_rows: int | None = option(
+        None, "lines before the table; auto: as found", group="reading", minimum=0)  # fmt: skip
+    comment: Given | str = option(
+        "auto", "what comment lines begin with", group="reading", form="a mark",
+        fits=is_comment_mark, advanced=True)  # fmt: skip
+    missing: tuple[str, ...] = option(
+        (), "a further word for \"no value\"; may be given again", group="reading",
+        metavar="WORD")  # fmt: skip
+    column_types: tuple[str, ...] = option(
+        (), "kind of the columns that match a pattern with * and ?: number, category, boolean, "
+        "date, date:FORMAT or ignore; may be given again, and the last that matches counts",
+        group="reading", form="PATTERN=KIND", fits=is_column_type,
+        metavar="PATTERN=KIND")  # fmt: skip
+    odd_cells: OddCells = option(
+        "auto", "what becomes of cells that do not fit their column: they are missing, the column "
+        "is one of categories, or it is refused", group="reading")  # fmt: skip
+    on_bad_rows: BadRows = option(
+        "refuse", "what becomes of rows that cannot be read: the file is refused, or they are set "
+        "aside", group="reading")  # fmt: skip
+    max_bad_rows: float = option(
+        0.01, "share of the rows that may be set aside", group="reading", minimum=0, maximum=1,
+        advanced=True)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check_value(each, getattr(self, each.name))
+        _check_marks(self)
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """The options of the reading alone."""
+        return ReadingOptions(
+            **{each.name: getattr(self, each.name) for each in fields(ReadingOptions)}
+        )
+
+    def in_force(self) -> dict[str, Any]:
+        """The options of the reading that are not at their defaults."""
+        found = {}
+        for each in fields(ReadingOptions):
+            value = getattr(self, each.name)
+            if value != each.default:
+                found[each.name] = list(value) if is_repeatable(each) else value
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(ReadingOptions):
     """Everything that decides the outcome of a run. Validated when it is made."""
 
     path: str = option("", "CSV file to train on", group="data")
     target: str = option("", "column to predict", group="data")
-    drop: tuple[str, ...] = option((), "column to leave out; may be given again", group="data")
+    drop: tuple[str, ...] = option(
+        (), "column to leave out; may be given again", group="data", metavar="COLUMN"
+    )
     validation: float = option(
         0.2, "share of rows held out for validation", group="data", above=0, maximum=0.9
     )
@@ -122,19 +251,17 @@ class TrainingConfig:
         group="training", minimum=1, unit="epochs", advanced=True)  # fmt: skip
     name: str = option("", "name of the run", group="run")
 
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            check_value(each, getattr(self, each.name))
-
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` takes back."""
-        return {**asdict(self), "drop": list(self.drop)}
+        many = {each.name: list(getattr(self, each.name)) for each in _repeatable()}
+        return {**asdict(self), **many}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TrainingConfig:
         """The configuration that `to_json` wrote. Unknown names are a `UserError`."""
         _check_names(value)
-        return cls(**{**value, "drop": tuple(value.get("drop", ()))})
+        many = {each.name: tuple(value.get(each.name, ())) for each in _repeatable()}
+        return cls(**{**value, **many})
 
 
 # Options that only mean something where steps are taken: giving one asks for steps.
@@ -149,10 +276,17 @@ STEP_OPTIONS = (
     "patience",
 )
 
+FLAGS = {"column_types": "--column-type"}
+
 
 def flag(name: str) -> str:
     """The command-line option of a field: ``batch_size`` → ``--batch-size``."""
-    return "--" + name.replace("_", "-")
+    return FLAGS.get(name) or "--" + name.replace("_", "-")
+
+
+def is_repeatable(each: Field[Any]) -> bool:
+    """Whether an option may be given several times."""
+    return each.default == ()
 
 
 def choices(each: Field[Any]) -> tuple[str, ...]:
@@ -181,11 +315,17 @@ def parse_value(each: Field[Any], text: str) -> Any:
         return None
     if word in choices(each) or (each.metadata["custom"] and ":" in word):
         return word
+    if word == r"\t" and "tab" in choices(each):
+        return "tab"
     kind = number_type(each)
     if kind is None:
-        if choices(each):
-            raise _refusal(each, word)
-        return tuple(part.strip() for part in word.split(",")) if each.name == "drop" else text
+        value: Any = text
+        if is_repeatable(each):
+            value = tuple(part.strip() for part in word.split(",")) if word else ()
+        elif each.metadata["fits"] and len(text) > 1:  # of one alone a blank is no padding
+            value = word
+        check_value(each, value)
+        return value
     try:
         value = kind(word)
     except ValueError:
@@ -202,8 +342,10 @@ def check_value(each: Field[Any], value: Any) -> None:
         return
     kind = number_type(each)
     if kind is None:
-        words = value if isinstance(value, tuple) and each.name == "drop" else (value,)
-        if choices(each) or not all(isinstance(word, str) for word in words):
+        words = value if isinstance(value, tuple) and is_repeatable(each) else (value,)
+        if is_repeatable(each) != isinstance(value, tuple) or not all(
+            isinstance(word, str) and _fits(each, word) for word in words
+        ):
             raise _refusal(each, value)
         return
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
@@ -218,6 +360,12 @@ def check_value(each: Field[Any], value: Any) -> None:
     )
     if outside:
         raise _refusal(each, value)
+
+
+def _fits(each: Field[Any], text: str) -> bool:
+    """Whether a text is allowed that is none of the words of a field."""
+    fits = each.metadata["fits"]
+    return bool(fits(text)) if fits else not choices(each)
 
 
 def allowed(each: Field[Any]) -> str:
@@ -241,6 +389,8 @@ def allowed(each: Field[Any]) -> str:
         words.append("auto")
     if each.metadata["custom"]:
         words.append("package.module:Class")
+    if each.metadata["form"]:
+        words.append(each.metadata["form"])
     if not words:
         return "text"
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
@@ -257,6 +407,21 @@ def resolve(
     ``defaults`` are a command's own, where they are not those of `TrainingConfig`. Where the solver
     is left to Regatta, an option of the steps asks for steps, whatever its value.
     """
+    values = {**(defaults or {}), **_values(TrainingConfig, given, config_file)}
+    if values.get("solver", "auto") == "auto" and not values.keys().isdisjoint(STEP_OPTIONS):
+        values["solver"] = "sgd"
+    return TrainingConfig(**values)
+
+
+def resolve_reading(given: Mapping[str, Any], *, config_file: Path | None = None) -> ReadingOptions:
+    """The options of the reading, from where `resolve` takes them."""
+    return ReadingOptions(**_values(ReadingOptions, given, config_file))
+
+
+def _values(
+    options: type[ReadingOptions], given: Mapping[str, Any], config_file: Path | None
+) -> dict[str, Any]:
+    """What flags, environment and file say of the fields of ``options``."""
     from_file: dict[str, Any] = {}
     if config_file is not None and config_file.exists():
         try:
@@ -267,7 +432,7 @@ def resolve(
             ) from None
         _check_names(from_file, f"in {config_file}")
     values: dict[str, Any] = {}
-    for each in fields(TrainingConfig):
+    for each in fields(options):
         variable = "REGATTA_" + each.name.upper()
         if each.name in given:
             values[each.name] = given[each.name]
@@ -275,13 +440,9 @@ def resolve(
             values[each.name] = parse_value(each, os.environ[variable])
         elif each.name in from_file:
             value = from_file[each.name]
-            values[each.name] = parse_value(each, value) if isinstance(value, str) else value
-    if isinstance(values.get("drop"), list):
-        values["drop"] = tuple(values["drop"])
-    values = {**(defaults or {}), **values}
-    if values.get("solver", "auto") == "auto" and not values.keys().isdisjoint(STEP_OPTIONS):
-        values["solver"] = "sgd"
-    return TrainingConfig(**values)
+            value = parse_value(each, value) if isinstance(value, str) else value
+            values[each.name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 def _check_names(values: Mapping[str, Any], where: str = "") -> None:
@@ -291,6 +452,36 @@ def _check_names(values: Mapping[str, Any], where: str = "") -> None:
             f"Unknown setting {name!r} {where}".rstrip() + ".",
             f"Known: {', '.join(sorted(known))}.",
         )
+
+
+def _check_marks(options: ReadingOptions) -> None:
+    """Refuse one character that is to mean two things."""
+    marks: dict[str, str] = {}
+    for name in ("delimiter", "quote", "escape", "comment"):
+        mark = WORDS_FOR_MARKS.get(getattr(options, name), getattr(options, name))
+        if mark in ("auto", "none"):
+            continue
+        if mark in marks:
+            raise UserError(
+                f"{flag(marks[mark])} and {flag(name)} are both {mark!r}.",
+                "Quotes that are doubled need no --escape."
+                if name == "escape"
+                else "Each needs a mark of its own.",
+            )
+        marks[mark] = name
+    decimal = {"point": ".", "comma": ","}.get(options.decimal, options.decimal)
+    if options.thousands == decimal != "auto":
+        raise UserError(
+            f"--decimal and --thousands are both {decimal!r}.", "Each needs a mark of its own."
+        )
+
+
+# Words for marks, as `--delimiter` and `--thousands` take them.
+WORDS_FOR_MARKS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blanks": " "}
+
+
+def _repeatable() -> Iterable[Field[Any]]:
+    return (each for each in fields(TrainingConfig) if is_repeatable(each))
 
 
 def _refusal(each: Field[Any], value: Any) -> UserError:
@@ -310,3 +501,5 @@ def _alternatives(each: Field[Any]) -> tuple[Any, ...]:
 
 
 assert all(each.default is not MISSING for each in fields(TrainingConfig))
+
+AS_FOUND = ReadingOptions()

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, cleaning, leaks, scatter
 from regatta.ingest.child import Child, ready
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
@@ -73,6 +74,7 @@ ProgressCallback = Callable[[ImportProgress], None]
 
 def import_csv(
     path: Path | str,
+    options: ReadingOptions = AS_FOUND,
     *,
     processes: int | None = None,
     progress: ProgressCallback | None = None,
@@ -84,6 +86,9 @@ def import_csv(
     ----------
     path : Path
         A CSV file, plain or packed with gzip, bzip2, xz or zip.
+    options : ReadingOptions
+        How it is to be read, where that is not to be found in it. With other options it is
+        another table.
     processes : int, optional
         Parsing processes; 0 parses in this one. Default: one a core, none for a small file.
     progress : callable, optional
@@ -96,7 +101,9 @@ def import_csv(
     DataError
         If the file cannot be read for certain: says in which row and column, and what to do.
     """
-    return import_table(Path(path), processes=processes, progress=progress, cancelled=cancelled)
+    return import_table(
+        Path(path), options, processes=processes, progress=progress, cancelled=cancelled
+    )
 
 
 @dataclass(frozen=True)
@@ -272,12 +279,14 @@ def _target(table: ParsedTable, name: str) -> ParsedColumn:
 # -- the page, the command --------------------------------------------------------------------
 
 
-def inspect_csv(path: Path | str, *, target: str | None = None) -> dict[str, Any]:
+def inspect_csv(
+    path: Path | str, options: ReadingOptions = AS_FOUND, *, target: str | None = None
+) -> dict[str, Any]:
     """The import report of a file: dialect, rows, columns, repairs, warnings, rejected rows.
 
     With a target, its skew and the columns that give it away are warned of, too.
     """
-    table = import_csv(path)
+    table = import_csv(path, options)
     report = table.report()
     if target is not None:
         found = about_target(table, target)
@@ -291,16 +300,18 @@ def about_target(table: ParsedTable, target: str) -> list[Finding]:
     return leaks.about_target(table, _target(table, target))
 
 
-def write_clean(path: Path | str, out: Path) -> dict[str, Any]:
+def write_clean(path: Path | str, out: Path, options: ReadingOptions = AS_FOUND) -> dict[str, Any]:
     """Write a file anew as it was read; what was written. See `ingest.cleaning`."""
-    written = cleaning.write_clean(import_csv(path), out)
+    written = cleaning.write_clean(import_csv(path, options), out)
     return {"output": str(out.absolute()), "rows": written.rows, "apostrophes": written.defused}
 
 
-def preview(table: ParsedTable | Path | str, rows: int = 50) -> list[dict[str, Any]]:
+def preview(
+    table: ParsedTable | Path | str, rows: int = 50, options: ReadingOptions = AS_FOUND
+) -> list[dict[str, Any]]:
     """The first rows of a file as they were understood: numbers, texts, dates in ISO format."""
     if not isinstance(table, ParsedTable):
-        table = import_csv(table)
+        table = import_csv(table, options)
     found: list[dict[str, Any]] = []
     for group in table.groups:
         cells = {column.name: _shown(table, group, column, rows) for column in table.columns}
@@ -386,10 +397,13 @@ def delete_dataset(key: str) -> int:
 
 
 def read_for_prediction(
-    path: Path | str, preprocessing: Preprocessing, check: SchemaCheck | None = None
+    path: Path | str,
+    preprocessing: Preprocessing,
+    check: SchemaCheck | None = None,
+    options: ReadingOptions = AS_FOUND,
 ) -> Iterator[PredictionBatch]:
     """Read a file as a stream against a fitted preprocessing; see `ingest.rereading`."""
-    return read_batches(Path(path), preprocessing, check or SchemaCheck())
+    return read_batches(Path(path), preprocessing, check or SchemaCheck(), options)
 
 
 def _warnings(table: ParsedTable, target: ParsedColumn, drop: Sequence[str]) -> list[str]:

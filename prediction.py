@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from regatta import data_pipeline
+from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.fitted_model import FittedModel
 from regatta.ingest.rereading import PredictionBatch
 from regatta.ingest.schema import Deviation, SchemaCheck
@@ -41,6 +42,7 @@ def predict_file(
     *,
     on_bad_cells: str = "refuse",
     on_new_levels: str = "other",
+    options: ReadingOptions = AS_FOUND,
 ) -> Prediction:
     """Predict every row of a CSV file.
 
@@ -57,6 +59,8 @@ def predict_file(
     on_bad_cells, on_new_levels : str
         What becomes of cells that do not fit their column, and of texts that the training has not
         seen: see `ingest.schema.SchemaCheck`.
+    options : ReadingOptions
+        How the file is to be read, where that is not to be found in it.
 
     Raises
     ------
@@ -75,7 +79,9 @@ def predict_file(
         aside.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        for batch in data_pipeline.read_for_prediction(path, model.preprocessing, check):
+        for batch in data_pipeline.read_for_prediction(
+            path, model.preprocessing, check, options.reading
+        ):
             if rows == 0:
                 writer.writerow([*map(defused, batch.header), COLUMN])
             writer.writerows(_predicted(model, batch))

@@ -16,17 +16,19 @@ from typing import Any, NoReturn
 from regatta import __version__
 from regatta.configuration import (
     STEP_OPTIONS,
+    ReadingOptions,
     TrainingConfig,
     allowed,
     choices,
     flag,
+    is_repeatable,
     number_type,
 )
 from regatta.utils import UserError
 
 Action = Callable[[argparse.Namespace], int]
 
-GROUPS = {"data": "data", "model": "model", "training": "training", "run": "run"}
+GROUPS = ("data", "reading", "model", "training", "run")
 EXPORT_FORMATS = ("sklearn", "json")
 
 
@@ -118,29 +120,33 @@ def add_path(commands: Any) -> None:
     add_json(groups["run"])
 
 
-def add_options(parser: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
-    """The options of a run, in their groups."""
+def add_options(
+    parser: Any,
+    leave_out: Sequence[str] = (),
+    options: type[ReadingOptions] = TrainingConfig,
+) -> dict[str, Any]:
+    """The options of a run, or of the reading alone, in their groups."""
+    shown = [each for each in fields(options) if each.name not in ("path", *leave_out)]
     groups: dict[str, Any] = {}
-    for each in fields(TrainingConfig):
-        if each.name == "path" or each.name in leave_out:
-            continue
-        group = each.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(GROUPS[group])
-        add_option(groups[group], each)
+    for group in GROUPS:
+        of_group = [each for each in shown if each.metadata["group"] == group]
+        if of_group:
+            groups[group] = parser.add_argument_group(group)
+        for each in of_group:
+            add_option(groups[group], each)
     return groups
 
 
 def add_option(group: Any, each: Field[Any]) -> None:
     """The option of one field. Its text is read later, by the field's own rules."""
     words = f"{each.metadata['help']} ({_default(each)})".replace("%", "%%")
-    if each.name == "drop":
-        group.add_argument(
-            "--drop", action="append", metavar="COLUMN", default=argparse.SUPPRESS, help=words
-        )
-        return
     group.add_argument(
-        flag(each.name), metavar=_metavar(each), default=argparse.SUPPRESS, help=words
+        flag(each.name),
+        dest=each.name,
+        action="append" if is_repeatable(each) else "store",
+        metavar=_metavar(each),
+        default=argparse.SUPPRESS,
+        help=words,
     )
 
 
@@ -156,6 +162,7 @@ def add_inspect(commands: Any) -> None:
         help="write what was read: UTF-8, commas, decimal points, ISO dates",
     )
     add_json(parser)
+    add_options(parser, options=ReadingOptions)
 
 
 def add_predict(commands: Any) -> None:
@@ -182,6 +189,8 @@ def add_predict(commands: Any) -> None:
         help="texts that the training has not seen (default: other)",
     )
     add_json(parser)
+    # The kinds of the columns are those of the training.
+    add_options(parser, leave_out=("column_types", "odd_cells"), options=ReadingOptions)
 
 
 def add_export(commands: Any) -> None:
@@ -309,6 +318,8 @@ def _field(name: str) -> Field[Any]:
 
 
 def _metavar(each: Field[Any]) -> str:
+    if each.metadata["metavar"]:
+        return str(each.metadata["metavar"])
     words = list(choices(each))
     if number_type(each) is not None:
         words.insert(0, "N")

@@ -10,6 +10,7 @@ from typing import Any
 
 from regatta.cli import output
 from regatta.cli.arguments import EXPORT_FORMATS
+from regatta.cli.train import reading_options
 from regatta.runs import service
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import UserError, home
@@ -28,9 +29,10 @@ def inspect(chosen: argparse.Namespace) -> int:
     out = Path(chosen.write_clean) if chosen.write_clean else None
     if out is not None:
         check_output(out, path)
-    report = data_pipeline.inspect_csv(path, target=chosen.target)
+    options = reading_options(chosen)
+    report = data_pipeline.inspect_csv(path, options, target=chosen.target)
     if out is not None:
-        report["clean"] = data_pipeline.write_clean(path, out)
+        report["clean"] = data_pipeline.write_clean(path, out, options)
     if chosen.json:
         output.print_json(report)
         return 0
@@ -65,7 +67,12 @@ def predict(chosen: argparse.Namespace) -> int:
     from regatta.ingest.schema import sentences
 
     done = prediction.predict_file(
-        model, path, out, on_bad_cells=chosen.on_bad_cells, on_new_levels=chosen.on_new_levels
+        model,
+        path,
+        out,
+        on_bad_cells=chosen.on_bad_cells,
+        on_new_levels=chosen.on_new_levels,
+        options=reading_options(chosen),
     )
     if chosen.json:
         schema = [each.to_json() for each in done.schema]

@@ -12,7 +12,14 @@ from typing import Any
 
 from regatta.cli import output
 from regatta.cli.progress import ProgressBar
-from regatta.configuration import TrainingConfig, parse_value, resolve
+from regatta.configuration import (
+    ReadingOptions,
+    TrainingConfig,
+    is_repeatable,
+    parse_value,
+    resolve,
+    resolve_reading,
+)
 from regatta.ingest import cache
 from regatta.runs import service
 from regatta.runs.states import RunState
@@ -70,9 +77,9 @@ def check_columns(config: TrainingConfig) -> None:
     from regatta.ingest.importer import known_table
 
     path = Path(config.path)
-    table = known_table(path)
+    table = known_table(path, config.reading)
     if table is None and path.stat().st_size <= SOON_BYTES:
-        table = data_pipeline.import_csv(path)
+        table = data_pipeline.import_csv(path, config.reading)
     if table is not None:
         data_pipeline.check_columns(table, config.target, config.drop)
 
@@ -92,14 +99,24 @@ def configuration(
     chosen: argparse.Namespace, defaults: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
     """The run's settings from the flags, the environment, the file of settings, the defaults."""
-    given: dict[str, Any] = {}
-    for each in fields(TrainingConfig):
-        if not hasattr(chosen, each.name):
-            continue
-        value = getattr(chosen, each.name)
-        # A column's name may hold a comma, so what was given to --drop is taken as it is.
-        given[each.name] = tuple(value) if each.name == "drop" else parse_value(each, value)
+    given = _given(chosen, TrainingConfig)
     return resolve(given, config_file=home() / "config.toml", defaults=defaults)
+
+
+def reading_options(chosen: argparse.Namespace) -> ReadingOptions:
+    """How the file is to be read, from where `configuration` takes it."""
+    return resolve_reading(_given(chosen, ReadingOptions), config_file=home() / "config.toml")
+
+
+def _given(chosen: argparse.Namespace, options: type[ReadingOptions]) -> dict[str, Any]:
+    """The values of the flags."""
+    given: dict[str, Any] = {}
+    for each in fields(options):
+        if hasattr(chosen, each.name):
+            value = getattr(chosen, each.name)
+            # A column's name may hold a comma, so what may be given again is taken as it is.
+            given[each.name] = tuple(value) if is_repeatable(each) else parse_value(each, value)
+    return given
 
 
 def warn_of_many_workers(config: TrainingConfig) -> None:

@@ -17,11 +17,18 @@ HEAD = """\
 # Options of a run
 
 Made from `configuration.py` by `make docs`. Each option is a flag of `regatta train` and a field
-of the page. A value comes from the first of these that gives one: the flag (or field), the
-environment (`REGATTA_` and the name, as in `REGATTA_BATCH_SIZE`), `config.toml` in Regatta's home
-(the name with underscores, as in `batch_size = 1024`), the default.
+of the page; those of the reading are flags of `regatta inspect` and `regatta predict`, too. A value
+comes from the first of these that gives one: the flag (or field), the environment (`REGATTA_` and
+the name, as in `REGATTA_BATCH_SIZE`), `config.toml` in Regatta's home (the name with underscores,
+as in `batch_size = 1024`), the default.
 """
-TITLES = {"data": "Data", "model": "Model", "training": "Training", "run": "Run"}
+TITLES = {
+    "data": "Data",
+    "reading": "Reading of the file",
+    "model": "Model",
+    "training": "Training",
+    "run": "Run",
+}
 IN_THE_TABLE = [each for each in fields(TrainingConfig) if each.name != "path"]
 
 
@@ -36,6 +43,7 @@ def default(each: Field[Any]) -> str:
 def row(each: Field[Any]) -> str:
     unit = f" ({each.metadata['unit']})" if each.metadata["unit"] else ""
     cells = [f"`{flag(each.name)}`", each.metadata["help"], allowed(each) + unit, default(each)]
+    cells = [cell.replace("|", "\\|") for cell in cells]
     return f"| {' | '.join(cells)} |"
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, chunks, findings
 from regatta.ingest.child import Child, ready
 from regatta.ingest.columns import (
@@ -36,6 +37,7 @@ from regatta.ingest.columns import (
 )
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, told
+from regatta.ingest.overrides import refuse_not_yet
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
     LEGACY,
@@ -106,6 +108,7 @@ class _WrongEncoding(Exception):
 
 def import_table(
     path: Path,
+    options: ReadingOptions = AS_FOUND,
     *,
     processes: int | None = None,
     progress: ProgressCallback | None = None,
@@ -113,35 +116,39 @@ def import_table(
     chunk_bytes: int = chunks.CHUNK_BYTES,
 ) -> ParsedTable:
     """The parsed table of a file: from the cache if the file is unchanged, else read now."""
+    options = options.reading
     identity = FileIdentity.of(path)
-    known = _indexed(identity)
+    known = _indexed(identity, options)
     if known:
         return known
+    refuse_not_yet(options)
     with cache.one_at_a_time(identity.path, cancelled):
-        known = _indexed(identity)
+        known = _indexed(identity, options)
         if known:
             return known
-        job = _Import(Path(identity.path), processes, progress, cancelled, chunk_bytes)
+        job = _Import(Path(identity.path), options, processes, progress, cancelled, chunk_bytes)
         table = job.run()
         if FileIdentity.of(path) != identity:
             raise DataError(f"{path.name!r} was changed while it was read.", "Try again.")
-        _remember(identity, table.key)
+        _remember(identity, options, table.key)
         return table
 
 
-def known_table(path: Path) -> ParsedTable | None:
+def known_table(path: Path, options: ReadingOptions = AS_FOUND) -> ParsedTable | None:
     """The parsed table of a file, if it was read before and has not changed since."""
-    return _indexed(FileIdentity.of(path))
+    return _indexed(FileIdentity.of(path), options.reading)
 
 
-def _index_path(identity: FileIdentity) -> Path:
+def _index_path(identity: FileIdentity, options: ReadingOptions) -> Path:
     digest = hashlib.sha256(identity.path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return cache.datasets_folder("index") / f"{digest}.json"
+    given = options.in_force()
+    name = f"{digest}-{fingerprint(given)[:16]}" if given else digest
+    return cache.datasets_folder("index") / f"{name}.json"
 
 
-def _indexed(identity: FileIdentity) -> ParsedTable | None:
+def _indexed(identity: FileIdentity, options: ReadingOptions) -> ParsedTable | None:
     try:
-        value = read_json(_index_path(identity))
+        value = read_json(_index_path(identity, options))
     except (OSError, ValueError):
         return None
     if value.get("format") != FORMAT or value.get("identity") != asdict(identity):
@@ -153,9 +160,9 @@ def _indexed(identity: FileIdentity) -> ParsedTable | None:
     return replace(table, path=identity.path, name=Path(identity.path).name)
 
 
-def _remember(identity: FileIdentity, key: str) -> None:
+def _remember(identity: FileIdentity, options: ReadingOptions, key: str) -> None:
     value = {"format": FORMAT, "identity": asdict(identity), "key": key}
-    write_json(_index_path(identity), value, durable=False)
+    write_json(_index_path(identity, options), value, durable=False)
 
 
 class _Import:
@@ -164,12 +171,14 @@ class _Import:
     def __init__(
         self,
         path: Path,
+        options: ReadingOptions,
         processes: int | None,
         progress: ProgressCallback | None,
         cancelled: Callable[[], bool] | None,
         chunk_bytes: int,
     ) -> None:
         self.path = path
+        self.options = options
         self.size = path.stat().st_size
         self.processes = processes
         self.progress = progress
@@ -299,7 +308,8 @@ class _Import:
         ]
         dialect = _with_marks(sniffed.dialect, columns)
         types = [column.type.to_json() for column in columns]
-        key = fingerprint([FORMAT, reading.content_hash, dialect.to_json(), types])
+        given = self.options.in_force()
+        key = fingerprint([FORMAT, reading.content_hash, dialect.to_json(), types, given])
         return ParsedTable(
             directory=folder,
             key=key,
@@ -319,6 +329,7 @@ class _Import:
             ),
             warnings=tuple(w for v in reading.verdicts for w in v.warnings),
             patches=reading.source.patches,
+            options=given,
         )
 
     def tell(self, stage: str, done: int, rows: int, *, last: bool = False) -> None:

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType, best_style, date_formats
 from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
+from regatta.ingest.overrides import refuse_not_yet
 from regatta.ingest.parsing import ChunkParser, RowFault
 from regatta.ingest.schema import (
     ENCODING,
@@ -84,7 +86,10 @@ class PredictionBatch:
 
 
 def read_batches(
-    path: Path, preprocessing: Preprocessing, check: SchemaCheck
+    path: Path,
+    preprocessing: Preprocessing,
+    check: SchemaCheck,
+    options: ReadingOptions = AS_FOUND,
 ) -> Iterator[PredictionBatch]:
     """The rows of a file in batches.
 
@@ -96,6 +101,7 @@ def read_batches(
     DataError
         If a feature's column is not there, or a cell does not fit (with row and column).
     """
+    refuse_not_yet(options)
     FileIdentity.of(path)
     needed = [column.name for column in preprocessing.columns]
     source, sniffed = _sniffed(path, needed)

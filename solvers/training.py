@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regatta import models
-from regatta.configuration import TrainingConfig
+from regatta.configuration import ReadingOptions, TrainingConfig
 from regatta.data_pipeline import PreparedData
 from regatta.metrics import Scores
 from regatta.parameter_server.batches import folds_of_shards
@@ -36,7 +36,8 @@ DIVERGED_FOLD = 1e6
 # Below this share of the target's variance an objective is rounding.
 PERFECT_FIT = 1e-12
 # Settings that do not change the weights, and so may differ when a run is resumed.
-FREE_SETTINGS = ("workers", "name", "path")
+READING = tuple(each.name for each in fields(ReadingOptions))  # what is read decides: data, below
+FREE_SETTINGS = ("workers", "name", "path", *READING)
 
 ScoresByPart = dict[str, dict[str, float | None]]
 

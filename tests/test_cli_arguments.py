@@ -117,6 +117,7 @@ def test_options_become_the_configuration() -> None:
     assert config == TrainingConfig(
         path="data.csv", target="y", model="elasticnet", alpha=0.5, l1_ratio=0.1, workers=None,
         batch_size="full", epochs=7, schedule="constant", precision="float64", name="trial",
+        solver="sgd",
     )  # fmt: skip
 
 

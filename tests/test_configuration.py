@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regatta.configuration import (
+    AS_FOUND,
+    DATE_LETTERS,
+    ReadingOptions,
     TrainingConfig,
     allowed,
     choices,
@@ -20,7 +23,9 @@ from regatta.configuration import (
     number_type,
     parse_value,
     resolve,
+    resolve_reading,
 )
+from regatta.ingest.values import _DIRECTIVES
 from regatta.utils import UserError
 
 FIELDS = {each.name: each for each in fields(TrainingConfig)}
@@ -29,12 +34,61 @@ FIELDS = {each.name: each for each in fields(TrainingConfig)}
 def test_every_option_has_a_help_and_a_group() -> None:
     for each in FIELDS.values():
         assert each.metadata["help"], each.name
-        assert each.metadata["group"] in {"data", "model", "training", "run"}, each.name
+        assert each.metadata["group"] in {"data", "reading", "model", "training", "run"}, each.name
 
 
 def test_defaults_are_valid_and_survive_json() -> None:
     config = TrainingConfig(path="a.csv", target="y", drop=("id",))
     assert TrainingConfig.from_json(config.to_json()) == config
+
+
+def test_a_configuration_of_before_the_options_of_the_reading_loads() -> None:
+    names = {each.name for each in fields(ReadingOptions)}
+    config = TrainingConfig(path="a.csv", target="y", drop=("id",))
+    old = {name: value for name, value in config.to_json().items() if name not in names}
+    assert TrainingConfig.from_json(old) == config
+    assert config.reading == AS_FOUND
+
+
+def test_options_of_the_reading_that_are_given_are_told_apart() -> None:
+    config = TrainingConfig(path="a.csv", target="y", delimiter=";", missing=("-200", "gone"))
+    assert TrainingConfig.from_json(config.to_json()) == config
+    assert config.reading == ReadingOptions(delimiter=";", missing=("-200", "gone"))
+    assert config.reading.in_force() == {"delimiter": ";", "missing": ["-200", "gone"]}
+    assert AS_FOUND.in_force() == {}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"delimiter": ",", "quote": ","},
+        {"delimiter": "comma", "escape": ","},
+        {"quote": "'", "escape": "'"},
+        {"quote": "#", "comment": "#"},
+        {"decimal": "point", "thousands": "."},
+        {"decimal": ",", "thousands": ","},
+    ],
+)
+def test_one_mark_cannot_mean_two_things(given: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="are both") as caught:
+        ReadingOptions(**given)  # type: ignore[arg-type]
+    assert all(flag(name) in caught.value.message for name in given)
+
+
+def test_the_letters_of_dates_are_those_that_are_read() -> None:
+    assert {f"%{letter}" for letter in DATE_LETTERS} == set(_DIRECTIVES)
+
+
+def test_the_reading_takes_its_options_from_the_same_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('target = "y"\nmissing = ["gone", "lost"]\ndecimal = ","\nskip_rows = 2\n')
+    monkeypatch.setenv("REGATTA_DECIMAL", "point")
+    options = resolve_reading({"header": "no"}, config_file=file)
+    assert options == ReadingOptions(
+        missing=("gone", "lost"), decimal="point", skip_rows=2, header="no"
+    )
 
 
 def test_an_unknown_setting_is_refused_by_name() -> None:
@@ -63,6 +117,22 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
         ("model", "forest"),
         ("precision", "float16"),
         ("shards", None),
+        ("encoding", "hex"),
+        ("encoding", "utf-99"),
+        ("delimiter", ",,"),
+        ("delimiter", "x"),
+        ("delimiter", "§"),
+        ("quote", "comma"),
+        ("thousands", "0"),
+        ("header", "maybe"),
+        ("skip_rows", -1),
+        ("missing", "gone"),
+        ("column_types", ("a",)),
+        ("column_types", ("a=text",)),
+        ("column_types", ("=number",)),
+        ("column_types", ("a=date:%Q",)),
+        ("odd_cells", "drop"),
+        ("max_bad_rows", 1.1),
     ],
 )
 def test_a_wrong_value_is_one_sentence_that_names_the_option(name: str, value: Any) -> None:
@@ -84,6 +154,15 @@ def test_a_wrong_value_is_one_sentence_that_names_the_option(name: str, value: A
         ("model", "lasso", "lasso"),
         ("drop", "a, b", ("a", "b")),
         ("target", "auto", "auto"),
+        ("delimiter", "\t", "\t"),
+        ("delimiter", r"\t", "tab"),
+        ("delimiter", ";", ";"),
+        ("thousands", " ", " "),
+        ("thousands", "none", "none"),
+        ("encoding", " latin-1 ", "latin-1"),
+        ("skip_rows", "auto", None),
+        ("comment", "//", "//"),
+        ("column_types", "a*=number, b=date:%d.%m.%Y", ("a*=number", "b=date:%d.%m.%Y")),
     ],
 )
 def test_text_becomes_the_value_it_stands_for(name: str, text: str, value: Any) -> None:
