@@ -223,7 +223,7 @@ def command_line(config: TrainingConfig) -> str:
         value = getattr(config, name)
         if name in {"path", "target"} or value == declared.default:
             continue
-        for each in value if name == "drop" else (value,):
+        for each in value if isinstance(value, tuple) else (value,):
             parts += [flag(name), f"{each:g}" if isinstance(each, float) else str(each)]
     return shlex.join(parts)
 
