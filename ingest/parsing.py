@@ -294,7 +294,8 @@ class ChunkParser:
         import pyarrow as pa
 
         if not data or data.isspace():
-            return [pa.chunked_array([], pa.string()) for _ in self.types], None
+            types = [self._arrow_type(index, typed=True) for index in range(len(self.types))]
+            return [pa.chunked_array([], each) for each in types], None
         if self.plain:
             try:
                 columns, ragged = self._arrow(data, delimiter, _PLAIN)

@@ -538,6 +538,13 @@ def test_rows_without_any_value_are_left_out(write: Write) -> None:
     assert "2 rows without any value left out" in table.repairs
 
 
+def test_chunks_of_blank_rows_alone(write: Write) -> None:
+    rows = "1,x,2020-01-01,yes\n2,y,2020-01-02,no\n"
+    table = import_table(write("a,b,c,d\n" + rows * 20 + ",,,\n" * 60 + rows), chunk_bytes=64)
+    assert (table.rows, table.column("b").levels) == (42, ("x", "y"))
+    assert "60 rows without any value left out" in table.repairs
+
+
 def test_blank_rows_of_another_width_are_left_out(write: Write) -> None:
     table = import_csv(write("a,b,c\n1,x,2\n,\n3,y,4\n,,,,\n"))
     assert numbers(table, "a") == [1, 3]
