@@ -23,7 +23,7 @@ from regatta.ingest.parsing import ChunkParser
 from regatta.ingest.rereading import BATCH_BYTES
 from regatta.ingest.source import open_source, stream_text
 from regatta.ingest.table import ParsedColumn, ParsedTable
-from regatta.ingest.values import ISO, has_time, parse_numbers, text_level
+from regatta.ingest.values import ISO, has_time, is_missing, text_level
 from regatta.ingest.writing import check_output, date_cells, defused, number_cells, text_cell
 from regatta.utils import DataError, atomic_path
 
@@ -59,7 +59,7 @@ def write_clean(table: ParsedTable, out: Path) -> Cleaned:
         for group, count in zip(table.groups, table.group_rows, strict=True):
             texts = reread.take(count)
             columns = [
-                cells.reread(column, texts[column.index])
+                cells.reread(table, group, column, texts[column.index])
                 if column.index in texts
                 else cells.kept(table, group, column)
                 for column in table.columns
@@ -118,18 +118,31 @@ class _Cells:
         cells = [text_cell(word, alone=self.alone) for word in words]
         return pa.array(cells, pa.string()).take(places)
 
-    def reread(self, column: ParsedColumn, texts: Any) -> Any:
-        """The cells of a column from the file: texts, or numbers with texts among them."""
+    def reread(self, table: ParsedTable, group: int, column: ParsedColumn, texts: Any) -> Any:
+        """The cells of a group of rows, with ``texts`` from the file where the parsed column has
+        none: all of them, or those that do not fit its type."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if column.type.kind == "category":
-            found = [text_level(text) for text in texts.to_pylist()]
-            cells = [None if text is None else self.text(text) for text in found]
+            words = [_word(text, column) for text in texts.to_pylist()]
+            cells = [None if word is None else self.text(word) for word in words]
             return pa.array(cells, pa.string())
-        values, bad = parse_numbers(texts, column.type.style, column.type.missing)
-        odd = [self.text(texts[row].as_py().strip()) for row in np.flatnonzero(bad).tolist()]
-        return pc.replace_with_mask(number_cells(values), pa.array(bad), pa.array(odd, pa.string()))
+        kept = self.kept(table, group, column)
+        absent = np.flatnonzero(kept.is_null().to_numpy(zero_copy_only=False))
+        found = zip(absent.tolist(), texts.take(pa.array(absent)).to_pylist(), strict=True)
+        odd = {row: word for row, text in found if (word := _word(text, column)) is not None}
+        mask = np.zeros(len(texts), bool)
+        mask[list(odd)] = True
+        written = pa.array([self.text(word) for word in odd.values()], pa.string())
+        return pc.replace_with_mask(kept, pa.array(mask), written)
+
+
+def _word(text: str, column: ParsedColumn) -> str | None:
+    """What a cell says, ``None`` if it is missing in that column."""
+    worded = column.type.kind in ("category", "boolean")
+    word = text_level(text) if worded or not is_missing(text) else None
+    return None if word is None or word in column.type.missing else word
 
 
 # -- texts that were not kept ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from regatta.cli import main
+from regatta.configuration import ReadingOptions
 from regatta.data_pipeline import import_csv, preview
 from regatta.ingest.cleaning import write_clean
 from regatta.ingest.importer import import_table
@@ -209,6 +210,17 @@ def test_texts_that_are_not_kept_are_written_all_the_same(write: Write) -> None:
     assert table.column("x").refused
     assert table.column("note").levels == table.column("long").levels == ()
     assert cleaned(table).splitlines() == ["x,note,long,y", *lines[:7], *lines[8:]]
+
+
+def test_columns_that_were_refused_keep_their_odd_cells(write: Write) -> None:
+    lines = [f"2020-01-{1 + i % 28:02d},{['yes', 'no'][i % 2]},{i % 7}" for i in range(200)]
+    lines[3], lines[9], lines[11] = "soon,yes,1", "NA,maybe,1", "2020-01-01,,nil"
+    path = write("day,ok,y\n" + "\n".join(lines) + "\n")
+    options = ReadingOptions(odd_cells="refuse", column_types=("ok=boolean",))
+    table = import_csv(path, options)
+    assert [bool(each.refused) for each in table.columns] == [True, True, True]
+    lines[9] = ",maybe,1"
+    assert cleaned(table).splitlines()[1:] == lines
 
 
 def test_rows_that_were_mended_are_written_mended(write: Write) -> None:
