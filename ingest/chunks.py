@@ -150,7 +150,8 @@ def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
     inside one; or, where quotes are text, the first cell that is enclosed in them."""
     quote = dialect.quote.encode()
     if not quote:
-        found = _enclosed(dialect.delimiter).search(data) if b'"' in data else None
+        sought = b'"' in data and not dialect.literal
+        found = _enclosed(dialect.delimiter).search(data) if sought else None
         return Fault(found.start(), *_ENCLOSED) if found else None
     if quote not in data:
         return None

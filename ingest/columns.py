@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from regatta.ingest.dialect import second_table
+from regatta.ingest.overrides import AS_IT_IS, BY_YOU, ColumnRule
 from regatta.ingest.values import (
     BOOLEAN_PAIRS,
     COMMA,
@@ -134,14 +135,44 @@ class Verdict:
 # -- from a sample --------------------------------------------------------------------------------
 
 
-def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
-    """The type that the cells of a sample suggest."""
+def infer(
+    cells: Sequence[str], *, decimal_comma: bool = False, rule: ColumnRule = AS_IT_IS
+) -> ColumnType:
+    """The type that the cells of a sample suggest, as far as it is not given."""
     counts = Counter(cell.strip() for cell in cells)
-    present = Counter({c: n for c, n in counts.items() if not is_missing(c)})
+    present = Counter({c: n for c, n in counts.items() if not (is_missing(c) or c in rule.missing)})
+    if rule.kind:
+        found = _given_type(present, decimal_comma, rule)
+    else:
+        found = _inferred(present, decimal_comma, rule)
+    return replace(found, missing=rule.missing)
+
+
+def _given_type(present: Counter[str], decimal_comma: bool, rule: ColumnRule) -> ColumnType:
+    """How the cells of a sample are written, where their kind is given."""
+    if rule.kind == "number":
+        style, _ = best_style(present, decimal_comma=decimal_comma, rule=rule)
+        return ColumnType("number", style, evidence=BY_YOU)
+    if rule.kind == "date":
+        return ColumnType("date", format=rule.format or _usual_format(present), evidence=BY_YOU)
+    # The two words of a boolean are looked for in the whole file.
+    return ColumnType("category", evidence=BY_YOU)
+
+
+def _usual_format(counts: Counter[str]) -> str:
+    """The format that most cells are written in."""
+    votes = Counter[str]()
+    for cell, count in counts.most_common(50):
+        votes.update(dict.fromkeys(date_formats([cell]), count))
+    all_alike = date_formats(list(counts))
+    return all_alike[0] if all_alike else max(votes, key=votes.__getitem__, default=ISO)
+
+
+def _inferred(present: Counter[str], decimal_comma: bool, rule: ColumnRule) -> ColumnType:
     total = sum(present.values())
     if not total:
         return ColumnType("number", evidence="blank in the sample")
-    style, share = best_style(present, decimal_comma=decimal_comma)
+    style, share = best_style(present, decimal_comma=decimal_comma, rule=rule)
     words = {c: n for c, n in present.items() if not style.matches(c) and not is_infinite(c)}
     if _long_integers(present):
         return ColumnType("category", evidence="whole numbers beyond 2^53: no float64 holds them")
@@ -165,12 +196,14 @@ def infer(cells: Sequence[str], *, decimal_comma: bool = False) -> ColumnType:
     return ColumnType("category", evidence=f"{len(present)} different texts in {total} cells")
 
 
-def best_style(counts: Counter[str], *, decimal_comma: bool = False) -> tuple[NumberStyle, float]:
+def best_style(
+    counts: Counter[str], *, decimal_comma: bool = False, rule: ColumnRule = AS_IT_IS
+) -> tuple[NumberStyle, float]:
     """The way of writing numbers that fits the most cells, and the share it fits."""
     total = sum(counts.values())
     infinite = sum(n for c, n in counts.items() if is_infinite(c))
-    styles = _ordered_styles(counts, decimal_comma)
-    best, most = PLAIN, -1
+    styles = _given_styles(_ordered_styles(counts, decimal_comma), rule)
+    best, most = styles[0], -1
     for style in styles:
         fits = sum(n for c, n in counts.items() if style.matches(c))
         if fits > most:
@@ -192,6 +225,19 @@ def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberSty
         styles.append(NumberStyle(",", "."))
     signs = {ch for c in counts for ch in CURRENCIES + "%" if ch in c}
     return styles + [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
+
+
+def _given_styles(styles: list[NumberStyle], rule: ColumnRule) -> list[NumberStyle]:
+    """The styles with the marks that were given, those without a thousands mark first."""
+    if not rule.decimal and rule.thousands is None:
+        return styles
+    if rule.decimal:
+        styles = [replace(each, decimal=rule.decimal) for each in [*styles, PLAIN]]
+    if rule.thousands is not None:
+        plain = [replace(each, thousands="") for each in [*styles, PLAIN, COMMA]]
+        styles = plain + [replace(each, thousands=rule.thousands) for each in plain]
+    allowed = {each for each in styles if each.decimal not in (each.thousands, rule.thousands)}
+    return [each for each in dict.fromkeys(styles) if each in allowed]
 
 
 def is_thousands(texts: Iterable[str], decimal_comma: bool = False) -> bool:
@@ -265,11 +311,13 @@ def _few_words(words: Iterable[str]) -> bool:
 # -- over the whole file --------------------------------------------------------------------------
 
 
-def judge(name: str, column: ColumnType, tally: Tally) -> Verdict:
+def judge(name: str, column: ColumnType, tally: Tally, rule: ColumnRule = AS_IT_IS) -> Verdict:
     """A column's final type after the whole file was read with a provisional one."""
     if column.kind == "category":
-        return _judge_texts(name, column, tally)
-    if column.kind == "date":
+        if rule.kind:
+            return _judge_given_texts(name, column, tally, rule)
+        return _judge_texts(name, column, tally, rule)
+    if column.kind == "date" and not rule.format:
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad:
             # One reading fits all cells where the other does not, or puts them far more in order.
@@ -277,13 +325,14 @@ def judge(name: str, column: ColumnType, tally: Tally) -> Verdict:
             if tally.bad or more_orderly:
                 return Verdict(replace(column, format=swapped), again=True)
     if not tally.bad:
-        return _judge_good(name, column, tally)
-    if column.kind == "boolean":
-        return Verdict(ColumnType("category", evidence="more than two words"), again=True)
-    return _judge_bad(name, column, tally)
+        return _judge_good(name, column, tally, rule)
+    if column.kind == "boolean" and not rule.kind and rule.odd_cells in ("auto", "category"):
+        again = ColumnType("category", evidence="more than two words", missing=rule.missing)
+        return Verdict(again, again=True)
+    return _judge_bad(name, column, tally, rule)
 
 
-def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
+def _judge_good(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
     if column.kind == "number" and tally.present == 0:
         return Verdict(column, kind="number", role="ignored", reason="all missing",
                        warnings=(f"Column {name!r} is blank in all rows.",))  # fmt: skip
@@ -296,7 +345,7 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
             f"Column {name!r} has leading zeros in {column.leading_zeros}: a code? It was read as "
             "a number."
         )
-    if column.kind == "date":
+    if column.kind == "date" and not rule.format:
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad and tally.present:
             orderly = tally.travel < 0.5 * tally.swapped_travel
@@ -308,10 +357,13 @@ def _judge_good(name: str, column: ColumnType, tally: Tally) -> Verdict:
     return Verdict(column, repairs=tuple(repairs), warnings=tuple(warnings))
 
 
-def _judge_bad(name: str, column: ColumnType, tally: Tally) -> Verdict:
-    """A column of numbers or dates in which some cells are none."""
-    what = "numbers" if column.kind == "number" else "dates"
-    other = _wider_style(column, tally)
+KINDS_IN_WORDS = {"number": "numbers", "date": "dates", "boolean": "one of its two words"}
+
+
+def _judge_bad(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
+    """A column of numbers, dates or two words in which some cells are none."""
+    what = KINDS_IN_WORDS[column.kind]
+    other = _wider_style(column, tally, rule)
     if other:
         return Verdict(replace(column, style=other), again=True)
     share = tally.bad / tally.present
@@ -319,25 +371,42 @@ def _judge_bad(name: str, column: ColumnType, tally: Tally) -> Verdict:
     shown = ", ".join(repr(word[:30]) for word, _ in tally.words.most_common(3))
     told = (f"{tally.bad} of {tally.present} cells of column {name!r} are not {what} "
             f"({shown}): line {rows}{', …' if tally.bad > 5 else ''}")  # fmt: skip
-    complete = not tally.words_overflow
-    if complete and ((share <= 0.5 and _few_words(tally.words)) or share <= TINY_SHARE):
-        kept = replace(column, missing=tuple(sorted(tally.words)))
+    fate = rule.odd_cells
+    if fate == "auto":
+        fate = _usual_fate(column, tally, share, rule)
+    elif fate != "category" and share > MIXED_SHARE and not rule.kind:
+        fate = "category"  # the sample has misled: that is not the kind of the column
+    if fate == "missing":
+        kept = replace(column, missing=tuple(sorted({*column.missing, *tally.words})))
         return Verdict(kept, repairs=(f"{told}; taken as missing",))
-    if share <= MIXED_SHARE and column.kind == "number":
+    if fate == "refuse":
         return Verdict(column, refused=told, warnings=(f"{told}.",))
-    return Verdict(ColumnType("category", evidence=told), again=True)
+    again = ColumnType("category", evidence=told, missing=rule.missing)
+    return Verdict(again, again=True)
 
 
-def _wider_style(column: ColumnType, tally: Tally) -> NumberStyle | None:
+def _usual_fate(column: ColumnType, tally: Tally, share: float, rule: ColumnRule) -> str:
+    """What becomes of odd cells where nothing is said of them."""
+    few = (share <= 0.5 and _few_words(tally.words)) or share <= TINY_SHARE
+    if few and not tally.words_overflow and column.kind != "boolean":
+        return "missing"
+    refused = rule.kind or (share <= MIXED_SHARE and column.kind == "number")
+    return "refuse" if refused else "category"
+
+
+def _wider_style(column: ColumnType, tally: Tally, rule: ColumnRule) -> NumberStyle | None:
     """A style that fits the odd cells as well as the others, such as one with thousands."""
     if column.kind != "number" or tally.words_overflow:
         return None
     old = column.style
-    options = [replace(old, thousands=mark) for mark in (",", ".", " ", "'") if mark != old.decimal]
+    marks = (",", ".", " ", "'") if rule.thousands is None else (rule.thousands,)
+    options = [replace(old, thousands=mark) for mark in marks if mark not in ("", old.decimal)]
     for style in options:
         if not old.thousands and all(map(style.matches, tally.words)):
-            grouped = style.thousands != "," or is_thousands(tally.words)
+            grouped = style.thousands != "," or rule.thousands or is_thousands(tally.words)
             return style if grouped else None
+    if rule.decimal or rule.thousands == ",":
+        return None
     if old == PLAIN and all(map(COMMA.matches, tally.words)) and tally.bad > 0.5 * tally.present:
         return COMMA
     return None
@@ -373,24 +442,64 @@ def refuse_second_header(
             raise second_table(line, f"holds {found[0]!r}, {found[1]!r} where numbers stand")
 
 
-def _judge_texts(name: str, column: ColumnType, tally: Tally) -> Verdict:
+def _judge_given_texts(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
+    """A column that was read as texts and whose kind is given."""
+    if rule.kind == "ignore":
+        kind = "text" if tally.overflow else "category"
+        return Verdict(column, kind=kind, role="ignored", reason="ignored by you")
+    if tally.overflow and rule.kind != "boolean":
+        return _too_many_texts(name, column)
+    if rule.kind == "boolean":
+        return _judge_given_boolean(name, column, tally, rule)
+    if rule.kind == "category":
+        return Verdict(column)
+    return Verdict(column, repairs=(f"{column.evidence}; read as categories",))
+
+
+def _judge_given_boolean(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
+    """The two commonest words of a column of two words, in any case."""
+    words = Counter[str]()
+    for level, count in zip(tally.levels, tally.counts, strict=True):
+        words[level.lower()] += count
+    spelled = {level.lower(): level for level in reversed(tally.levels)}
+    odd = sum(count for _, count in words.most_common()[2:])
+    if tally.overflow or (odd and rule.odd_cells == "category"):
+        told = f"column {name!r} holds more than two words"
+        return Verdict(column, repairs=(f"{told}; read as categories",))
+    pair = [spelled[word] for word, _ in words.most_common(2)]
+    if len(pair) < 2:
+        pair = ["", *pair] if pair else ["", ""]
+    false, true = boolean_pair(pair) or sorted(pair)
+    again = ColumnType("boolean", false=false, true=true, evidence=BY_YOU, missing=rule.missing)
+    return Verdict(again, again=True)
+
+
+def _too_many_texts(name: str, column: ColumnType) -> Verdict:
+    told = f"Column {name!r} holds more than {MAX_LEVELS_KEPT:,} different texts: left out."
+    return Verdict(column, kind="text", role="ignored", reason="free text", warnings=(told,))
+
+
+def _judge_texts(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
     if tally.overflow:
-        return Verdict(column, kind="text", role="ignored", reason="free text",
-                       warnings=(f"Column {name!r} holds more than {MAX_LEVELS_KEPT:,} different "
-                                 "texts: left out.",))  # fmt: skip
+        return _too_many_texts(name, column)
     counts = Counter(dict(zip(tally.levels, tally.counts, strict=True)))
     total = sum(counts.values())
     if not total:
-        return Verdict(ColumnType("number", evidence="blank"), again=True)
-    style, share = best_style(counts)
+        again = ColumnType("number", evidence="blank", missing=rule.missing)
+        return Verdict(again, again=True)
+    style, share = best_style(counts, rule=rule)
     words = [level for level in counts if not style.matches(level) and not is_infinite(level)]
     present = [word for word in words if not is_missing(word)]
     numeric = share >= 1 - TINY_SHARE or _numbers_and_gaps(counts, present, share)
+    if present and rule.odd_cells == "category":
+        numeric = False
     if numeric and not _long_integers(counts):
-        return Verdict(ColumnType("number", style, evidence=f"{share:.1%} numbers"), again=True)
+        again = ColumnType("number", style, evidence=f"{share:.1%} numbers", missing=rule.missing)
+        return Verdict(again, again=True)
     pair = boolean_pair(counts)
     if pair:
-        again = ColumnType("boolean", false=pair[0], true=pair[1], evidence=" / ".join(pair))
+        again = ColumnType("boolean", false=pair[0], true=pair[1], evidence=" / ".join(pair),
+                           missing=rule.missing)  # fmt: skip
         return Verdict(again, again=True)
     distinct = len(counts)
     if total >= 20 and distinct > 0.5 * total:

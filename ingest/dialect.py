@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from regatta.ingest.overrides import BY_YOU, NOTHING, GivenDialect
 from regatta.ingest.values import (
     BOOLEAN_PAIRS,
     CURRENCIES,
@@ -44,7 +45,8 @@ class Dialect:
     """How to cut a file into cells.
 
     ``runs`` means that any run of blanks separates; ``padded`` that blanks may stand between a
-    separator and a quote. ``offset`` is the byte of the (decoded) text where the data begin,
+    separator and a quote; ``literal`` that quotes are text even around cells. ``offset`` is the
+    byte of the (decoded) text where the data begin,
     ``first_line`` their line (1-based), ``names`` the repaired names of the columns.
     """
 
@@ -59,6 +61,7 @@ class Dialect:
     comment: str = ""
     runs: bool = False
     padded: bool = False
+    literal: bool = False
     newline: str = "\n"
     offset: int = 0
     first_line: int = 1
@@ -119,6 +122,7 @@ def sniff(
     complete: bool,
     name: str = "file",
     expected: Sequence[str] = (),
+    given: GivenDialect = NOTHING,
 ) -> Sniffed:
     """Find the dialect of a text.
 
@@ -130,6 +134,8 @@ def sniff(
         Whether that is all of it. If not, the last record is left aside.
     expected : sequence of str
         Names that the columns should have, where they are known: tells a header from data.
+    given : GivenDialect
+        What is not to be found, because it is known.
 
     Raises
     ------
@@ -141,19 +147,23 @@ def sniff(
         lines = lines[:-1]
     evidence: dict[str, str] = {}
     repairs: list[str] = []
-    start, wanted = _preface(lines, repairs)
-    comment, start = _comments(lines, start)
+    start, wanted = _preface(lines, repairs) if given.skip_rows is None else (given.skip_rows, "")
+    comment, start = _comments(lines, start, given.comment)
     body = _sample(lines, start)
+    if not any(line.strip() for line in body) and given.skip_rows:
+        raise DataError(
+            f"{name!r} holds no table below line {given.skip_rows}.", "Give a smaller --skip-rows."
+        )
     if not any(line.strip() for line in body):
         raise DataError(f"{name!r} holds no table.", "A CSV needs a header and some rows.")
-    best = _best_reading(body, comment, wanted, complete)
+    best = _best_reading(body, comment, wanted, given)
     width = best.width
     _trim_header(best, body, repairs)
-    first, fault = _table_start(best, start)
+    first, fault = _table_start(best, start) if given.skip_rows is None else (0, None)
     records, record_lines = best.records[first:], best.lines[first:]
     if first:
         repairs.append(f"{record_lines[0]} lines before the table skipped")
-    said = _expected_header(records[0], expected)
+    said = _known_header(records[0], expected, given)
     names, header, why = _names(records, width, comment, lines, start, repairs, said)
     header_rows = 0
     if header == "row":
@@ -171,6 +181,8 @@ def sniff(
         f"{width} columns in {seen.get(width, 0)} of {len(data)}"
     )
     evidence["header"] = why
+    if given.delimiter is not None:
+        evidence["delimiter"] += f"; {BY_YOU}"
     dialect = Dialect(
         encoding=encoding,
         delimiter=best.delimiter,
@@ -181,6 +193,7 @@ def sniff(
         comment=comment,
         runs=best.runs,
         padded=_padded(body, best),
+        literal=given.quote == "",
         newline=_newline(text),
         offset=sum(len(line.encode()) for line in lines[:first_line]),
         first_line=first_line + 1,
@@ -190,8 +203,11 @@ def sniff(
         evidence["comment"] = f"lines that start with {comment!r}"
         repairs.append(f"lines that start with {comment!r} left out as comments")
     if not dialect.quote:
-        repairs.append('quotes (") are taken as text: no cell begins with one')
-    if not dialect.header:
+        why = "as you say" if given.quote == "" else "no cell begins with one"
+        repairs.append(f'quotes (") are taken as text: {why}')
+    if given.header is False:
+        repairs.append("no header, as you say: columns named column_0, column_1, …")
+    elif not dialect.header:
         repairs.append("no header found: columns named column_0, column_1, …")
     if best.delimiter != ",":
         shown = "runs of blanks" if best.runs else NAMES.get(best.delimiter, best.delimiter)
@@ -268,9 +284,9 @@ def _preface(lines: list[str], repairs: list[str]) -> tuple[int, str]:
     return 0, ""
 
 
-def _comments(lines: list[str], start: int) -> tuple[str, int]:
+def _comments(lines: list[str], start: int, given: str | None) -> tuple[str, int]:
     """The mark of comment lines at the start, if there are any, and the line after them."""
-    for mark in COMMENTS:
+    for mark in COMMENTS if given is None else filter(None, [given]):
         at = start
         while at < len(lines) and (lines[at].startswith(mark) or not lines[at].strip()):
             at += 1
@@ -279,7 +295,7 @@ def _comments(lines: list[str], start: int) -> tuple[str, int]:
             raise DataError("The file holds comment lines alone.", "Add a header and some rows.")
         if commented:
             return mark, at
-    return "", start
+    return given or "", start
 
 
 def _sample(lines: list[str], start: int) -> list[str]:
@@ -292,25 +308,42 @@ def _sample(lines: list[str], start: int) -> list[str]:
     return lines[start:stop]
 
 
-def _best_reading(body: list[str], comment: str, wanted: str, complete: bool) -> _Reading:
+def _best_reading(body: list[str], comment: str, wanted: str, given: GivenDialect) -> _Reading:
     if comment:
         body = ["\n" if line.startswith(comment) else line for line in body]
     text = "".join(body)
-    candidates = (wanted,) if wanted else SEPARATORS
+    wanted = given.delimiter or wanted
+    candidates = (wanted,) if wanted else [each for each in SEPARATORS if each != given.quote]
     readings = [
         _reading(body, delimiter, quote, escape, runs)
         for delimiter in candidates
         if delimiter in text or (delimiter == " " and "\t" in text) or wanted
-        for quote, escape in _quotings(text, delimiter)
+        for quote, escape in _given_quotings(text, delimiter, given)
         for runs in ((True, False) if delimiter == " " else (False,))
+        if given.runs in (None, runs)
     ]
-    readings.append(_reading(body, ",", '"', "", False))
+    if given.delimiter is None and given.quote != ",":
+        quote = '"' if given.quote is None else given.quote
+        readings.append(_reading(body, ",", quote, "", False))
     if any(each.delimiter == " " and not each.runs and each.alike for each in readings):
         readings = [each for each in readings if each.alike or not each.runs]
     if any(each.settled for each in readings if each.delimiter != " "):
         # Blanks stand inside texts everywhere: they separate only where nothing else does.
         readings = [each for each in readings if each.delimiter != " "]
     return max(readings, key=lambda each: each.score)
+
+
+def _given_quotings(text: str, delimiter: str, given: GivenDialect) -> list[tuple[str, str]]:
+    """Quote and escape characters worth trying, as far as they are not known."""
+    found = _quotings(text, delimiter)
+    if given.quote is not None:
+        found = [(given.quote, "")]
+        if given.quote and "\\" + given.quote in text:
+            found.append((given.quote, "\\"))
+    if given.escape is not None:
+        # That quotes are doubled is always understood.
+        found = [(quote, "" if given.escape == quote else given.escape) for quote, _ in found]
+    return list(dict.fromkeys(found))
 
 
 def _quotings(text: str, delimiter: str) -> list[tuple[str, str]]:
@@ -470,15 +503,15 @@ def _names(
     lines: list[str],
     start: int,
     repairs: list[str],
-    said: bool | None,
+    said: tuple[bool, str] | None,
 ) -> tuple[tuple[str, ...], str, str]:
     """Names of the columns; where they came from (row, comment, none); and why."""
     first, body = records[0], records[1:]
-    found, why = has_header(first, body) if said is None else (said, "the names that are expected")
+    found, why = has_header(first, body) if said is None else said
     if found:
         cells = _fit_header(first, body, width, repairs)
         return tuple(_repaired(cells, repairs)), "row", why
-    if comment:
+    if comment and why != BY_YOU:
         above = [line for line in lines[:start] if line.startswith(comment)]
         commented = _comment_names(above[-1] if above else "", comment, width)
         if commented:
@@ -487,13 +520,18 @@ def _names(
     return tuple(f"column_{index}" for index in range(width)), "none", why
 
 
-def _expected_header(first: list[str], expected: Sequence[str]) -> bool | None:
-    """Whether the first record is a header, as far as the expected names tell."""
-    if not expected:
-        return None
-    if set(expected) <= {cell.strip() for cell in first}:
-        return True
-    return False if all(re.fullmatch(r"column_\d+", each) for each in expected) else None
+def _known_header(
+    first: list[str], expected: Sequence[str], given: GivenDialect
+) -> tuple[bool, str] | None:
+    """Whether the first record is a header and why, as far as that is given or the expected names
+    tell."""
+    if given.header is not None:
+        return given.header, BY_YOU
+    why = "the names that are expected"
+    if expected and set(expected) <= {cell.strip() for cell in first}:
+        return True, why
+    numbered = all(re.fullmatch(r"column_\d+", each) for each in expected)
+    return (False, why) if expected and numbered else None
 
 
 def _header_rows(records: list[list[str]]) -> int:

@@ -37,7 +37,16 @@ from regatta.ingest.columns import (
 )
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, told
-from regatta.ingest.overrides import refuse_not_yet
+from regatta.ingest.overrides import (
+    BY_YOU,
+    ColumnRule,
+    GivenDialect,
+    check_encoding,
+    column_rules,
+    evidence,
+    given_encoding,
+    refuse_not_yet,
+)
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
     LEGACY,
@@ -187,36 +196,50 @@ class _Import:
         self.started = time.monotonic()
         self.told = 0.0
         self.children: list[Child] = []
+        self.rules: list[ColumnRule] = []
 
     def run(self) -> ParsedTable:
         try:
             return self._run(None)
-        except _WrongEncoding:
-            pass  # The start was UTF-8, some later part is not.
+        except _WrongEncoding as error:
+            # The start was UTF-8, some later part is not.
+            if given_encoding(self.options):
+                raise self._not_utf8(error) from None
         finally:
             self._end_children()
         try:
             return self._run(LEGACY)
         except _WrongEncoding as error:
-            raise DataError(
-                f"Line {error.line} of {self.path.name!r} is not valid UTF-8, which its first "
-                "bytes say it is.",
-                "Save the file as UTF-8.",
-                row=error.line,
-            ) from None
+            raise self._not_utf8(error) from None
         finally:
             self._end_children()
+
+    def _not_utf8(self, error: _WrongEncoding) -> DataError:
+        given = self.options.encoding != "auto"
+        return DataError(
+            f"Line {error.line} of {self.path.name!r} is not valid UTF-8, which "
+            f"{'--encoding says' if given else 'its first bytes say'} it is.",
+            "Save the file as UTF-8.",
+            row=error.line,
+        )
 
     def _end_children(self) -> None:
         while self.children:
             self.children.pop().close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
-        source, head = open_source(self.path, encoding)
+        given = given_encoding(self.options)
+        source, head = open_source(self.path, given or encoding)
+        check_encoding(source, self.options)
         self._start_children(source)  # while this process looks at a sample
         sniffed = sniff(
-            text_of(head), source.encoding, complete=is_complete(head), name=self.path.name
+            text_of(head),
+            source.encoding,
+            complete=is_complete(head),
+            name=self.path.name,
+            given=GivenDialect.of(self.options),
         )
+        sniffed.evidence |= evidence(self.options)
         refuse_faulty(sniffed)
         width = len(sniffed.dialect.names)
         if width > MAX_COLUMNS:
@@ -225,9 +248,10 @@ class _Import:
                 "Check its separator.",
             )
         repairs = [*source.repairs, *sniffed.repairs]
-        if encoding:
+        if encoding and not given:
             repairs.append(guessed_encoding(encoding))
-        types = _sampled_types(source, sniffed)
+        self.rules = column_rules(sniffed.dialect.names, self.options)
+        types = _sampled_types(source, sniffed, self.rules)
         with cache.building("parsed") as folder:
             reading = self._settle(source, sniffed, types, folder)
             table = self._table(reading, sniffed, folder, repairs)
@@ -258,8 +282,10 @@ class _Import:
             reading = self._read(source, sniffed, types, folder / VALUES_NAME, mended)
             source = reading.source
             verdicts = [
-                judge(name, each, tally)
-                for name, each, tally in zip(dialect.names, types, reading.tallies, strict=True)
+                judge(name, each, tally, rule)
+                for name, each, tally, rule in zip(
+                    dialect.names, types, reading.tallies, self.rules, strict=True
+                )
             ]
             reading.verdicts = verdicts
             refuse_second_header(dialect.names if dialect.header else (), types, reading.tallies)
@@ -301,9 +327,15 @@ class _Import:
         self, reading: _Reading, sniffed: Sniffed, folder: Path, repairs: list[str]
     ) -> ParsedTable:
         columns = [
-            _column(name, index, verdict, tally)
-            for index, (name, verdict, tally) in enumerate(
-                zip(sniffed.dialect.names, reading.verdicts, reading.tallies, strict=True)
+            _column(name, index, verdict, tally, rule)
+            for index, (name, verdict, tally, rule) in enumerate(
+                zip(
+                    sniffed.dialect.names,
+                    reading.verdicts,
+                    reading.tallies,
+                    self.rules,
+                    strict=True,
+                )
             )
         ]
         dialect = _with_marks(sniffed.dialect, columns)
@@ -555,7 +587,9 @@ def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:
         tally.overflow = True
 
 
-def _column(name: str, index: int, verdict: Verdict, tally: Tally) -> ParsedColumn:
+def _column(
+    name: str, index: int, verdict: Verdict, tally: Tally, rule: ColumnRule
+) -> ParsedColumn:
     numeric = verdict.type.numeric
     category = verdict.type.kind == "category"
     spread = numeric and tally.maximum >= tally.minimum
@@ -567,7 +601,7 @@ def _column(name: str, index: int, verdict: Verdict, tally: Tally) -> ParsedColu
         role=verdict.role,
         missing=tally.missing + (tally.bad if numeric else 0),
         distinct=len(tally.levels) if category and not tally.overflow else None,
-        evidence=_evidence(verdict, tally),
+        evidence=_evidence(verdict, tally) + (f"; kind {BY_YOU}" if rule.kind else ""),
         reason=verdict.reason,
         refused=verdict.refused,
         refused_line=tally.examples[0][0] if verdict.refused and tally.examples else None,
@@ -602,7 +636,9 @@ def _with_marks(dialect: Dialect, columns: list[ParsedColumn]) -> Dialect:
 # -- the sample -----------------------------------------------------------------------------------
 
 
-def _sampled_types(source: Source, sniffed: Sniffed) -> list[ColumnType]:
+def _sampled_types(
+    source: Source, sniffed: Sniffed, rules: Sequence[ColumnRule]
+) -> list[ColumnType]:
     """Provisional types from the head, the middle and the tail of the file."""
     dialect = sniffed.dialect
     width = len(dialect.names)
@@ -612,9 +648,10 @@ def _sampled_types(source: Source, sniffed: Sniffed) -> list[ColumnType]:
     if len(records) > most:
         records = records[:: len(records) // most + 1]
     columns = list(zip(*records, strict=True)) if records else [()] * width
-    types = [infer(cells) for cells in columns]
+    pairs = list(zip(columns, rules, strict=True))
+    types = [infer(cells, rule=rule) for cells, rule in pairs]
     if any(each.kind == "number" and each.style.decimal == "," for each in types):
-        types = [infer(cells, decimal_comma=True) for cells in columns]
+        types = [infer(cells, decimal_comma=True, rule=rule) for cells, rule in pairs]
     return types
 
 
