@@ -760,11 +760,14 @@ def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:
     if statistic is None:
         return None
     if column.kind == "category":
-        return _category(column.name, statistic)
+        return _category(column, statistic)
     if column.kind == "boolean":
         impute = 1.0 if statistic > 0.5 else 0.0
         features = (Feature(column.name, 0.0, 1.0),)
-        return BooleanEncoding(column.name, impute, features, column.type.false, column.type.true)
+        words = column.type
+        return BooleanEncoding(
+            column.name, impute, features, words.false, words.true, words.missing
+        )
     if column.kind == "date":
         return _date(column, statistic)
     return NumberEncoding(
@@ -778,17 +781,18 @@ def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:
     )
 
 
-def _category(name: str, counts: dict[str | None, int]) -> CategoryEncoding | None:
+def _category(column: ParsedColumn, counts: dict[str | None, int]) -> CategoryEncoding | None:
     levels, other = choose_levels(counts)
     if len(levels) + other < 2:
         return None
+    name = column.name
     features = [Feature(f"{name}={level}", 0.0, 1.0, level=level) for level in levels]
     if other:
         features.append(Feature(f"{name}={OTHER_LEVEL}", 0.0, 1.0))
     rare = [MISSING_LEVEL if level is None else level for level, n in counts.items() if n]
     rare = [level for level in rare if level not in set(levels)]
     kept = tuple(rare) if len(rare) <= MAX_RARE_LEVELS else ()
-    return CategoryEncoding(name, levels, other, tuple(features), kept)
+    return CategoryEncoding(name, levels, other, tuple(features), kept, column.type.missing)
 
 
 def _date(column: ParsedColumn, median: float) -> DateEncoding:

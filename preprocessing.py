@@ -102,13 +102,15 @@ class NumberEncoding:
 
 @dataclass(frozen=True)
 class BooleanEncoding:
-    """Two words, as 0 and 1; the commoner one stands for a missing value."""
+    """Two words, as 0 and 1; the commoner one stands for a missing value, which further words
+    said that ``missing`` holds."""
 
     name: str
     impute: float
     features: tuple[Feature, ...]
     false: str
     true: str
+    missing: tuple[str, ...] = ()
     kind: str = "boolean"
 
     def encode(self, values: AnyArray, out: FloatArray) -> None:
@@ -121,6 +123,7 @@ class BooleanEncoding:
             "false": self.false,
             "true": self.true,
             "impute": self.impute,
+            "missing": list(self.missing),
             "features": [_plain_feature(each) for each in self.features],
         }
 
@@ -131,7 +134,8 @@ class CategoryEncoding:
 
     A missing text is the level ``(missing)``. A level that is not known falls under "other";
     without an "other" all indicators are zero. ``rare`` are the levels of the training that fall
-    under "other", if they are not too many to be kept.
+    under "other", if they are not too many to be kept. ``missing`` holds further words that stood
+    for a missing text.
     """
 
     name: str
@@ -139,6 +143,7 @@ class CategoryEncoding:
     other: bool
     features: tuple[Feature, ...]
     rare: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     kind: str = "category"
 
     @cached_property
@@ -177,6 +182,7 @@ class CategoryEncoding:
             "levels": list(self.levels),
             "other": self.other,
             "rare": list(self.rare),
+            "missing": list(self.missing),
             "impute": None,
             "features": [{**_plain_feature(each), "level": each.level} for each in self.features],
         }
@@ -366,24 +372,25 @@ def _plain_feature(feature: Feature) -> dict[str, Any]:
 def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:
     features = tuple(Feature(**each) for each in value["features"])
     name, kind = str(value["name"]), value["kind"]
+    words = tuple(value.get("missing", ()))
     if kind == "number":
         return NumberEncoding(
             name,
             float(value["impute"]),
             features,
-            tuple(value.get("missing", ())),
+            words,
             value.get("decimal", "."),
             value.get("thousands", ""),
             value.get("affix", ""),
         )
     if kind == "boolean":
         return BooleanEncoding(
-            name, float(value["impute"]), features, value["false"], value["true"]
+            name, float(value["impute"]), features, value["false"], value["true"], words
         )
     if kind == "category":
         rare = tuple(value.get("rare", ()))
-        return CategoryEncoding(name, tuple(value["levels"]), bool(value["other"]), features, rare)
+        levels, other = tuple(value["levels"]), bool(value["other"])
+        return CategoryEncoding(name, levels, other, features, rare, words)
     if kind == "date":
-        words = tuple(value.get("missing", ()))
         return DateEncoding(name, float(value["impute"]), features, value["format"], words)
     raise DataError(f"The column {name!r} has the unknown kind {kind!r}.", column=name)

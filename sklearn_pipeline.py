@@ -209,7 +209,7 @@ def _boolean_part(column: BooleanEncoding, reading: Reading) -> Part:
     return Part(
         f"{column.kind} {column.name}",
         [
-            *_replace_missing(COMMON_MISSING, "nan"),
+            *_replace_missing((*COMMON_MISSING, *column.missing), "nan"),
             *_strip(column.name, "nan", reading),
             *((f"{word} is {digit}", _replace(word, digit)) for word, digit in words),
             ("impute", SimpleImputer(strategy="median")),
@@ -225,7 +225,7 @@ def _category_part(column: CategoryEncoding, reading: Reading) -> Part:
     missing = MISSING_LEVEL
     if missing not in column.levels:
         missing = next(iter(lost_levels(column)), missing)
-    words = COMMON_MISSING if MISSING_LEVEL in column.levels else ()
+    words = (*COMMON_MISSING, *column.missing) if MISSING_LEVEL in column.levels else ()
     encoder, cells = _encoder(column)
     return Part(
         f"{column.kind} {column.name}",

@@ -313,7 +313,8 @@ def _best_reading(body: list[str], comment: str, wanted: str, given: GivenDialec
         body = ["\n" if line.startswith(comment) else line for line in body]
     text = "".join(body)
     wanted = given.delimiter or wanted
-    candidates = (wanted,) if wanted else [each for each in SEPARATORS if each != given.quote]
+    taken = (given.quote, given.escape)
+    candidates = (wanted,) if wanted else [each for each in SEPARATORS if each not in taken]
     readings = [
         _reading(body, delimiter, quote, escape, runs)
         for delimiter in candidates

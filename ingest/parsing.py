@@ -428,7 +428,7 @@ class ChunkParser:
     def _booleans(self, index: int, column: Any) -> tuple[Any, Any]:
         each = self.types[index]
         words = {each.false.lower(): 0.0, each.true.lower(): 1.0}
-        levels = [_level(text, each) for text in column.dictionary.to_pylist()]
+        levels = [text_level(text, each.missing) for text in column.dictionary.to_pylist()]
         values = [words.get(level.lower(), np.nan) if level else np.nan for level in levels]
         odd = [level is not None and level.lower() not in words for level in levels]
         codes = column.indices.to_numpy(zero_copy_only=False)
@@ -462,22 +462,18 @@ class ChunkParser:
         assert self.parsed is not None
         raw = column.dictionary.to_pylist()
         levels: dict[str, int] = {}
-        place = [_level_code(_level(text, self.types[index]), levels) for text in raw]
+        missing = self.types[index].missing
+        place = [_level_code(text_level(text, missing), levels) for text in raw]
         codes = np.array([*place, -1], np.int32)[column.indices.to_numpy(zero_copy_only=False)]
         known = list(levels)
         counts = np.bincount(codes + 1, minlength=len(known) + 1)
-        missing = int(counts[0])
+        absent = int(counts[0])
         if any(len(level) > MAX_LEVEL_LENGTH for level in known):
             summary.long_texts.append(index)
             self.closed.add(index)
         kept = [] if index in self.closed else known
-        summary.levels[index] = (kept, counts[1:].tolist() if kept else [], missing)
+        summary.levels[index] = (kept, counts[1:].tolist() if kept else [], absent)
         self.parsed.set_codes(self.place[index], codes, known, index)
-
-
-def _level(text: str, column: ColumnType) -> str | None:
-    level = text_level(text)
-    return None if level in column.missing else level
 
 
 def _level_code(level: str | None, levels: dict[str, int]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,14 @@ from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType, best_style, date_formats
 from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
-from regatta.ingest.overrides import refuse_not_yet
+from regatta.ingest.overrides import (
+    AS_IT_IS,
+    ColumnRule,
+    GivenDialect,
+    check_encoding,
+    column_rules,
+    given_encoding,
+)
 from regatta.ingest.parsing import ChunkParser, RowFault
 from regatta.ingest.schema import (
     ENCODING,
@@ -101,29 +108,32 @@ def read_batches(
     DataError
         If a feature's column is not there, or a cell does not fit (with row and column).
     """
-    refuse_not_yet(options)
     FileIdentity.of(path)
     needed = [column.name for column in preprocessing.columns]
-    source, sniffed = _sniffed(path, needed)
+    source, sniffed = _sniffed(path, needed, options)
+    (rule,) = column_rules([""], replace(options, column_types=()))
     names = list(sniffed.dialect.names)
     places = {name: place for place, name in enumerate(names)}
     absent = [name for name in needed if name not in places]
     if absent:
         raise missing_columns(absent, names)
-    if not source.encoding.startswith("utf"):
+    if not source.encoding.startswith("utf") and options.encoding == "auto":
         check.note(ENCODING, None, f"The file is {guessed_encoding(source.encoding)}.")
     samples = {name: _sample(sniffed, places[name]) for name in needed}
     readers = [
-        (column, places[column.name], _reader(column, samples[column.name], check))
+        (column, places[column.name], _reader(column, samples[column.name], check, rule))
         for column in preprocessing.columns
     ]
-    _note_mixed_marks(preprocessing, samples, check)
+    if not rule.decimal:
+        _note_mixed_marks(preprocessing, samples, check)
     return _batches(source, sniffed.dialect, readers, check)
 
 
-def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
-    source, head = open_source(path)
-    if source.direct and not _is_utf8(source):
+def _sniffed(path: Path, needed: list[str], options: ReadingOptions) -> tuple[Source, Sniffed]:
+    encoding = given_encoding(options)
+    source, head = open_source(path, encoding)
+    check_encoding(source, options)
+    if encoding is None and source.direct and not _is_utf8(source):
         source, head = open_source(path, LEGACY)
     sniffed = sniff(
         text_of(head),
@@ -131,6 +141,7 @@ def _sniffed(path: Path, needed: list[str]) -> tuple[Source, Sniffed]:
         complete=is_complete(head),
         name=path.name,
         expected=needed,
+        given=GivenDialect.of(options),
     )
     refuse_faulty(sniffed)
     return source, sniffed
@@ -155,10 +166,14 @@ def _sample(sniffed: Sniffed, place: int) -> list[str]:
 Reader = Callable[[Any], tuple[AnyArray, BoolArray, str, str]]
 
 
-def _reader(column: ColumnEncoding, sample: list[str], check: SchemaCheck) -> Reader:
+def _reader(
+    column: ColumnEncoding, sample: list[str], check: SchemaCheck, rule: ColumnRule
+) -> Reader:
     """A function from an Arrow array of texts to the values of a column."""
+    if isinstance(column, NumberEncoding | DateEncoding | BooleanEncoding | CategoryEncoding):
+        column = replace(column, missing=tuple(dict.fromkeys(column.missing + rule.missing)))
     if isinstance(column, NumberEncoding):
-        style = _number_style(column, sample)
+        style = _number_style(column, sample, rule)
         trained = _trained_style(column)
         if style != trained:
             _note_style(check, column.name, style_in_words(style), style_in_words(trained))
@@ -184,9 +199,13 @@ def _trained_style(column: NumberEncoding) -> NumberStyle:
     return NumberStyle(column.decimal, column.thousands, column.affix)
 
 
-def _number_style(column: NumberEncoding, sample: list[str]) -> NumberStyle:
+def _number_style(
+    column: NumberEncoding, sample: list[str], rule: ColumnRule = AS_IT_IS
+) -> NumberStyle:
     trained = _trained_style(column)
     cells = Counter(cell for cell in sample if not is_missing(cell) and cell not in column.missing)
+    if rule.decimal or rule.thousands is not None:
+        return best_style(cells, rule=rule)[0]
     if all(map(trained.matches, cells)):
         return trained
     style, share = best_style(cells)
@@ -241,14 +260,15 @@ def _dates(
 
 def _booleans(texts: Any, column: BooleanEncoding) -> tuple[AnyArray, BoolArray, str, str]:
     words = {column.false.lower(): 0.0, column.true.lower(): 1.0}
-    levels = [text_level(text) for text in texts.to_pylist()]
+    levels = [text_level(text, column.missing) for text in texts.to_pylist()]
     values = np.array([words.get(level.lower(), np.nan) if level else np.nan for level in levels])
     bad = np.array([level is not None and level.lower() not in words for level in levels], bool)
     return values, bad, MISFIT, f"are neither {column.false!r} nor {column.true!r}"
 
 
 def _levels(texts: Any, column: CategoryEncoding) -> tuple[AnyArray, BoolArray, str, str]:
-    levels = np.array([text_level(text) for text in texts.to_pylist()] or [], dtype=object)
+    found = [text_level(text, column.missing) for text in texts.to_pylist()]
+    levels = np.array(found, dtype=object)
     return levels, new_levels(column, levels), LEVELS, new_levels_in_words(column)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,10 +91,11 @@ def is_missing(text: str) -> bool:
     return text.strip().upper() in MISSING_WORDS
 
 
-def text_level(text: str) -> str | None:
-    """A cell of a column of texts: without surrounding blanks, ``None`` if it is missing."""
+def text_level(text: str, missing: Sequence[str] = ()) -> str | None:
+    """A cell of a column of texts: without surrounding blanks, ``None`` if it is missing, as
+    further words may say."""
     word = text.strip()
-    return None if word.upper() in MISSING_TEXTS else word
+    return None if word.upper() in MISSING_TEXTS or word in missing else word
 
 
 def is_infinite(text: str) -> bool:
