@@ -190,9 +190,10 @@ def _candidates(
         yield from ((cells, QUOTE) for cells in _quotes_as_text(text, dialect, width))
     elif len(cells) == width + 1:
         left, right = _aligned(cells, columns)
-        for place in range(max(0, width - right), min(left, width) + 1):
-            if not cells[place].strip():
-                yield cells[:place] + cells[place + 1 :], BLANK
+        places = range(max(0, width - right), min(left, width) + 1)
+        # If it may as well be a cell with a value that is too many, nobody knows.
+        if not any(cells[place].strip() for place in places):
+            yield from ((cells[:place] + cells[place + 1 :], BLANK) for place in places)
     elif len(cells) == width - 1:
         yield from _longer(text, cells, dialect, columns)
     for separator in SEPARATORS:
@@ -238,9 +239,8 @@ def _longer(
     """Readings of a line that lacks a cell with a separator put in somewhere."""
     left, right = _aligned(cells, columns)
     lacking = range(max(0, len(cells) - right), min(left, len(cells)) + 1)
-    for place in lacking:
-        if columns[place].blank_alone:
-            yield [*cells[:place], "", *cells[place:]], LOST
+    if all(columns[place].blank_alone for place in lacking):
+        yield from (([*cells[:place], "", *cells[place:]], LOST) for place in lacking)
     quote = dialect.quote
     for place in range(max(0, len(cells) - 1 - right), min(left, len(cells) - 1) + 1):
         cell = cells[place]
@@ -263,8 +263,7 @@ def _longer(
 
 def _tells(parts: Sequence[str], columns: Sequence[_Column]) -> bool:
     """Whether a cell rather lost a separator than the row a cell: a part is unmistakable."""
-    pairs = zip(parts, columns, strict=True)
-    return any(column.telling and column.fits(part) for part, column in pairs)
+    return any(column.tells(part) for part, column in zip(parts, columns, strict=True))
 
 
 def _fit(cells: Sequence[str], columns: Sequence[_Column]) -> bool:
@@ -390,11 +389,15 @@ class _Column:
             return text.lower() in (self.type.false.lower(), self.type.true.lower())
         return not self.shape or _shape(text) == self.shape
 
-    @property
-    def telling(self) -> bool:
-        """Whether what fits here would not be taken for something else."""
-        kind = self.type.kind
-        return kind == "date" or bool(self.type.style.affix) or len(self.shape) >= 4
+    def tells(self, cell: str) -> bool:
+        """Whether a cell fits here and would not be taken for something else: a date, an amount
+        with its sign, a code of letters and digits."""
+        if not self.fits(cell):
+            return False
+        code = self.shape if self.type.kind == "category" else ""
+        mixed = len(code) >= 4 and "0" in code and code.strip("0") != ""
+        affix = self.type.style.affix
+        return self.type.kind == "date" or mixed or bool(affix and affix in cell)
 
     def kept(self, cell: str) -> str:
         """A cell with the quotes that are text; in a number they are noise."""

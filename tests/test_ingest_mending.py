@@ -101,6 +101,18 @@ def test_numbers_alone_tell_too_little(write: Write) -> None:
         assert caught.value.row == 42
 
 
+@pytest.mark.parametrize(
+    "broken", ["3,12,8,859,JFK", "Adelie,40.3,18,195,ok", "3,2013,,12,12,859,JFK"]
+)
+def test_a_lost_or_repeated_cell_is_refused(write: Write, broken: str) -> None:
+    """Cells that fit another column as well, and columns that may be blank, tell nothing."""
+    lines = [f"{i},2013,{'' if i % 9 == 0 else i % 12},{i % 28},85{i % 10},JFK" for i in range(40)]
+    lines[20] = broken
+    with pytest.raises(DataError) as caught:
+        import_csv(write(lines, "row,year,month,day,time,airport\n"), processes=0)
+    assert caught.value.row == 22
+
+
 def test_many_broken_rows(write: Write) -> None:
     """In children, over many chunks; too large a share of them is refused."""
     lines = rows(3000)
