@@ -323,9 +323,10 @@ def _best_reading(body: list[str], comment: str, wanted: str, given: GivenDialec
         for runs in ((True, False) if delimiter == " " else (False,))
         if given.runs in (None, runs)
     ]
-    if given.delimiter is None and given.quote != ",":
+    if given.delimiter is None and "," not in taken:
         quote = '"' if given.quote is None else given.quote
-        readings.append(_reading(body, ",", quote, "", False))
+        escape = (given.escape or "") if given.escape != quote else ""
+        readings.append(_reading(body, ",", quote, escape, False))
     if any(each.delimiter == " " and not each.runs and each.alike for each in readings):
         readings = [each for each in readings if each.alike or not each.runs]
     if any(each.settled for each in readings if each.delimiter != " "):
