@@ -99,12 +99,25 @@ def store() -> RunStore:
 
 
 @st.fragment(run_every=0.5)
-def wait_for(job: Job, text: str) -> None:
-    """A progress bar for a job; the page runs again when the job has ended."""
+def wait_for(job: Job, text: str, *, cancel: bool = False) -> None:
+    """A progress bar for a job, with a button to ``cancel`` it where it heeds that; the page runs
+    again when the job has ended."""
     status = job.status()
     if not status.is_running:
         st.rerun()
-    st.progress(status.fraction, text=status.message or text)
+    said = "Cancelling …" if job.is_cancelled else status.message or text
+    if not cancel:
+        st.progress(status.fraction, text=said)
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.progress(status.fraction, text=said)
+        st.button(
+            "Cancel",
+            key=f"cancel-{job.job_id}",
+            icon=":material/close:",
+            disabled=job.is_cancelled,
+            on_click=job.cancel,
+        )
 
 
 def tell_failure(status: Status) -> None:

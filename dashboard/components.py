@@ -1,4 +1,4 @@
-"""The page's own components: live view, drop zone, chart, download link.
+"""The page's own components: live view, drop zone, chart, table of columns, download link.
 
 Each is a script and a style sheet in ``static/``; text that comes from data reaches the browser as
 data and is set as text there, never as HTML.
@@ -6,7 +6,7 @@ data and is set as text there, never as HTML.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -35,6 +35,7 @@ _live = _register("live")
 _upload = _register("upload")
 _chart = _register("chart", style=False)
 _download = _register("download")
+_columns = _register("columns")
 
 
 def _nothing() -> None:
@@ -86,6 +87,19 @@ def figure(key: str, drawn: Figure, *, label: str, height: int) -> None:
     plain = drawn.to_plotly_json()
     plain["layout"].pop("template", None)
     chart(key, plain["data"], plain["layout"], label=label, height=height)
+
+
+def columns_table(
+    key: str, rows: Sequence[Mapping[str, Any]], *, on_change: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """A table of columns. ``on_change`` is told ``{"name", "used"}`` or ``{"name", "kind"}``."""
+
+    def changed() -> None:
+        change = st.session_state[key].get("changed")
+        if change:
+            on_change(change)
+
+    _columns(key=key, data={"rows": [dict(each) for each in rows]}, on_changed_change=changed)
 
 
 def download(key: str, label: str, *path: str, name: str, help: str = "") -> None:

@@ -27,8 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 def distributions(table: ParsedTable) -> tuple[list[dict[str, Any]], int]:
     """What each column's cell of the page's table is drawn from, and of how many rows.
 
-    A column of numbers or dates has ``bars`` (counts in equal parts of the way from
-    ``low`` to ``high``), ``median`` and ``distinct``, the last if all rows were looked at. A column
+    A column of numbers or dates has ``low``, ``high``, ``median``, ``distinct`` if all rows were
+    looked at, and ``bars`` with the rest of what `_bars` gives. A column
     of texts has ``levels``, the commonest with their counts, and ``rest``, the count of all others.
     """
     sample = evenly_spaced(table)
@@ -74,7 +74,7 @@ def _of_numbers(column: ParsedColumn, values: FloatArray, complete: bool) -> dic
         "low": low,
         "high": high,
         "median": float(values[len(values) // 2] / 2 + values[(len(values) - 1) // 2] / 2),
-        "bars": _bars(values, low, high),
+        **_bars(values, low, high),
     }
     if column.distinct is not None:
         found["distinct"] = column.distinct
@@ -83,18 +83,41 @@ def _of_numbers(column: ParsedColumn, values: FloatArray, complete: bool) -> dic
     return found
 
 
-def _bars(values: FloatArray, low: float, high: float) -> list[int]:
-    """How many of the sorted values lie in each part of the way from ``low`` to ``high``."""
-    if low == high:
-        return [len(values)]
-    parts = BARS
-    if float(low).is_integer() and high - low < BARS and (np.rint(values) == values).all():
-        parts = int(high - low) + 1  # whole numbers: one bar each
-        low, high = low - 0.5, high + 0.5
+def _bars(values: FloatArray, low: float, high: float) -> dict[str, Any]:
+    """How many of the sorted values lie in each part of the way ``from`` … ``to``, and how many
+    ``below`` and ``above`` it.
+
+    It is the way from ``low`` to ``high``, unless these lie so far from nearly all values that one
+    bar would hold them all: a few 999 among numbers from 0 to 1.
+    """
+    start, stop = _way(values, low, high)
+    if start == stop:
+        return {"from": start, "to": stop, "bars": [len(values)], "below": 0, "above": 0}
+    parts, edge = BARS, 0.0
+    if float(start).is_integer() and stop - start < BARS and (np.rint(values) == values).all():
+        parts, edge = int(stop - start) + 1, 0.5  # whole numbers: one bar each
     # Halved first: the way between two ends of float64 is longer than float64 reaches.
-    edges = 2 * np.linspace(low / 2, high / 2, parts + 1)[1:-1]
-    ends = [0, *np.searchsorted(values, edges, side="left").tolist(), len(values)]
-    return np.diff(ends).tolist()
+    edges = 2 * np.linspace((start - edge) / 2, (stop + edge) / 2, parts + 1)[1:-1]
+    first, last = np.searchsorted(values, start), np.searchsorted(values, stop, side="right")
+    ends = [first, *np.searchsorted(values[first:last], edges) + first, last]
+    return {
+        "from": start,
+        "to": stop,
+        "bars": [int(count) for count in np.diff(ends)],
+        "below": int(first),
+        "above": len(values) - int(last),
+    }
+
+
+def _way(values: FloatArray, low: float, high: float) -> tuple[float, float]:
+    few = len(values) // 200
+    start, stop = float(values[few]), float(values[-few - 1])
+    with np.errstate(over="ignore"):
+        reach = 2 * (np.float64(stop) - start)
+        if few and reach > 0:
+            low = low if low >= start - reach else start
+            high = high if high <= stop + reach else stop
+    return low, high
 
 
 def _of_texts(column: ParsedColumn) -> dict[str, Any]:

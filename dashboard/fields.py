@@ -13,10 +13,21 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.configuration import TrainingConfig, allowed, choices, number_type, parse_value
+from regatta.configuration import (
+    ReadingOptions,
+    TrainingConfig,
+    allowed,
+    check_value,
+    choices,
+    flag,
+    is_repeatable,
+    number_type,
+    parse_value,
+)
 from regatta.utils import UserError, available_cores
 
 DECLARED: Mapping[str, Field[Any]] = {each.name: each for each in fields(TrainingConfig)}
+READING: Mapping[str, Field[Any]] = {each.name: each for each in fields(ReadingOptions)}
 
 LABELS = {
     "alpha": "Penalty strength (alpha)",
@@ -31,6 +42,25 @@ LABELS = {
     "rule": "Rule for alpha",
     "drop": "Columns to leave out",
     "target": "Column to predict",
+    "delimiter": "Separator",
+    "decimal": "Decimal mark",
+    "thousands": "Thousands mark",
+    "skip_rows": "Lines before the table",
+    "header": "Names in the first row",
+    "comment": "Comment lines begin with",
+    "missing": "Words for “no value”",
+    "column_types": "Kinds of columns",
+    "odd_cells": "Cells that do not fit",
+    "on_bad_rows": "Rows that cannot be read",
+    "max_bad_rows": "Most rows set aside",
+}
+# What the words of an option mean, where they do not say it themselves.
+MEANINGS = {
+    ("odd_cells", "missing"): "take them as missing",
+    ("odd_cells", "category"): "make the column one of categories",
+    ("odd_cells", "refuse"): "refuse the column",
+    ("on_bad_rows", "refuse"): "refuse the file",
+    ("on_bad_rows", "skip"): "set them aside",
 }
 MODELS = {
     "linear": ("Linear", "Least squares, no penalty."),
@@ -47,7 +77,11 @@ SOLVERS = {
 
 
 # What is an option of the command, and a button here.
-BUTTONS = {"--on-bad-cells missing": "Take them as missing"}
+SET_ASIDE = "Set these rows aside"
+BUTTONS = {
+    "--on-bad-cells missing": "Take them as missing",
+    "--on-bad-rows skip": SET_ASIDE,
+}
 
 BEGINNING = "beginning"  # the run whose settings the fields show first, and these settings
 
@@ -80,7 +114,65 @@ def field(name: str) -> Any:
             key=_key(name),
             help=help_text(name),
         )
-    return _number(declared)
+    return _number(declared, _first(name), _key(name))
+
+
+def reading_field(name: str, value: Any, *, key: str, found: str = "") -> Any:
+    """A widget for an option of the reading. ``found`` is what "auto" came to in this file."""
+    declared = READING[name]
+    if is_repeatable(declared):
+        return _several(declared, value, key)
+    if number_type(declared) is not None:
+        return _number(declared, value, key)
+    # Of words that mean the same, such as "comma" and ",", the longer one is offered.
+    words = [word for word in choices(declared) if len(word) > 1]
+    open_to_others = declared.metadata["fits"] is not None
+    if value not in words:
+        words.append(value)
+    chosen = st.selectbox(
+        label(name),
+        words,
+        index=words.index(value),
+        format_func=lambda word: option_words(name, word, found),
+        accept_new_options=open_to_others,
+        key=key,
+        help=help_text(name),
+    )
+    return _checked(declared, chosen)
+
+
+def option_words(name: str, word: Any, found: str = "") -> str:
+    """How a value of an option is called."""
+    if word == "auto" or word is None:
+        return f"as found: {found}" if found else "as found"
+    return MEANINGS.get((name, word), str(word))
+
+
+def _several(declared: Field[Any], value: Sequence[str], key: str) -> tuple[str, ...]:
+    chosen = st.multiselect(
+        label(declared.name),
+        list(value),
+        default=list(value),
+        accept_new_options=True,
+        placeholder=declared.metadata["metavar"].lower() or "None",
+        key=key,
+        help=help_text(declared.name),
+    )
+    return tuple(_checked(declared, tuple(chosen)))
+
+
+def _checked(declared: Field[Any], value: Any) -> Any:
+    try:
+        check_value(declared, value)
+    except UserError as error:
+        _tell_beside(error)
+    return value
+
+
+def _tell_beside(error: UserError) -> None:
+    # Not the option's name, as the command would say it: the field stands right above.
+    st.markdown(f":red[:material/error: {error.hint}]")
+    raise Invalid from None
 
 
 def model_choice() -> str:
@@ -132,13 +224,12 @@ def help_text(name: str) -> str:
 def in_page_words(text: str) -> str:
     """A sentence that names options of the command, with the words of the page instead."""
 
-    def named(found: re.Match[str]) -> str:
-        name = found[1].replace("-", "_")
-        return f"“{label(name)}”" if name in DECLARED else found[0]
-
     for option, button in BUTTONS.items():
         text = text.replace(option, f"“{button}”")
-    return re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)", named, text)
+    labels = {flag(name): f"“{label(name)}”" for name in DECLARED}
+    return re.sub(
+        r"(?<![\w-])--[a-z][a-z0-9-]*", lambda found: labels.get(found[0], found[0]), text
+    )
 
 
 def _key(name: str) -> str:
@@ -156,21 +247,18 @@ def _place(words: Sequence[Any], word: Any) -> int:
     return words.index(word) if word in words else 0
 
 
-def _number(declared: Field[Any]) -> Any:
-    first = _first(declared.name)
+def _number(declared: Field[Any], first: Any, key: str) -> Any:
     text = st.text_input(
         label(declared.name),
         value="auto" if first is None else f"{first:g}" if isinstance(first, float) else str(first),
-        key=_key(declared.name),
+        key=key,
         help=help_text(declared.name),
         autocomplete="off",
     )
     try:
         return parse_value(declared, text)
     except UserError as error:
-        # Not the option's name, as the command would say it: the field stands right above.
-        st.markdown(f":red[:material/error: {error.hint}]")
-        raise Invalid from None
+        _tell_beside(error)
 
 
 def _workers(declared: Field[Any]) -> int | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regatta.dashboard import words
-from regatta.dashboard.jobs import Report
+from regatta.dashboard.choices import reading_options
+from regatta.dashboard.jobs import CANCEL_NAME, Report
 
 if TYPE_CHECKING:
     from regatta.ingest.importer import ImportProgress
@@ -29,7 +30,12 @@ def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     def tell(progress: ImportProgress) -> None:
         report(progress.fraction, progress_text(progress))
 
-    table = data_pipeline.import_csv(Path(arguments["path"]), progress=tell)
+    table = data_pipeline.import_csv(
+        Path(arguments["path"]),
+        progress=tell,
+        cancelled=lambda: (folder / CANCEL_NAME).exists(),
+        options=reading_options(arguments.get("reading", {})),
+    )
     found = table.report()
     for column in found["columns"]:
         column["levels"] = [_shown(level) for level in (column.get("levels") or [])[:MAX_LEVELS]]
@@ -62,7 +68,8 @@ def about_target(arguments: Mapping[str, Any], folder: Path, report: Report) -> 
     """What is worth knowing of a file once ``target`` is chosen; the columns are read already."""
     from regatta import data_pipeline
 
-    table = data_pipeline.import_csv(Path(arguments["path"]))
+    options = reading_options(arguments.get("reading", {}))
+    table = data_pipeline.import_csv(Path(arguments["path"]), options=options)
     report(0.5, "Comparing the columns with the target")
     found = data_pipeline.about_target(table, arguments["target"])
     return [each.to_json() for each in found]

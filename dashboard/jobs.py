@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Status:
     row: int | None = None
     column: str | None = None
     result: Any = None
+    rejected: Sequence[Mapping[str, Any]] = ()  # rows of a file that are at fault
 
     @property
     def is_running(self) -> bool:

@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, fields, words
+from regatta.dashboard import actions, columns, fields, reading, words
+from regatta.dashboard.choices import Choice
 from regatta.dashboard.sources import Source
 
-KIND_WORDS = {
-    "number": "number",
-    "boolean": "yes / no",
-    "category": "category",
-    "date": "date",
-    "text": "text",
-}
 MOST_NAMES = 4
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
+SEPARATED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
+# More columns than this are left out by the table of columns alone: each is a chip otherwise.
+MOST_CHIPS = 60
 
 Report = Mapping[str, Any]
 
 
 def summary(report: Report) -> str:
-    """The dialect in one line."""
+    """The file in a sentence: how large, how it was read, how much there is to look at."""
     dialect = report.get("dialect") or {}
-    delimiter = str(dialect.get("delimiter", ","))
-    missing = sum(int(each.get("missing") or 0) for each in report["columns"])
-    parts = [
-        f"{report.get('rows', 0):,} rows",
-        f"{len(report['columns'])} columns",
-        f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}",
-        str(dialect.get("encoding", "utf-8")),
-    ]
+    delimiter, encoding = str(dialect.get("delimiter", ",")), str(dialect.get("encoding", "utf-8"))
+    how = [f"{SEPARATED.get(delimiter, repr(delimiter))}-separated"]
+    if not encoding.startswith("utf-8"):
+        how.append(f"{reading.ENCODINGS.get(encoding, encoding)} text")
+    marks = []
     if dialect.get("decimal", ".") == ",":
-        parts.append("decimal comma")
+        marks.append("decimal comma")
     if not dialect.get("header", True):
-        parts.append("no header")
-    if missing:
-        parts.append(f"{missing:,} missing cells")
-    return " · ".join(parts)
+        marks.append("no header")
+    parts = [
+        f"{counted(report.get('rows', 0), 'row')}, {counted(len(report['columns']), 'column')}",
+        f"read as {' '.join(how)}" + (f" with {' and '.join(marks)}" if marks else ""),
+    ]
+    repairs, warnings = len(repaired(report)), len(report.get("warnings") or [])
+    if repairs:
+        parts.append(counted(repairs, "repair"))
+    rejected = int(report.get("rejected_rows") or len(report.get("rejected") or []))
+    if rejected:
+        parts.append(f"{counted(rejected, 'row')} set aside")
+    parts.append(things(warnings) if warnings else "nothing to look at")
+    return "; ".join(parts)
+
+
+def things(count: int) -> str:
+    """``2 things to look at``."""
+    return f"{counted(count, 'thing')} to look at"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def missing_cells(report: Report, name: str | None) -> int:
@@ -55,10 +66,8 @@ def target_columns(report: Report) -> list[str]:
     return [each["name"] for each in report["columns"] if each.get("kind") == "number"]
 
 
-def choose_columns(
-    report: Report, *, key: str, suggested: str = "", dropped: Sequence[str] = ()
-) -> tuple[str | None, list[str]]:
-    """Ask for the target and the columns to leave out."""
+def choose_columns(report: Report, choice: Choice, *, key: str) -> tuple[str | None, list[str]]:
+    """Ask for the target and the columns to leave out, beginning with what was chosen before."""
     targets = target_columns(report)
     if not targets:
         st.error(
@@ -68,20 +77,28 @@ def choose_columns(
         )
         return None, []
     named = _labels(report)
+    # Set beforehand and not as defaults: a button may have set them, too.
+    _begin_with(f"{key}-target", choice.target, lambda name: name in targets)
     target = st.selectbox(
         "Column to predict",
         targets,
         format_func=named,
-        index=targets.index(suggested) if suggested in targets else None,
+        index=None,
         placeholder="Choose the target",
         key=f"{key}-target",
         help="The number the model learns to predict from the other columns.",
     )
     others = [each["name"] for each in report["columns"] if each["name"] != target]
+    there = set(others)
+    st.session_state.setdefault(f"{key}-drop", list(choice.drop))
+    drop = [name for name in st.session_state[f"{key}-drop"] if name in there]
+    st.session_state[f"{key}-drop"] = drop
+    if len(drop) > MOST_CHIPS:
+        st.caption(f"{len(drop):,} columns are left out, as the table of columns shows.")
+        return target, drop
     drop = st.multiselect(
         "Columns to leave out",
         others,
-        default=[each for each in dropped if each in others] or None,
         format_func=named,
         placeholder="None",
         key=f"{key}-drop",
@@ -91,14 +108,35 @@ def choose_columns(
     return target, list(drop)
 
 
-def show_about_target(source: Source, target: str | None, drop: Sequence[str], key: str) -> None:
+def _begin_with(key: str, value: Any, allowed: Callable[[Any], bool]) -> None:
+    if not allowed(st.session_state.setdefault(key, value)):
+        st.session_state[key] = None
+
+
+def leave_out(key: str, names: Sequence[str]) -> None:
+    """Leave columns out, from the callback of a button. ``key`` is that of `choose_columns`."""
+    target = st.session_state.get(f"{key}-target")
+    left_out = [*st.session_state.get(f"{key}-drop", []), *names]
+    st.session_state[f"{key}-drop"] = [name for name in dict.fromkeys(left_out) if name != target]
+
+
+def use(key: str, names: Sequence[str]) -> None:
+    """Use columns again, from the callback of a button."""
+    used = set(names)
+    left_out = st.session_state.get(f"{key}-drop", [])
+    st.session_state[f"{key}-drop"] = [name for name in left_out if name not in used]
+
+
+def show_about_target(
+    source: Source, choice: Choice, target: str | None, drop: Sequence[str], key: str
+) -> None:
     """Whether the target is skewed, and which of the columns in use give it away.
 
     ``key`` is that of `choose_columns`: a button leaves a column out there.
     """
     if target is None:
         return
-    job = source.start_target_check(target)
+    job = source.start_target_check(target, choice.reading)
     status = job.status()
     if status.is_running:
         actions.wait_for(job, "Looking for columns that give it away")
@@ -112,63 +150,42 @@ def show_about_target(source: Source, target: str | None, drop: Sequence[str], k
         if finding["kind"] == "leak":
             with st.container(horizontal=True):
                 for name in used:
-                    _leave_out_button(name, drop, key)
+                    st.button(
+                        f"Leave out {words.plain(name)}",
+                        key=f"{key}-leave-out-{name}",
+                        icon=":material/remove:",
+                        on_click=leave_out,
+                        args=(key, [name]),
+                    )
 
 
-def _leave_out_button(name: str, drop: Sequence[str], key: str) -> None:
-    def leave_out() -> None:
-        st.session_state[f"{key}-drop"] = [*drop, name]
-
-    st.button(
-        f"Leave out {words.plain(name)}",
-        key=f"{key}-leave-out-{name}",
-        icon=":material/remove:",
-        on_click=leave_out,
-    )
+def repaired(report: Report) -> list[str]:
+    """What was repaired, beyond what the list of what was found tells."""
+    return _together(report.get("repairs") or [])
 
 
 def show_warnings(report: Report) -> None:
-    """Repairs and warnings of the import, each in its sentence."""
-    notes = [("repaired", each) for each in _together(report.get("repairs") or [])]
-    notes += [("warning", _sentence(each)) for each in report.get("warnings") or []]
-    if not notes:
-        st.caption(":material/check_circle: Read without a repair or a warning.")
+    """What is to be looked at, and what was repaired, each in its sentence."""
+    warnings = [_sentence(each) for each in report.get("warnings") or []]
+    repairs = repaired(report)
+    titles = [things(len(warnings))] if warnings else []
+    titles += [counted(len(repairs), "repair")] if repairs else []
+    if not titles:
         return
-    title = f"{len(notes)} thing{'s' if len(notes) > 1 else ''} to know about this file"
-    with st.expander(title, icon=":material/info:", expanded=len(notes) <= 5):
-        for kind, note in notes[:100]:
-            icon = ":material/build:" if kind == "repaired" else ":material/warning:"
-            st.markdown(f"{icon} {words.plain(fields.in_page_words(note))}")
+    with st.expander(", ".join(titles), icon=f":material/{'warning' if warnings else 'build'}:"):
+        _show_notes(warnings)
+        if warnings and repairs:
+            st.markdown("**Repaired**")
+        _show_notes(repairs)
 
 
-def show_columns(report: Report, preview: Mapping[str, Any]) -> None:
-    """Name, type, missing cells and values of every column."""
-    import pandas as pd
-
-    rows = max(int(report.get("rows") or 0), 1)
-    columns, examples = report["columns"], _examples(preview)
-    table = pd.DataFrame(
-        {
-            "column": [each["name"] for each in columns],
-            "type": [_kind(each) for each in columns],
-            "missing": [_share(int(each.get("missing") or 0), rows) for each in columns],
-            "values": [_range(each) or examples.get(each["name"], "") for each in columns],
-            "evidence": [each.get("evidence", "") for each in columns],
-        }
-    )
-    column = st.column_config.TextColumn
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=words.table_height(len(table), 12),
-        column_config={
-            "column": column("Column", width=165),
-            "type": column("Type", width="small"),
-            "missing": column("Missing", width=95),
-            "values": column("Values", width=190),
-            "evidence": column("Why this type", width=230),
-        },
-    )
+def _show_notes(notes: Sequence[str]) -> None:
+    if not notes:
+        return
+    lines = [f"- {words.plain(fields.in_page_words(note))}" for note in notes[:100]]
+    if len(notes) > 100:
+        lines.append(f"- {len(notes) - 100:,} more")
+    st.markdown("\n".join(lines))
 
 
 def show_preview(preview: Mapping[str, Any]) -> None:
@@ -176,32 +193,7 @@ def show_preview(preview: Mapping[str, Any]) -> None:
     import pandas as pd
 
     table = pd.DataFrame(preview["rows"], columns=_unique(preview["columns"]))
-    st.dataframe(table, hide_index=True, height=words.table_height(len(table), 12))
-
-
-def _examples(preview: Mapping[str, Any]) -> dict[str, str]:
-    found = {}
-    for at, name in enumerate(preview["columns"]):
-        cells: list[str] = []
-        for row in preview["rows"]:
-            text = (
-                ""
-                if row[at] is None
-                else f"{row[at]:g}"
-                if isinstance(row[at], float)
-                else str(row[at])
-            )
-            if text and text not in cells:
-                cells.append(text)
-            if len(cells) == 4:
-                break
-        found[name] = ", ".join(cells)
-    return found
-
-
-def _kind(column: Mapping[str, Any]) -> str:
-    kind = KIND_WORDS.get(column.get("kind", ""), str(column.get("kind")))
-    return f"{kind} (left out)" if column.get("role") == "ignored" else kind
+    st.dataframe(table, hide_index=True, height=words.table_height(len(table), 7))
 
 
 def _range(column: Mapping[str, Any]) -> str:
@@ -215,15 +207,8 @@ def _range(column: Mapping[str, Any]) -> str:
     if column.get("kind") == "number":
         return f"{ends[0]:.6g} … {ends[1]:.6g}"
     if column.get("kind") == "date":
-        return " … ".join(_day(each) for each in ends)
+        return " … ".join(columns.day(each) for each in ends)
     return ""
-
-
-def _day(seconds: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds:.6g}"
 
 
 def _labels(report: Report) -> Callable[[str], str]:
@@ -257,18 +242,6 @@ def _repair(text: str, columns: Sequence[str]) -> str:
         more = f" and {len(columns) - MOST_NAMES} more" if len(columns) > MOST_NAMES else ""
         sentence += f" in {names}{more}"
     return sentence if sentence.endswith((".", "…")) else sentence + "."
-
-
-def _share(count: int, rows: int) -> str:
-    if count == 0:
-        return "–"
-    return f"{count:,} ({100 * count / rows:.1f} %)"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from regatta.dashboard import jobs, samples, uploads, words
 from regatta.utils import UserError
 
+Reading = Mapping[str, Any]  # the options of the reading that are not left to Regatta
+AS_FOUND: Reading = {}
 KIND_UPLOAD = "upload"
 KIND_SAMPLE = "sample"
 
@@ -29,21 +31,23 @@ class Source:
     def size(self) -> int:
         return self.path.stat().st_size
 
-    def inspection(self) -> jobs.Job:
-        """The job that reads and describes it, named by the file's very state."""
-        return jobs.job_of("inspect", **self._inspect_arguments())
+    def inspection(self, reading: Reading = AS_FOUND) -> jobs.Job:
+        """The job that reads and describes it, named by the file's very state and by the options
+        of the reading."""
+        return jobs.job_of("inspect", **self._inspect_arguments(reading))
 
-    def start_inspection(self) -> jobs.Job:
+    def start_inspection(self, reading: Reading = AS_FOUND) -> jobs.Job:
         """Start that job unless it runs or is done."""
-        return jobs.start("inspect", **self._inspect_arguments())
+        return jobs.start("inspect", **self._inspect_arguments(reading))
 
-    def start_target_check(self, target: str) -> jobs.Job:
+    def start_target_check(self, target: str, reading: Reading = AS_FOUND) -> jobs.Job:
         """Start the job that looks at the file with a target in mind, unless it runs or is done."""
-        return jobs.start("target", **self._inspect_arguments(), target=target)
+        return jobs.start("target", **self._inspect_arguments(reading), target=target)
 
-    def _inspect_arguments(self) -> dict[str, Any]:
+    def _inspect_arguments(self, reading: Reading = AS_FOUND) -> dict[str, Any]:
         status = self.path.stat()
-        return {"path": str(self.path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        file = {"path": str(self.path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return {**file, "reading": dict(reading)} if reading else file
 
 
 def find(key: str) -> Source:

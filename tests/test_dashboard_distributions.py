@@ -68,6 +68,20 @@ def test_columns_without_values_and_of_one_value(regatta_home: Path, tmp_path: P
     assert huge["bars"][0] == huge["bars"][-1] == 15 and huge["median"] == 0
 
 
+def test_a_few_values_far_from_all_others_have_bars_of_their_own(
+    regatta_home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"{n / 1000},{n}" for n in range(1000)]
+    path.write_text("\n".join(["x,k", *rows, "999,1", "-200,2"]) + "\n")
+    (x, k), _ = distributions(import_table(path))
+    assert (x["low"], x["high"]) == (-200, 999)
+    assert 0 <= x["from"] < x["to"] < 1 and x["above"] > 0 < x["below"]
+    assert sum(x["bars"]) + x["above"] + x["below"] == 1002
+    assert min(x["bars"]) > 20  # and not all in one
+    assert k["above"] == k["below"] == 0 and (k["from"], k["to"]) == (0, 999)
+
+
 def test_a_table_of_texts_alone(regatta_home: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n" + "".join(f"{'uvw'[n % 3]},{'xy'[n % 2]}z\n" for n in range(30)))

@@ -10,7 +10,17 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import fields, jobs, report, samples, sources, uploads, words
+from regatta.dashboard import (
+    choices,
+    columns,
+    fields,
+    jobs,
+    report,
+    samples,
+    sources,
+    uploads,
+    words,
+)
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
@@ -28,7 +38,9 @@ REPORT = {
     ],
     "repairs": ["Decimal comma in 2 columns."],
     "warnings": ["Column _size_: 3 cells are missing."],
+    "evidence": {"delimiter": "';' on all 100 rows"},
 }
+TRAIN_AT_ONCE = "Train ridge at once"
 PREVIEW = {"columns": ["size", "<b>colour</b>", "price"], "rows": [[1.0, "red", 2.0]]}
 
 
@@ -147,21 +159,27 @@ def test_names_are_text_and_not_markup(store: RunStore) -> None:
     assert words.plain("<b>[x](y)</b>") == r"\<b\>\[x\]\(y\)\</b\>"
 
 
-def test_a_report_is_shown_with_its_warnings(source: sources.Source) -> None:
+def test_a_report_is_a_sentence_and_its_evidence(source: sources.Source) -> None:
     page = open_page("data", file=source.key)
     shown = texts(page)
-    assert "100 rows" in shown and "semicolon" in shown and "decimal comma" in shown
+    sentence = (
+        "100 rows, 3 columns; read as semicolon-separated with decimal comma; 1 repair; "
+        "1 thing to look at."
+    )
+    assert sentence in unescaped(page)
+    assert "**Separator**: semicolon" in shown and "on all 100 rows" in shown
     assert "Decimal comma in 2 columns" in shown and "3 cells are missing" in shown
-    assert page.selectbox[0].options == ["size", "price"]  # a category cannot be predicted
-    assert page.selectbox[0].value is None
-    assert all(each.disabled for each in page.button if each.label != "Other data")
+    assert page.selectbox(key=f"data-{source.key}-target").options == ["size", "price"]
+    assert page.selectbox(key=f"data-{source.key}-target").value is None
+    ways_on = [each for each in page.button if each.label in {"Choose the model", TRAIN_AT_ONCE}]
+    assert len(ways_on) == 2 and all(each.disabled for each in ways_on)
 
 
 def test_a_target_enables_the_way_on(source: sources.Source) -> None:
     page = open_page("data", file=source.key)
-    page.selectbox[0].select("price").run()
+    page.selectbox(key=f"data-{source.key}-target").select("price").run()
     assert not any(each.disabled for each in page.button)
-    assert page.multiselect[0].options == ["size", "<b>colour</b>"]
+    assert page.multiselect(key=f"data-{source.key}-drop").options == ["size", "<b>colour</b>"]
 
 
 def test_what_gives_the_target_away_is_told_and_left_out_by_a_click(
@@ -178,8 +196,9 @@ def test_what_gives_the_target_away_is_told_and_left_out_by_a_click(
         page.selectbox(key=f"{place}-{source.key}-target").select("price").run()
         assert "gives it away" in texts(page)
         next(each for each in page.button if each.label == "Leave out size").click().run()
-        assert page.multiselect[0].value == ["size"]
+        assert page.multiselect(key=f"{place}-{source.key}-drop").value == ["size"]
         assert "gives it away" not in texts(page)
+        choices.forget(source.key)
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(source: sources.Source) -> None:
@@ -425,3 +444,154 @@ def test_a_column_of_dates_shows_its_first_and_last_day() -> None:
 
 def test_digits_at_the_end_of_a_number_stay_in_a_column() -> None:
     assert [words.number(13.0), words.number(13.0, zeros=True)] == ["13", "13.00"]
+
+
+def test_what_was_chosen_for_a_file_is_found_again(source: sources.Source) -> None:
+    page = open_page("data", file=source.key)
+    page.selectbox(key=f"data-{source.key}-target").select("price").run()
+    page.multiselect(key=f"data-{source.key}-drop").select("size").run()
+    assert choices.load(source.key) == choices.Choice("price", ("size",))
+    for name, place in (("data", "data"), ("new_run", "new")):
+        page = open_page(name, file=source.key)
+        assert page.selectbox(key=f"{place}-{source.key}-target").value == "price"
+        assert page.multiselect(key=f"{place}-{source.key}-drop").value == ["size"]
+
+
+def test_options_of_the_reading_make_another_table_and_are_part_of_the_run(
+    source: sources.Source,
+) -> None:
+    """Changed in the form, shown, carried to the run's configuration, and taken back."""
+    page = open_page("data", file=source.key)
+    page.selectbox(key=f"data-{source.key}-target").select("price").run()
+    field(page, "Separator").set_value("tab")
+    field(page, "Lines before the table").set_value("0")
+    reading = {"delimiter": "tab", "skip_rows": 0}
+    inspected(source, reading)
+    next(each for each in page.button if each.label == "Read it this way").click().run()
+    assert not page.exception
+    assert choices.load(source.key) == choices.Choice("price", (), reading)
+    assert "separator: tab; lines before the table: 0" in unescaped(page)
+    assert page.selectbox(key=f"data-{source.key}-target").value == "price"
+    command = open_page("new_run", file=source.key)
+    assert "--delimiter tab --skip-rows 0" in command.code[0].value
+    assert "separator: tab" in unescaped(command)
+    next(each for each in page.button if each.label == "Reset to what was found").click().run()
+    assert choices.load(source.key) == choices.Choice("price")
+    assert "separator: tab" not in unescaped(page)
+    assert field(page, "Separator").value == "auto"
+
+
+def test_a_reading_that_cannot_be_is_told_beside_its_field(source: sources.Source) -> None:
+    page = open_page("data", file=source.key)
+    for label, value, told in (
+        ("Lines before the table", "-1", "at least 0"),
+        ("Most rows set aside", "2", "at most 1"),
+    ):
+        field(page, label).set_value(value)
+        next(each for each in page.button if each.label == "Read it this way").click().run()
+        assert told in texts(page), label
+        assert not choices.load(source.key).reading
+
+
+def test_two_marks_that_are_the_same_are_refused_in_words(source: sources.Source) -> None:
+    reading = {"thousands": ",", "missing": ["gone"]}
+    choices.save(source.key, choices.Choice(reading=reading))
+    inspected(source, reading)
+    page = open_page("data", file=source.key)
+    assert field(page, "Thousands mark").value == ","
+    assert field(page, "Words for “no value”").value == ["gone"]
+    field(page, "Decimal mark").set_value("comma")
+    next(each for each in page.button if each.label == "Read it this way").click().run()
+    assert "“Decimal mark” and “Thousands mark” are both" in page.error[0].value.replace("\\", "")
+    assert choices.load(source.key).reading == reading
+
+
+def test_options_that_are_not_allowed_any_more_are_forgotten(source: sources.Source) -> None:
+    choices.save(source.key, choices.Choice("price", reading={"delimiter": "too long"}))
+    assert choices.load(source.key) == choices.Choice()
+
+
+def test_columns_are_found_by_a_pattern_and_changed_together(source: sources.Source) -> None:
+    many = [{"name": f"s{at}", "kind": "number", "missing": 0, "spread": {}} for at in range(20)]
+    inspected(source, {}, {**REPORT, "columns": many})
+    page = open_page("data", file=source.key)
+    page.text_input(key=f"data-{source.key}-find").input("s1*").run()
+    assert "**11 of 20 columns** match **s1" in texts(page)
+    page.selectbox(key=f"data-{source.key}-bulk-kind").select("category")
+    reading = {"column_types": ["s1*=category"]}
+    inspected(source, reading, {**REPORT, "columns": many})
+    next(each for each in page.button if each.label == "Apply").click().run()
+    assert not page.exception
+    assert choices.load(source.key).reading == reading
+    next(each for each in page.button if each.label == "Leave out").click().run()
+    assert len(page.multiselect(key=f"data-{source.key}-drop").value) == 11
+    page.text_input(key=f"data-{source.key}-find").input("nothing").run()
+    assert "None of the 20 columns matches" in texts(page)
+
+
+def test_a_pattern_is_taken_back_for_one_column_and_kept_for_the_others() -> None:
+    names = ["s1", "s2", "s[3]", "t"]
+    choice = choices.Choice().read_as("s*", "category").read_as("t", "date:%Y-%m")
+    assert [choice.kind_of(name) for name in names] == ["category"] * 3 + ["date:%Y-%m"]
+    freed = choice.as_found(["s1"], names)
+    assert [freed.kind_of(name) for name in names] == ["", "category", "category", "date:%Y-%m"]
+    assert freed.as_found(names, names).reading == {}
+
+
+def test_a_refused_file_shows_its_rows_and_the_ways_out(source: sources.Source) -> None:
+    rejected = [{"row": 7, "column": None, "reason": "2 cells instead of 3"}]
+    failed = jobs.Status("failed", message="Row 7 has 2 cells.", row=7, rejected=rejected,
+                         hint="Mend it, or use --on-bad-rows skip.")  # fmt: skip
+    write_json(source.inspection().folder / "status.json", vars(failed))
+    page = open_page("data", file=source.key)
+    assert "Row 7 has 2 cells" in page.error[0].value
+    assert page.dataframe[0].value["row"].tolist() == [7]
+    assert field(page, "Separator").value == "auto"
+    inspected(source, {"on_bad_rows": "skip"}, {**REPORT, "rejected": rejected})
+    next(each for each in page.button if each.label == fields.SET_ASIDE).click().run()
+    assert not page.exception and "1 row set aside" in texts(page)
+
+
+def test_a_reading_that_was_cancelled_can_be_taken_up_again(source: sources.Source) -> None:
+    cancelled = jobs.Status("cancelled", message="The import was cancelled.")
+    write_json(source.inspection().folder / "status.json", vars(cancelled))
+    page = open_page("data", file=source.key)
+    assert page.info and {"Read it again"} <= labels(page)
+
+
+def test_a_run_tells_how_its_file_is_read(store: RunStore) -> None:
+    config = TrainingConfig(path="rows.csv", target="y", column_types=("s*=category",))
+    run_id = store.create(config, RunState.QUEUED).run_id
+    assert "kinds of columns: s*=category" in unescaped(open_page("train", run=run_id))
+    plain = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.QUEUED).run_id
+    assert "Read as you said" not in texts(open_page("train", run=plain))
+
+
+def unescaped(page: AppTest) -> str:
+    return texts(page).replace("\\", "")
+
+
+def field(page: AppTest, label: str) -> Any:
+    kinds = (page.selectbox, page.text_input, page.multiselect)
+    return next(each for kind in kinds for each in kind if each.label == label)
+
+
+def inspected(source: sources.Source, reading: dict[str, Any], report: Any = REPORT) -> None:
+    """Write what the job that reads the file in this way would write."""
+    folder = source.inspection(reading).folder
+    folder.mkdir(exist_ok=True)
+    result = {"report": report, "preview": PREVIEW}
+    write_json(folder / "status.json", vars(jobs.Status("done", 1.0, result=result)))
+
+
+def test_a_column_of_the_table_tells_its_gaps_and_spread() -> None:
+    spread = {"low": 0.0, "high": 999.0, "median": 2.0, "from": 0.0, "to": 4.0,
+              "bars": [1, 2, 3, 2, 1], "below": 0, "above": 1, "distinct": 6}  # fmt: skip
+    column = {"name": "a", "kind": "number", "missing": 1, "spread": spread, "evidence": "why"}
+    row = columns.describe(column, 10_000, choices.Choice("y", ("a",), {}))
+    assert (row["missing"], row["share"], row["distinct"]) == ("1", "< 0.1 %", "6")
+    assert row["values"] == ["0", "median 2", "999"] and row["used"] is False
+    assert row["bars"][2] == [3, "2: 3 rows", False] and row["bars"][-1][1] == "above 4: 1 rows"
+    levels = {"levels": [["x", 6], ["y", 2]], "rest": 2, "distinct": 4}
+    bars, told = columns.spread({"kind": "category", "spread": levels})
+    assert told == ["x 60 %", "y 20 %"] and bars[-1] == [2, "2 others: 2 rows", True]

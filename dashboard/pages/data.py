@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import fnmatch
+import functools
+from dataclasses import replace
+
 import streamlit as st
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import actions, components, jobs, report, samples, sources, uploads, words
+from regatta.dashboard import (
+    actions,
+    choices,
+    columns,
+    components,
+    jobs,
+    reading,
+    report,
+    samples,
+    sources,
+    uploads,
+    words,
+)
+from regatta.dashboard.choices import Choice, reading_values
 from regatta.utils import RegattaError, UserError
 
 
@@ -63,6 +80,7 @@ def confirm_delete(source: sources.Source) -> None:
     with st.container(horizontal=True):
         if st.button("Delete it", type="primary"):
             actions.attempt(lambda: uploads.delete_upload(source.key))
+            choices.forget(source.key)
             st.rerun()
         if st.button("Keep it"):
             st.rerun()
@@ -95,59 +113,109 @@ def show_source(source: sources.Source) -> None:
         if st.button("Other data", icon=":material/arrow_back:"):
             st.query_params.clear()
             st.rerun()
-    job = source.start_inspection()
+    choice = choices.load(source.key)
+    if not choice.target:
+        choice = replace(choice, target=source.suggested_target)
+    job = source.start_inspection(choice.reading)
     status = job.status()
     if status.is_running:
         st.caption(f"{words.size(source.size)} · reading and finding the types")
-        actions.wait_for(job, "Reading the file")
-        return
-    if status.state == "failed":
+        actions.wait_for(job, "Reading the file", cancel=True)
+    elif status.state == "done":
+        show_report(source, choice, status.result["report"], status.result["preview"], job)
+    elif status.state == "cancelled":
+        show_cancelled(source, choice, job)
+    else:
         st.caption(words.size(source.size))
-        actions.tell_failure(status)
-        if st.button("Read it again", icon=":material/refresh:"):
-            job.forget()
-            st.rerun()
-        return
-    show_report(source, status.result["report"], status.result["preview"])
+        reading.show_refusal(source, choice, status, job.forget)
+
+
+def show_cancelled(source: sources.Source, choice: Choice, job: jobs.Job) -> None:
+    """The reading was cancelled: take it up again, or go back."""
+    st.info("Reading was cancelled. Nothing of the file was kept.", icon=":material/info:")
+    st.button("Read it again", icon=":material/refresh:", on_click=job.forget)
+    reading.show_in_force(source, choice, key=f"cancelled-{source.key}")
 
 
 def show_report(
-    source: sources.Source, found: report.Report, preview: dict[str, list[object]]
+    source: sources.Source,
+    choice: Choice,
+    found: report.Report,
+    preview: dict[str, list[object]],
+    job: jobs.Job,
 ) -> None:
-    """The report on the left, the choice on the right."""
-    st.caption(f"{words.size(source.size)} · {report.summary(found)}")
+    """What the file holds on the left; what to do with it, and how it was read, on the right."""
+    key = f"data-{source.key}"
+    st.markdown(f"{words.plain(report.summary(found))}.")
+    reading.show_in_force(source, choice, key=key)
     left, right = st.columns([7, 4], gap="medium")
-    with right, st.container(border=True):
-        st.subheader("What to predict")
-        key = f"data-{source.key}"
-        target, drop = report.choose_columns(found, key=key, suggested=source.suggested_target)
-        report.show_about_target(source, target, drop, key)
-        if st.button(
-            "Choose the model",
-            type="primary",
-            icon=":material/arrow_forward:",
-            width="stretch",
-            disabled=target is None,
-        ):
-            actions.go_to_new_run(file=source.key, target=target or "", drop=drop)
-        if st.button(
-            "Train ridge at once",
-            icon=":material/bolt:",
-            width="stretch",
-            disabled=target is None,
-            help="Ridge regression with the default settings, by the parameter server.",
-        ):
-            train_at_once(source, target or "", drop)
+    with right:
+        with st.container(border=True):
+            choice = show_next_step(source, choice, found, key)
+        with st.container(border=True):
+            st.subheader("How it was read")
+            reading.show_found(found)
+            with st.expander("Read it another way", icon=":material/tune:"):
+                reading.show_controls(source, choice, found, key=key)
     with left:
         report.show_warnings(found)
-        columns, rows = st.tabs(["Columns", "First rows"])
-        with columns:
-            report.show_columns(found, preview)
-        with rows:
+        reading.show_rejected(found, job)
+        with st.container(border=True):
+            st.subheader("First rows")
             report.show_preview(preview)
+        with st.container(border=True):
+            st.subheader("Columns")
+            columns.show(found, choice, column_changes(source, found, key), key=key)
 
 
-def train_at_once(source: sources.Source, target: str, drop: list[str]) -> None:
+def show_next_step(
+    source: sources.Source, choice: Choice, found: report.Report, key: str
+) -> Choice:
+    """Target and columns, and the ways on. Returns the choice with them, which is kept."""
+    st.subheader("What to predict")
+    target, drop = report.choose_columns(found, choice, key=key)
+    choice = choice.with_columns(target, drop, [each["name"] for each in found["columns"]])
+    choices.save(source.key, choice)
+    report.show_about_target(source, choice, target, drop, key)
+    if st.button(
+        "Choose the model",
+        type="primary",
+        icon=":material/arrow_forward:",
+        width="stretch",
+        disabled=target is None,
+    ):
+        actions.go_to_new_run(file=source.key)
+    if st.button(
+        "Train ridge at once",
+        icon=":material/bolt:",
+        width="stretch",
+        disabled=target is None,
+        help="Ridge regression with the default settings, by the parameter server.",
+    ):
+        train_at_once(source, choice, target or "", drop)
+    return choice
+
+
+def column_changes(source: sources.Source, found: report.Report, key: str) -> columns.Changes:
+    """What a click in the table of columns does."""
+    names = [str(each["name"]) for each in found["columns"]]
+
+    def read_as(pattern: str, kind: str) -> None:
+        choice = choices.load(source.key)
+        if kind == columns.AS_FOUND:
+            changed = choice.as_found(fnmatch.filter(names, pattern), names)
+        else:
+            changed = choice.read_as(pattern, kind)
+        choices.save(source.key, changed)
+
+    return columns.Changes(
+        leave_out=functools.partial(report.leave_out, key),
+        use=functools.partial(report.use, key),
+        read_as=read_as,
+    )
+
+
+def train_at_once(source: sources.Source, choice: Choice, target: str, drop: list[str]) -> None:
     """Queue a run with the defaults."""
     try:
         actions.launch(
@@ -157,6 +225,7 @@ def train_at_once(source: sources.Source, target: str, drop: list[str]) -> None:
                 drop=tuple(drop),
                 name=source.name,
                 solver="sgd",
+                **reading_values(choice.reading),
             )
         )
     except RegattaError as error:

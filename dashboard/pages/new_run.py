@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import streamlit as st
 
 from regatta.configuration import TrainingConfig, flag
-from regatta.dashboard import actions, fields, report, sources, words
+from regatta.dashboard import actions, choices, fields, reading, report, sources, words
+from regatta.dashboard.choices import Choice, reading_values
 from regatta.utils import RegattaError, available_cores
 
 COMMON = ("workers", "validation")
@@ -27,10 +29,10 @@ def main() -> None:
     left, right = st.columns([7, 4], gap="medium")
     with left:
         source = choose_source(known)
-        target, drop = choose_target(source)
+        choice = choose_target(source, begin_with_choice(source))
         settings, wrong = choose_settings()
     with right, st.container(border=True):
-        show_summary(source, target, drop, settings, wrong)
+        show_summary(source, choice, settings, wrong)
 
 
 def show_empty() -> None:
@@ -61,7 +63,8 @@ def take_over_settings() -> None:
     if rate:  # what a diverged run suggests
         settings["learning_rate"] = rate
     fields.begin_with(like, settings)
-    st.session_state["like"] = {"path": config.path, "target": config.target, "drop": config.drop}
+    choice = Choice(config.target, config.drop, config.in_force())
+    st.session_state["like"] = {"path": config.path, "choice": choice}
 
 
 def choose_source(known: dict[str, sources.Source]) -> sources.Source:
@@ -77,29 +80,47 @@ def choose_source(known: dict[str, sources.Source]) -> sources.Source:
     return known[key]
 
 
-def choose_target(source: sources.Source) -> tuple[str | None, list[str]]:
-    """Target and columns to leave out, from the file's report."""
-    job = source.start_inspection()
-    status = job.status()
-    if status.is_running:
-        actions.wait_for(job, "Reading the file")
-        return None, []
-    if status.state == "failed":
-        actions.tell_failure(status)
-        return None, []
-    suggested, dropped = source.suggested_target, []
+def begin_with_choice(source: sources.Source) -> Choice:
+    """What is in the address, else that of the run to start from, else what was chosen before."""
+    choice = choices.load(source.key)
     like = st.session_state.get("like", {})
     if st.query_params.get("file") == source.key:
-        suggested = st.query_params.get("target", suggested)
-        dropped = st.query_params.get_all("drop")
+        if target := st.query_params.get("target"):
+            return replace(choice, target=target, drop=tuple(st.query_params.get_all("drop")))
     elif like.get("path") == str(source.path):
-        suggested, dropped = like["target"], list(like["drop"])
+        return cast(Choice, like["choice"])
+    return choice if choice.target else replace(choice, target=source.suggested_target)
+
+
+def choose_target(source: sources.Source, choice: Choice) -> Choice:
+    """Target and columns to leave out, from the file's report. The file is read as chosen before;
+    until it is, there is no target."""
+    nothing = replace(choice, target="", drop=())
+    job = source.start_inspection(choice.reading)
+    status = job.status()
+    if status.is_running:
+        actions.wait_for(job, "Reading the file", cancel=True)
+        return nothing
+    if status.state != "done":
+        actions.tell_failure(status)
+        show_way_to_data(source, choice)
+        return nothing
     key = f"new-{source.key}"
-    target, drop = report.choose_columns(
-        status.result["report"], key=key, suggested=suggested, dropped=dropped
-    )
-    report.show_about_target(source, target, drop, key)
-    return target, drop
+    target, drop = report.choose_columns(status.result["report"], choice, key=key)
+    if choice.reading:
+        show_way_to_data(source, choice)
+    report.show_about_target(source, choice, target, drop, key)
+    return replace(choice, target=target or "", drop=tuple(drop))
+
+
+def show_way_to_data(source: sources.Source, choice: Choice) -> None:
+    """How the file is read, and where that is changed."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if choice.reading:
+            told = f":material/tune: Read as you said: {reading.in_force(choice.reading)}"
+            st.caption(told, width="stretch")
+        if st.button("See how it is read", icon=":material/table_view:", type="tertiary"):
+            actions.go_to_data(file=source.key)
 
 
 def choose_settings() -> tuple[dict[str, Any], list[str]]:
@@ -144,21 +165,18 @@ def ask_in_grid(names: tuple[str, ...], ask: Any) -> None:
 
 
 def show_summary(
-    source: sources.Source,
-    target: str | None,
-    drop: list[str],
-    settings: dict[str, Any],
-    wrong: list[str],
+    source: sources.Source, choice: Choice, settings: dict[str, Any], wrong: list[str]
 ) -> None:
     """What will be trained, what it will take, and the button."""
     st.subheader("This run")
     model = words.MODEL_NAMES.get(settings["model"], settings["model"])
+    target = choice.target
     goal = f"predicts **{words.plain(target)}**" if target else "predicts: choose the target"
     st.markdown(f"**{model}** on {words.plain(source.name)}  \n{goal}")
-    status = source.inspection().status()
+    status = source.inspection(choice.reading).status()
     if status.state == "done":
-        show_estimate(status.result["report"], target, drop, settings)
-    config = make_config(source, target, drop, settings) if target and not wrong else None
+        show_estimate(status.result["report"], choice, settings)
+    config = make_config(source, choice, settings) if target and not wrong else None
     if st.button(
         "Start training",
         type="primary",
@@ -170,19 +188,17 @@ def show_summary(
     if wrong:
         names = ", ".join(fields.label(name) for name in wrong)
         st.caption(f":red[:material/error: Mend first: {names}.]")
-    elif target is None:
+    elif not target:
         st.caption("Choose the column to predict, then start.")
     if config is not None:
         with st.expander("The same from a terminal", icon=":material/terminal:"):
             st.code(command_line(config), language="bash", wrap_lines=True)
 
 
-def show_estimate(
-    found: report.Report, target: str | None, drop: list[str], settings: dict[str, Any]
-) -> None:
+def show_estimate(found: report.Report, choice: Choice, settings: dict[str, Any]) -> None:
     """Rows, columns and memory-mapped bytes, as far as they are known before the import."""
-    rows = int(found.get("rows") or 0) - report.missing_cells(found, target)
-    used = len(found["columns"]) - 1 - len(drop)
+    rows = int(found.get("rows") or 0) - report.missing_cells(found, choice.target)
+    used = len(found["columns"]) - 1 - len(choice.drop)
     share = settings.get("validation", 0.2)
     held_out = round(rows * share)
     workers = settings.get("workers")
@@ -196,11 +212,17 @@ def show_estimate(
 
 
 def make_config(
-    source: sources.Source, target: str, drop: list[str], settings: dict[str, Any]
+    source: sources.Source, choice: Choice, settings: dict[str, Any]
 ) -> TrainingConfig | None:
     """The configuration, or ``None`` after telling why there is none."""
     try:
-        return TrainingConfig(path=str(source.path), target=target, drop=tuple(drop), **settings)
+        return TrainingConfig(
+            path=str(source.path),
+            target=choice.target,
+            drop=choice.drop,
+            **reading_values(choice.reading),
+            **settings,
+        )
     except RegattaError as error:
         actions.tell(error)
         return None

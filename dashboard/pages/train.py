@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, jobs, samples, summary, words
+from regatta.dashboard import actions, components, jobs, reading, samples, summary, words
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
 from regatta.utils import RegattaError, UserError
@@ -160,6 +160,8 @@ def show_head(record: RunRecord) -> None:
                 show_buttons(record)
         told = actions.told(record)
         st.caption(f":material/hourglass_top: {told}" if told else describe(record))
+        if how := how_read(record):
+            st.caption(f":material/tune: Read as you said: {how}")
 
 
 def describe(record: RunRecord) -> str:
@@ -171,6 +173,14 @@ def describe(record: RunRecord) -> str:
         parts.append("exact")
     parts += [f"predicts {words.plain(record.target)}", words.plain(record.dataset)]
     return " · ".join([*parts, record.run_id])
+
+
+def how_read(record: RunRecord) -> str:
+    """The reading options of a run that are not left to Regatta."""
+    try:
+        return reading.in_force(actions.store().config(record.run_id).in_force())
+    except (RegattaError, OSError, ValueError, TypeError):
+        return ""  # whatever is wrong with it is told elsewhere
 
 
 def show_buttons(record: RunRecord) -> None:

@@ -1,0 +1,215 @@
+"""How a file was read, with the evidence; the controls that change it; a file that was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from regatta.configuration import ReadingOptions
+from regatta.dashboard import actions, choices, components, fields, words
+from regatta.dashboard.choices import Choice, reading_options
+from regatta.dashboard.jobs import Job, Status
+from regatta.dashboard.sources import Source
+from regatta.utils import UserError, fingerprint
+
+Report = Mapping[str, Any]
+
+MARKS = {
+    ",": "comma",
+    ";": "semicolon",
+    "\t": "tab",
+    "|": "bar",
+    " ": "blanks",
+    ".": "point",
+    "'": "single quotes (')",
+    '"': 'double quotes (")',
+    "": "none",
+}
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    "utf-8-sig": "UTF-8 with a byte order mark",
+    "cp1252": "Windows-1252",
+    "cp1251": "Windows-1251",
+    "utf-16": "UTF-16",
+}
+# Told where they are none of the usual ones; the others always.
+ALWAYS = ("encoding", "delimiter", "decimal", "header")
+USUAL = {"quote": '"', "escape": "", "thousands": "", "comment": "", "skip_rows": 0}
+EVIDENCE = {
+    "encoding": "all bytes read are valid",
+    "decimal": "of the numbers in all columns",
+    "thousands": "between groups of three digits",
+    "quote": "around cells",
+    "escape": "before quotes that are text",
+    "skip_rows": "they are not as wide as the table",
+}
+
+
+def found_words(report: Report) -> dict[str, str]:
+    """What was found in the file, in words, by the name of the option that overrides it."""
+    dialect = report.get("dialect") or {}
+    found: dict[str, str] = {}
+    for name, value in dialect.items():
+        if name == "encoding":
+            found[name] = ENCODINGS.get(value, str(value))
+        elif name == "header":
+            found[name] = "yes" if value else "no"
+        elif name == "skip_rows":
+            found[name] = str(value)
+        else:
+            found[name] = MARKS.get(value, str(value))
+    return found
+
+
+def show_found(report: Report) -> None:
+    """What was found, each line with its evidence."""
+    dialect, found = report.get("dialect") or {}, found_words(report)
+    given = report.get("evidence") or {}
+    lines = []
+    for name, told in found.items():
+        if name in ALWAYS or dialect[name] != USUAL.get(name):
+            why = str(given.get(name) or EVIDENCE.get(name, ""))
+            because = f"  \n:small[:gray[{words.plain(why)}]]" if why else ""
+            lines.append(f"**{fields.label(name)}**: {words.plain(told)}{because}")
+    st.markdown("\n\n".join(lines))
+
+
+def in_force(reading: Mapping[str, Any]) -> str:
+    """The options that are not left to Regatta, in one line; free of markup."""
+    parts = []
+    for name, value in reading.items():
+        several = isinstance(value, list | tuple)
+        told = ", ".join(map(str, value)) if several else fields.option_words(name, value)
+        parts.append(f"{fields.label(name).lower()}: {told}")
+    return words.plain("; ".join(parts))
+
+
+def show_in_force(source: Source, choice: Choice, *, key: str) -> None:
+    """That the file is not read as it was found, and the way back."""
+    if not choice.reading:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f":material/tune: **Read as you said**: {in_force(choice.reading)}", width="stretch"
+        )
+        st.button(
+            "Reset to what was found",
+            key=f"{key}-reset",
+            icon=":material/restart_alt:",
+            on_click=lambda: choices.save(source.key, replace(choice, reading={})),
+        )
+
+
+def show_controls(source: Source, choice: Choice, report: Report, *, key: str) -> None:
+    """A field for every option of the reading, made from its declaration; one button for all.
+
+    Other options make other widgets: Streamlit takes the value of one only once.
+    """
+    found = found_words(report)
+    key = f"{key}-reading-{fingerprint(dict(choice.reading))[:8]}"
+    current = reading_options(choice.reading)
+    wrong = False
+    chosen: dict[str, Any] = {}
+    order = sorted(fields.READING, key=lambda name: fields.READING[name].metadata["advanced"])
+    with st.form(key, border=False):
+        for first, second in _pairs(order):
+            for column, name in zip(st.columns(2), (first, second), strict=False):
+                if not name:
+                    continue
+                with column:
+                    try:
+                        chosen[name] = fields.reading_field(
+                            name,
+                            getattr(current, name),
+                            key=f"{key}-{name}",
+                            found=found.get(name, ""),
+                        )
+                    except fields.Invalid:
+                        wrong = True
+        sent = st.form_submit_button("Read it this way", icon=":material/refresh:", width="stretch")
+    if not sent or wrong:
+        return
+    try:
+        options = ReadingOptions(**chosen)
+    except UserError as error:
+        actions.tell(error)
+        return
+    choices.save(source.key, replace(choice, reading=options.in_force()))
+    st.rerun()
+
+
+def show_refusal(source: Source, choice: Choice, status: Status, retry: Callable[[], None]) -> None:
+    """Why a file was not read, the rows that are at fault, and the ways out."""
+    actions.tell_failure(status)
+    key = f"refused-{source.key}"
+    show_bad_rows(status.rejected)
+    with st.container(horizontal=True):
+        if "--on-bad-rows skip" in f"{status.message} {status.hint}":
+            st.button(
+                fields.SET_ASIDE,
+                key=f"{key}-skip",
+                type="primary",
+                icon=":material/playlist_remove:",
+                help="The other rows are read. Those set aside can be downloaded.",
+                on_click=lambda: choices.save(
+                    source.key, choice.with_reading("on_bad_rows", "skip")
+                ),
+            )
+        st.button("Read it again", key=f"{key}-again", icon=":material/refresh:", on_click=retry)
+    show_in_force(source, choice, key=key)
+    with st.container(border=True):
+        st.subheader("Read it another way")
+        show_controls(source, choice, {}, key=key)
+
+
+def show_rejected(report: Report, job: Job) -> None:
+    """The rows that were set aside, and all of them to download."""
+    rejected = report.get("rejected") or []
+    if not rejected:
+        return
+    count = int(report.get("rejected_rows") or len(rejected))
+    title = f"{count:,} row{'s' if count > 1 else ''} set aside"
+    with st.expander(title, icon=":material/playlist_remove:"):
+        show_bad_rows(rejected)
+        if count > len(rejected):
+            st.caption(f"The first {len(rejected)} of {count:,}.")
+        if job.result_file():
+            components.download(
+                f"rejected-{job.job_id}", "Rows set aside (CSV)", "jobs", job.job_id, "result",
+                name="rejected-rows.csv", help="Line, text and reason of each row.",
+            )  # fmt: skip
+
+
+def show_bad_rows(rejected: Sequence[Mapping[str, Any]]) -> None:
+    """The first rows that cannot be read, with line and reason."""
+    if not rejected:
+        return
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "row": [each.get("row") for each in rejected],
+            "column": [each.get("column") or "" for each in rejected],
+            "reason": [str(each.get("reason") or "") for each in rejected],
+        }
+    )
+    if not table["column"].any():
+        table = table.drop(columns="column")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=words.table_height(len(table), 10),
+        column_config={
+            "row": st.column_config.NumberColumn("Line", width=80),
+            "column": st.column_config.TextColumn("Column", width=140),
+            "reason": st.column_config.TextColumn("Why it cannot be read"),
+        },
+    )
+
+
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    padded = [*names, ""]
+    return [(padded[at], padded[at + 1]) for at in range(0, len(names), 2)]
