@@ -181,6 +181,7 @@ def describe(column: Column, rows: int, choice: Choice) -> dict[str, Any]:
         "bars": bars,
         "drawn": f"{name}: {', '.join(values)}",
         "values": values,
+        "ends": "bars" in (column.get("spread") or {}),
         "evidence": f"{reason}; {evidence}" if reason else evidence,
     }
 
@@ -223,14 +224,20 @@ def spread(column: Column) -> tuple[list[list[Any]], list[str]]:
         others = int(its["distinct"]) - len(levels)
         bars.append([its["rest"], f"{others:,} others: {its['rest']:,} rows", True])
     told = [f"{text} {100 * count / max(total, 1):.0f} %" for text, count in levels[:SHOWN_LEVELS]]
-    return bars, told
+    return bars, [", ".join(told)]
 
 
 def _number_bars(column: Column, its: Mapping[str, Any]) -> list[list[Any]]:
     counts, start, stop = its["bars"], its["from"], its["to"]
     text = _value_text(column)
-    if float(start).is_integer() and len(counts) == stop - start + 1:
+    width = its["width"]
+    if width == 1:
         told = [text(start + at) for at in range(len(counts))]
+    elif width:
+        told = [
+            f"{text(start + at * width)} to {text(min(start + (at + 1) * width - 1, stop))}"
+            for at in range(len(counts))
+        ]
     else:
         edges = [start + (stop - start) * at / len(counts) for at in range(len(counts) + 1)]
         told = [f"{text(low)} to {text(high)}" for low, high in itertools.pairwise(edges)]
@@ -249,8 +256,10 @@ def _number_words(column: Column, its: Mapping[str, Any]) -> list[str]:
     text = _value_text(column)
     if its["low"] == its["high"]:
         return [f"always {text(its['low'])}"]
-    middle = "" if its.get("median") is None else f"median {text(its['median'])}"
-    return [text(its["low"]), middle, text(its["high"])]
+    ends = [text(its["low"]), text(its["high"])]
+    if column.get("kind") == "date" or its.get("median") is None:
+        return ends
+    return [ends[0], f"median {text(its['median'])}", ends[1]]
 
 
 def _value_text(column: Column) -> Callable[[float], str]:

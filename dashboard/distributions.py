@@ -85,19 +85,19 @@ def _of_numbers(column: ParsedColumn, values: FloatArray, complete: bool) -> dic
 
 def _bars(values: FloatArray, low: float, high: float) -> dict[str, Any]:
     """How many of the sorted values lie in each part of the way ``from`` … ``to``, and how many
-    ``below`` and ``above`` it.
+    ``below`` and ``above`` it; ``width`` is how many whole numbers a bar counts, 0 if they are not.
 
     It is the way from ``low`` to ``high``, unless these lie so far from nearly all values that one
     bar would hold them all: a few 999 among numbers from 0 to 1.
     """
     start, stop = _way(values, low, high)
-    if start == stop:
-        return {"from": start, "to": stop, "bars": [len(values)], "below": 0, "above": 0}
-    parts, edge = BARS, 0.0
-    if float(start).is_integer() and stop - start < BARS and (np.rint(values) == values).all():
-        parts, edge = int(stop - start) + 1, 0.5  # whole numbers: one bar each
-    # Halved first: the way between two ends of float64 is longer than float64 reaches.
-    edges = 2 * np.linspace((start - edge) / 2, (stop + edge) / 2, parts + 1)[1:-1]
+    whole = abs(start) < 2**52 > abs(stop) and bool((np.rint(values) == values).all())
+    if whole or start == stop:  # equally many whole numbers a bar, or some would stand out
+        width = int(stop - start) // BARS + 1
+        edges = np.arange(start + width, stop + 1, width)
+    else:  # halved first: the way between two ends of float64 is longer than float64 reaches
+        width = 0
+        edges = 2 * np.linspace(start / 2, stop / 2, BARS + 1)[1:-1]
     first, last = np.searchsorted(values, start), np.searchsorted(values, stop, side="right")
     ends = [first, *np.searchsorted(values[first:last], edges) + first, last]
     return {
@@ -106,6 +106,7 @@ def _bars(values: FloatArray, low: float, high: float) -> dict[str, Any]:
         "bars": [int(count) for count in np.diff(ends)],
         "below": int(first),
         "above": len(values) - int(last),
+        "width": width,
     }
 
 

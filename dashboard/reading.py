@@ -24,8 +24,8 @@ MARKS = {
     "|": "bar",
     " ": "blanks",
     ".": "point",
-    "'": "single quotes (')",
-    '"': 'double quotes (")',
+    "'": "single '",
+    '"': 'double "',
     "": "none",
 }
 ENCODINGS = {

@@ -36,12 +36,10 @@ def summary(report: Report) -> str:
         f"{counted(report.get('rows', 0), 'row')}, {counted(len(report['columns']), 'column')}",
         f"read as {' '.join(how)}" + (f" with {' and '.join(marks)}" if marks else ""),
     ]
-    repairs, warnings = len(repaired(report)), len(report.get("warnings") or [])
-    if repairs:
-        parts.append(counted(repairs, "repair"))
     rejected = int(report.get("rejected_rows") or len(report.get("rejected") or []))
     if rejected:
         parts.append(f"{counted(rejected, 'row')} set aside")
+    warnings = len(report.get("warnings") or [])
     parts.append(things(warnings) if warnings else "nothing to look at")
     return "; ".join(parts)
 

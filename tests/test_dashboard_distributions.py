@@ -42,6 +42,13 @@ def test_bars_count_all_rows_of_a_small_table(regatta_home: Path, tmp_path: Path
     assert sum(day["bars"]) == 500
 
 
+def test_whole_numbers_are_equally_many_a_bar(regatta_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("day,x\n" + "".join(f"{n % 31 + 1},{n * n % 1009}\n" for n in range(31 * 9)))
+    (day, _), _ = distributions(import_table(path))
+    assert day["width"] == 2 and day["bars"] == [18] * 15 + [9]
+
+
 def test_a_large_table_is_looked_at_in_evenly_spaced_rows(
     regatta_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

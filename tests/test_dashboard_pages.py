@@ -163,8 +163,7 @@ def test_a_report_is_a_sentence_and_its_evidence(source: sources.Source) -> None
     page = open_page("data", file=source.key)
     shown = texts(page)
     sentence = (
-        "100 rows, 3 columns; read as semicolon-separated with decimal comma; 1 repair; "
-        "1 thing to look at."
+        "100 rows, 3 columns; read as semicolon-separated with decimal comma; 1 thing to look at."
     )
     assert sentence in unescaped(page)
     assert "**Separator**: semicolon" in shown and "on all 100 rows" in shown
@@ -586,7 +585,7 @@ def inspected(source: sources.Source, reading: dict[str, Any], report: Any = REP
 
 def test_a_column_of_the_table_tells_its_gaps_and_spread() -> None:
     spread = {"low": 0.0, "high": 999.0, "median": 2.0, "from": 0.0, "to": 4.0,
-              "bars": [1, 2, 3, 2, 1], "below": 0, "above": 1, "distinct": 6}  # fmt: skip
+              "bars": [1, 2, 3, 2, 1], "below": 0, "above": 1, "width": 1, "distinct": 6}  # fmt: skip
     column = {"name": "a", "kind": "number", "missing": 1, "spread": spread, "evidence": "why"}
     row = columns.describe(column, 10_000, choices.Choice("y", ("a",), {}))
     assert (row["missing"], row["share"], row["distinct"]) == ("1", "< 0.1 %", "6")
@@ -594,4 +593,4 @@ def test_a_column_of_the_table_tells_its_gaps_and_spread() -> None:
     assert row["bars"][2] == [3, "2: 3 rows", False] and row["bars"][-1][1] == "above 4: 1 rows"
     levels = {"levels": [["x", 6], ["y", 2]], "rest": 2, "distinct": 4}
     bars, told = columns.spread({"kind": "category", "spread": levels})
-    assert told == ["x 60 %", "y 20 %"] and bars[-1] == [2, "2 others: 2 rows", True]
+    assert told == ["x 60 %, y 20 %"] and bars[-1] == [2, "2 others: 2 rows", True]

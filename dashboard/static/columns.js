@@ -108,7 +108,7 @@ function countCell(name, text, note) {
 
 function spreadCell(row) {
   const cell = element("td", "rg-spread");
-  if (row.bars.length) cell.append(drawnBars(row.bars, row.drawn));
+  if (row.bars.length) cell.append(drawnBars(row.bars, row.drawn, row.ends));
   const words = element("span", "rg-words");
   words.title = row.values.join(" · ");
   words.append(...row.values.map((text) => element("span", "", text)));
@@ -116,15 +116,18 @@ function spreadCell(row) {
   return cell;
 }
 
-/** Bars of [count, words]; one that counts anything can be seen. */
-function drawnBars(bars, label) {
+/**
+ * Bars of [count, words, whether it stands for all others]. One that counts anything can be seen;
+ * all others together may be more than fit. They fill the width only if its ends mean something.
+ */
+function drawnBars(bars, label, ends) {
   const [width, height] = [144, 26];
   const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
   svg.setAttribute("aria-label", label);
-  const most = Math.max(...bars.map(([count]) => count), 1);
-  const step = width / Math.max(bars.length, 2);
+  const most = Math.max(...bars.map(([count, , rest]) => (rest ? 0 : count)), 1);
+  const step = width / Math.max(bars.length, ends ? 2 : 11);
   bars.forEach(([count, words, rest], place) => {
-    const tall = count ? Math.max((height * count) / most, 1.5) : 0;
+    const tall = count ? Math.min(Math.max((height * count) / most, 1.5), height) : 0;
     const bar = shape("rect", {
       x: place * step + 0.5,
       y: height - tall,
