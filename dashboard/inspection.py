@@ -5,6 +5,7 @@ The parsed columns are kept by the import: a run on the same file starts without
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from regatta.dashboard.jobs import CANCEL_NAME, Report
 
 if TYPE_CHECKING:
     from regatta.ingest.importer import ImportProgress
+    from regatta.ingest.table import ParsedTable
 
 PREVIEW_ROWS = 50
 PREVIEW_COLUMNS = 300
@@ -23,7 +25,8 @@ MAX_LEVELS = 8
 
 
 def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
-    """``{"report": …, "preview": {"columns": […], "rows": [[…]]}}`` of the file at ``path``."""
+    """``{"report": …, "preview": {"columns": […], "rows": [[…]]}}`` of the file at ``path``; and
+    ``file``, the rows that were set aside, if there are any."""
     from regatta import data_pipeline
     from regatta.dashboard.distributions import distributions
 
@@ -50,7 +53,8 @@ def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     rows = data_pipeline.preview(table, rows=PREVIEW_ROWS)
     shown = names[:PREVIEW_COLUMNS]
     cells = [[_shown(row.get(name)) for name in shown] for row in rows]
-    return {"report": found, "preview": {"columns": shown, "rows": cells}}
+    result = {"report": found, "preview": {"columns": shown, "rows": cells}}
+    return {**result, **_rejected_rows(table, folder)}
 
 
 def progress_text(progress: ImportProgress) -> str:
@@ -62,6 +66,16 @@ def progress_text(progress: ImportProgress) -> str:
         left = progress.seconds * (1 / progress.fraction - 1)
         parts.append(f"{words.duration(left)} left")
     return " · ".join(parts)
+
+
+def _rejected_rows(table: ParsedTable, folder: Path) -> dict[str, str]:
+    """Copied to where the page's downloads come from: the table may be removed to make room."""
+    if not table.rejected_rows:
+        return {}
+    from regatta.ingest.rejecting import REJECTED_NAME
+
+    shutil.copyfile(table.directory / REJECTED_NAME, folder / REJECTED_NAME)
+    return {"file": REJECTED_NAME}
 
 
 def about_target(arguments: Mapping[str, Any], folder: Path, report: Report) -> list[Any]:

@@ -206,6 +206,7 @@ def run(job_id: str) -> int:
             hint=error.hint,
             row=error.row,
             column=error.column,
+            rejected=getattr(error, "rejected", ()),
         )
     except Exception as error:
         logging.exception("job %s failed", job_id)

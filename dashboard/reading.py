@@ -93,7 +93,8 @@ def show_in_force(source: Source, choice: Choice, *, key: str) -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f":material/tune: **Read as you said**: {in_force(choice.reading)}", width="stretch"
+            f":material/tune: **Read with your options**: {in_force(choice.reading)}",
+            width="stretch",
         )
         st.button(
             "Reset to what was found",

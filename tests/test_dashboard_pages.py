@@ -563,7 +563,7 @@ def test_a_run_tells_how_its_file_is_read(store: RunStore) -> None:
     run_id = store.create(config, RunState.QUEUED).run_id
     assert "kinds of columns: s*=category" in unescaped(open_page("train", run=run_id))
     plain = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.QUEUED).run_id
-    assert "Read as you said" not in texts(open_page("train", run=plain))
+    assert "Read with your options" not in texts(open_page("train", run=plain))
 
 
 def unescaped(page: AppTest) -> str:
@@ -585,7 +585,8 @@ def inspected(source: sources.Source, reading: dict[str, Any], report: Any = REP
 
 def test_a_column_of_the_table_tells_its_gaps_and_spread() -> None:
     spread = {"low": 0.0, "high": 999.0, "median": 2.0, "from": 0.0, "to": 4.0,
-              "bars": [1, 2, 3, 2, 1], "below": 0, "above": 1, "width": 1, "distinct": 6}  # fmt: skip
+              "bars": [1, 2, 3, 2, 1], "width": 1, "below": 0, "above": 1,
+              "distinct": 6}  # fmt: skip
     column = {"name": "a", "kind": "number", "missing": 1, "spread": spread, "evidence": "why"}
     row = columns.describe(column, 10_000, choices.Choice("y", ("a",), {}))
     assert (row["missing"], row["share"], row["distinct"]) == ("1", "< 0.1 %", "6")

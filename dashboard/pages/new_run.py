@@ -117,7 +117,7 @@ def show_way_to_data(source: sources.Source, choice: Choice) -> None:
     """How the file is read, and where that is changed."""
     with st.container(horizontal=True, vertical_alignment="center"):
         if choice.reading:
-            told = f":material/tune: Read as you said: {reading.in_force(choice.reading)}"
+            told = f":material/tune: Read with your options: {reading.in_force(choice.reading)}"
             st.caption(told, width="stretch")
         if st.button("See how it is read", icon=":material/table_view:", type="tertiary"):
             actions.go_to_data(file=source.key)

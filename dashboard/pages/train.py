@@ -161,7 +161,7 @@ def show_head(record: RunRecord) -> None:
         told = actions.told(record)
         st.caption(f":material/hourglass_top: {told}" if told else describe(record))
         if how := how_read(record):
-            st.caption(f":material/tune: Read as you said: {how}")
+            st.caption(f":material/tune: Read with your options: {how}")
 
 
 def describe(record: RunRecord) -> str:

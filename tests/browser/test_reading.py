@@ -1,0 +1,165 @@
+"""How a file is read, as a person changes it: separator, kinds of columns, cancel, refused rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regatta.ingest.demo import generate_demo
+from regatta.runs.store import RunStore
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
+expect = playwright.expect
+
+pytestmark = pytest.mark.browser
+
+READING = 30_000  # milliseconds that a small file takes on a busy machine, and more
+
+
+def bring(tab: Any, path: Path) -> None:
+    """Upload a file and wait until it is read."""
+    tab.open("/data")
+    tab.page.locator("[data-testid=upload-input]").first.set_input_files(str(path))
+    expect(tab.page.get_by_role("heading", name=path.name)).to_be_visible(timeout=READING)
+
+
+def read_with(tab: Any, label: str, option: str) -> None:
+    """Choose an option in the form below what was found."""
+    tab.page.get_by_text("Read it another way").click()
+    box = tab.page.get_by_role("combobox", name=label)
+    box.click()
+    box.fill(option)
+    tab.page.get_by_role("option", name=option).first.click()
+    tab.page.get_by_role("button", name="Read it this way").click()
+
+
+def choose_target(tab: Any, name: str) -> None:
+    box = tab.page.get_by_role("combobox", name="Column to predict")
+    box.click()
+    box.fill(name)
+    tab.page.get_by_role("option", name=name, exact=True).click()
+    tab.settle()
+
+
+def chosen(tab: Any) -> dict[str, Any]:
+    """What is kept of the choice for the file that is shown."""
+    key = re.search(r"file=([0-9a-f]{16})", tab.page.url)
+    assert key
+    path = tab.server.home / "choices" / f"{key[1]}.json"
+    value: dict[str, Any] = json.loads(path.read_text())
+    return value
+
+
+@pytest.fixture
+def sensors(tmp_path: Path) -> Path:
+    """Numbers of which some are codes, and a target."""
+    path = tmp_path / "sensors.csv"
+    names = ["code_a", "code_b", *(f"sensor_{at}" for at in range(8)), "y"]
+    rows = [
+        [n % 3, n % 4, *(round(n * at % 7 + 0.1 * at, 2) for at in range(8)), n % 11 + n % 3]
+        for n in range(200)
+    ]
+    path.write_text("\n".join([",".join(names), *(",".join(map(str, row)) for row in rows)]))
+    return path
+
+
+def test_another_separator_is_another_table_and_the_way_back_is_open(
+    tab: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "marks.csv"
+    path.write_text("a;b|c;d\n" + "".join(f"{n};{n % 5}|{n % 3};{n}\n" for n in range(60)))
+    bring(tab, path)
+    found = tab.page.get_by_text(re.compile(r"60 rows, \d columns; read as \w+-separated"))
+    expect(found).to_be_visible(timeout=READING)
+    first = found.inner_text()
+    other = "bar" if "semicolon" in first else "semicolon"
+    read_with(tab, "Separator", other)
+    expect(tab.page.get_by_text(f"read as {other}-separated")).to_be_visible(timeout=READING)
+    said = tab.page.locator("p", has_text="Read with your options")
+    expect(said).to_contain_text(f"separator: {other}")
+    tab.page.reload()
+    tab.settle()
+    expect(said).to_contain_text(f"separator: {other}")  # it is remembered
+    tab.page.get_by_role("button", name="Reset to what was found").click()
+    expect(tab.page.get_by_text(first)).to_be_visible(timeout=READING)
+    expect(tab.page.get_by_text("Read with your options")).to_have_count(0)
+
+
+def test_kinds_of_one_column_and_of_many_are_carried_into_the_run(tab: Any, sensors: Path) -> None:
+    """The target and the columns left out stay as they were chosen."""
+    page = tab.page
+    bring(tab, sensors)
+    choose_target(tab, "y")
+    page.get_by_label("Use sensor_7").uncheck()
+    expect(page.locator("tr[data-column=sensor_7]")).to_have_class("rg-out")
+    page.get_by_label("Kind of sensor_0").select_option("category")
+    expect(page.get_by_text("kinds of columns: sensor_0=category")).to_be_visible(timeout=READING)
+    expect(page.get_by_label("Kind of sensor_0")).to_have_value("category", timeout=READING)
+
+    find = page.get_by_role("textbox", name="Find columns")
+    find.fill("code_*")
+    find.press("Enter")
+    expect(page.get_by_text("2 of 11 columns")).to_be_visible()
+    expect(page.locator(".rg-columns tbody tr")).to_have_count(2)
+    tab.settle()
+    box = page.get_by_role("combobox", name="Read all of them as")
+    box.click()
+    box.fill("category")
+    page.get_by_role("listbox").get_by_role("option", name="category").click()
+    tab.settle()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_label("Kind of code_b")).to_have_value("category", timeout=READING)
+    kept = chosen(tab)
+    assert kept["target"] == "y" and kept["drop"] == ["sensor_7"]
+    assert kept["reading"] == {"column_types": ["sensor_0=category", "code_*=category"]}
+
+    page.get_by_role("button", name="Choose the model").click()
+    expect(page.get_by_role("heading", name="New run")).to_be_visible()
+    expect(page.get_by_text("code_*=category").first).to_be_visible(timeout=READING)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("finished", timeout=60_000)
+    expect(page.get_by_text("Read with your options: kinds of columns")).to_be_visible()
+    record = RunStore(tab.server.home).list()[0]
+    config = RunStore(tab.server.home).config(record.run_id)
+    assert config.column_types == ("sensor_0=category", "code_*=category")
+    assert config.drop == ("sensor_7",)
+
+
+def test_a_column_is_read_as_it_was_found_again(tab: Any, sensors: Path) -> None:
+    page = tab.page
+    bring(tab, sensors)
+    page.get_by_label("Kind of code_a").select_option("category")
+    expect(page.get_by_label("Kind of code_a")).to_have_value("category", timeout=READING)
+    page.get_by_label("Kind of code_a").select_option("")
+    expect(page.get_by_text("Read with your options")).to_have_count(0, timeout=READING)
+    assert chosen(tab)["reading"] == {}
+
+
+def test_an_import_is_cancelled_and_taken_up_again(tab: Any) -> None:
+    folder = tab.server.home / "uploads" / ("c" * 16)
+    folder.mkdir(parents=True)
+    generate_demo(folder / "large.csv", rows=1_500_000, features=30)
+    page = tab.page
+    tab.open(f"/data?file={'c' * 16}")
+    expect(page.get_by_text(re.compile(r"rows/s"))).to_be_visible(timeout=READING)
+    begun = time.monotonic()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Reading was cancelled")).to_be_visible(timeout=READING)
+    print(f"cancelled within {time.monotonic() - begun:.1f} s")
+    page.get_by_role("button", name="Read it again").click()
+    expect(page.get_by_text(re.compile(r"rows/s"))).to_be_visible(timeout=READING)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Reading was cancelled")).to_be_visible(timeout=READING)
+
+
+def test_a_telephone_shows_the_table_of_columns(small_tab: Any, sensors: Path) -> None:
+    bring(small_tab, sensors)
+    expect(small_tab.page.get_by_label("Kind of code_a")).to_be_visible(timeout=READING)
+    for selector in ("html", "[data-testid=stMain]", ".rg-columns"):
+        width = small_tab.page.locator(selector).evaluate("node => node.scrollWidth")
+        assert width <= 390, selector
