@@ -1,11 +1,12 @@
 """Which rows a mini-batch is made of: a function of rows, shards, batch size, seed and epoch.
 
 Nothing here knows how many workers there are. A batch is cut into parts of at least 256 rows,
-each from another shard; shards take turns. Blocks of a shard come in a new order every epoch.
+each from another shard; shards take turns. The blocks of each shard come in an order of its own,
+a new one every epoch.
 
-    16 shards, batch 1,024 →  4 parts of 256 rows:  round 0: shards 0–3, block p(0)
-                                                    round 1: shards 4–7, block p(0)  …
-                                                    round 4: shards 0–3, block p(1)  …
+    16 shards, batch 1,024 →  4 parts of 256 rows:  round 0: shards 0–3, the first block of each
+                                                    round 1: shards 4–7, the first block of each  …
+                                                    round 4: shards 0–3, the second of each  …
 """
 
 from __future__ import annotations
@@ -85,9 +86,14 @@ class BatchPlan:
         """Rows [start, stop) of each round and part, (rounds, parts, 2)."""
         offsets = np.asarray(self.offsets, dtype=np.int64)
         lengths = np.diff(offsets)
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.turns)
+        # Each shard in an order of its own: rows that met in a batch of this epoch meet others in
+        # the next. If they met in every epoch, a few rows far out in the same direction would be
+        # a batch that no safe learning rate knows of.
+        order = np.tile(np.arange(self.turns), (self.n_shards, 1))
+        np.random.default_rng((self.seed, epoch)).permuted(order, axis=1, out=order)
         cuts = offsets[:-1, None] + lengths[:, None] * np.arange(self.turns + 1) // self.turns
-        blocks = np.stack([cuts[:, order], cuts[:, order + 1]], axis=-1)  # (shards, turns, 2)
+        starts, stops = (np.take_along_axis(cuts, order + end, axis=1) for end in (0, 1))
+        blocks = np.stack([starts, stops], axis=-1)  # (shards, turns, 2)
         grouped = blocks.reshape(self.groups, self.parts, self.turns, 2)
         return np.ascontiguousarray(grouped.transpose(2, 0, 1, 3)).reshape(
             self.rounds, self.parts, 2

@@ -22,7 +22,7 @@ DEFAULT_BATCH = 1024
 # gradients reach the optimum in fewer of them than mini-batches do.
 FULL_BATCH_ROWS = 8192
 FULL_BATCH_STEPS = 20_000
-MIN_SGD_STEPS = 10_000
+MIN_SGD_STEPS = 20_000
 MIN_SGD_EPOCHS = 20
 # Models whose loss is the squared residual: those that scikit-learn has under these names.
 EXACT_MODELS = ("linear", "ridge", "lasso", "elasticnet")

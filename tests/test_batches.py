@@ -57,6 +57,13 @@ def test_the_order_depends_on_seed_and_epoch():
     assert not np.array_equal(plan.ranges(2), other.ranges(2))
 
 
+def test_rows_that_meet_in_a_batch_part_in_the_next_epoch():
+    plan = BatchPlan(shard_offsets(16_512, 16), 1024, 0)
+    met = [{tuple(part) for part in parts.tolist()} for e in range(20) for parts in plan.ranges(e)]
+    again = max(sum(batch == other for other in met) for batch in met)
+    assert again <= 3, "four parts of five blocks each are rarely the same four"
+
+
 @given(st.integers(1, 1000), st.integers(1, 64))
 def test_shards_cover_the_rows_and_differ_by_one(rows, shards):
     ranges = whole_shards(shard_offsets(rows, shards))

@@ -20,9 +20,15 @@ from regatta.solvers.problem import Problem
 from regatta.utils import UserError
 
 
-def solver_on(directory: Path, rows: int, config: TrainingConfig, shards: int = 16) -> Solver:
-    """A solver in this process, over ``rows`` rows with known coefficients."""
-    X, y = data(rows)
+def solver_on(
+    directory: Path,
+    rows: int,
+    config: TrainingConfig,
+    shards: int = 16,
+    rows_and_target: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Solver:
+    """A solver in this process, over ``rows`` rows: given ones, or with known coefficients."""
+    X, y = data(rows) if rows_and_target is None else rows_and_target
     source = write_rows(directory, X, y, X, y, n_shards=shards, dtype="float64")
     offsets = shard_offsets(rows, shards)
     problem = Problem(
@@ -55,6 +61,24 @@ def test_a_solver_that_has_converged_takes_no_step_after_a_resume(settings, tmp_
     again.restore(solver.state(), solver.arrays())
     assert again.finished
     assert again.parameters.tobytes() == solver.parameters.tobytes()
+
+
+def test_a_few_rows_far_out_in_one_direction_do_not_blow_up_the_steps(tmp_path):
+    """A rare level: four rows of 16,512 are far out in a direction of their own. Where they are in
+    one batch in every epoch, momentum at the safe rate grows without bound."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((16_512, 6))
+    rare = np.arange(4) * 1032 + 7  # the same block of the first four shards
+    X[:, 5] = -np.sqrt(4 / 16_508)
+    X[rare, 5] = np.sqrt(16_508 / 4)
+    y = X @ rng.standard_normal(6) + rng.standard_normal(len(X))
+    config = TrainingConfig(
+        alpha=0.0, batch_size=1024, schedule="constant", tol=0.0, epochs=150, model="linear"
+    )
+    solver = solver_on(tmp_path, len(X), config, rows_and_target=(X, y / y.std()))
+    while not solver.finished:
+        solver.step()
+        assert solver.problem.loss < 10.0, f"step {solver.step_count}"
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
