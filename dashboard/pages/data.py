@@ -132,7 +132,7 @@ def show_source(source: sources.Source) -> None:
 
 def show_cancelled(source: sources.Source, choice: Choice, job: jobs.Job) -> None:
     """The reading was cancelled: take it up again, or go back."""
-    st.info("Reading was cancelled. Nothing of the file was kept.", icon=":material/info:")
+    st.info("Reading was cancelled.", icon=":material/info:")
     st.button("Read it again", icon=":material/refresh:", on_click=job.forget)
     reading.show_in_force(source, choice, key=f"cancelled-{source.key}")
 
