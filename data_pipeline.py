@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.configuration import AS_FOUND, ReadingOptions
-from regatta.ingest import cache, cleaning, leaks, scatter
+from regatta.ingest import cache, cleaning, leaks, rejecting, scatter
 from regatta.ingest.child import Child, ready
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
@@ -34,6 +34,7 @@ from regatta.ingest.schema import SchemaCheck
 from regatta.ingest.split import Split, split_rows
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable, load_table
 from regatta.ingest.values import has_time
+from regatta.ingest.writing import check_output
 from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (
     DATE_PARTS,
@@ -53,6 +54,7 @@ from regatta.preprocessing import (
 from regatta.utils import (
     DataError,
     UserError,
+    atomic_path,
     available_cores,
     fingerprint,
     read_json,
@@ -304,6 +306,17 @@ def write_clean(path: Path | str, out: Path, options: ReadingOptions = AS_FOUND)
     """Write a file anew as it was read; what was written. See `ingest.cleaning`."""
     written = cleaning.write_clean(import_csv(path, options), out)
     return {"output": str(out.absolute()), "rows": written.rows, "apostrophes": written.defused}
+
+
+def write_rejected(
+    path: Path | str, out: Path, options: ReadingOptions = AS_FOUND
+) -> dict[str, Any]:
+    """Write the rows of a file that were set aside: line, reason and text of each."""
+    table = import_csv(path, options)
+    check_output(out, Path(table.path))
+    with table.hold(), atomic_path(out) as aside:
+        rejecting.copy_rejected(table.directory, aside)
+    return {"output": str(out.absolute()), "rows": table.rejected_rows}
 
 
 def preview(

@@ -15,7 +15,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,33 +50,44 @@ class RegattaError(Exception):
         1-based line of the file the error is in.
     column : str, optional
         Name of the column the error is in.
+    rejected : sequence of {"row", "column", "reason"}
+        The first rows of the file that cannot be read, where there are several.
     """
 
     exit_code = 1
 
     def __init__(
-        self, message: str, hint: str = "", *, row: int | None = None, column: str | None = None
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        rejected: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.row = row
         self.column = column
+        self.rejected = list(rejected)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_error, (type(self), self.message, self.hint, self.row, self.column)
+        parts = (self.message, self.hint, self.row, self.column, self.rejected)
+        return _rebuild_error, (type(self), *parts)
 
     def to_json(self) -> dict[str, Any]:
         """The ``error`` object that ``--json`` prints."""
-        return {
+        value = {
             "message": self.message,
             "hint": self.hint,
             "row": self.row,
             "column": self.column,
         }
+        return value | ({"rejected": self.rejected} if self.rejected else {})
 
 
 class UserError(RegattaError):
@@ -94,9 +105,14 @@ class DivergenceError(RegattaError):
 
 
 def _rebuild_error(
-    kind: type[RegattaError], message: str, hint: str, row: int | None, column: str | None
+    kind: type[RegattaError],
+    message: str,
+    hint: str,
+    row: int | None,
+    column: str | None,
+    rejected: Sequence[dict[str, Any]],
 ) -> RegattaError:
-    return kind(message, hint, row=row, column=column)
+    return kind(message, hint, row=row, column=column, rejected=rejected)
 
 
 def home() -> Path:

@@ -161,6 +161,11 @@ def add_inspect(commands: Any) -> None:
         metavar="OUT.csv",
         help="write what was read: UTF-8, commas, decimal points, ISO dates",
     )
+    parser.add_argument(
+        "--write-rejected",
+        metavar="OUT.csv",
+        help="write the rows that --on-bad-rows skip set aside",
+    )
     add_json(parser)
     add_options(parser, options=ReadingOptions)
 

@@ -27,18 +27,24 @@ def inspect(chosen: argparse.Namespace) -> int:
     from regatta.ingest.writing import check_output
 
     out = Path(chosen.write_clean) if chosen.write_clean else None
-    if out is not None:
-        check_output(out, path)
+    rejects = Path(chosen.write_rejected) if chosen.write_rejected else None
+    for each in filter(None, (out, rejects)):
+        check_output(each, path)
     options = reading_options(chosen)
     report = data_pipeline.inspect_csv(path, options, target=chosen.target)
     if out is not None:
         report["clean"] = data_pipeline.write_clean(path, out, options)
+    if rejects is not None:
+        report["set_aside"] = data_pipeline.write_rejected(path, rejects, options)
     if chosen.json:
         output.print_json(report)
         return 0
     print(readable(report, path.name, output.width_of_lines()))
     if out is not None:
         print(f"\n{_cleaned(report['clean'])}")
+    if rejects is not None:
+        aside = report["set_aside"]
+        print(f"\n{aside['rows']:,} rows that were set aside written: {aside['output']}")
     return 0
 
 
@@ -212,7 +218,9 @@ def readable(report: Mapping[str, Any], name: str, width: int) -> str:
     lines += [output.shortened(line, width) for line in table]
     lines += _notes("Repaired", report.get("repairs") or [])
     lines += _notes("To know", report.get("warnings") or [])
-    lines += _notes("Set aside", [_reject(each) for each in report.get("rejected") or []])
+    rejected = [output.reject(each) for each in report.get("rejected") or []]
+    total = report.get("rejected_rows") or 0
+    lines += _notes(f"Set aside ({total:,} rows)", rejected)
     return "\n".join(lines)
 
 
@@ -254,11 +262,6 @@ def _sentence(note: Any) -> str:
     if isinstance(note, Mapping):
         return str(note.get("message") or note.get("text") or dict(note))
     return str(note)
-
-
-def _reject(each: Mapping[str, Any]) -> str:
-    column = f", column {each['column']!r}" if each.get("column") else ""
-    return f"row {each.get('row')}{column}: {each.get('reason')}"
 
 
 def _full_key(word: str, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regatta.cli import DEBUG_VARIABLE, progress
@@ -53,8 +53,18 @@ def show_error(error: RegattaError, *, as_json: bool) -> None:
         return
     place = _place(error)
     say_aside(f"{error.message.rstrip('.')}{place}." if place else error.message)
+    if len(error.rejected) > 1:
+        print("  Rows that cannot be read:", file=sys.stderr)
+        for each in error.rejected:
+            print(f"    {reject(each)}", file=sys.stderr)
     if error.hint:
         print(f"  {error.hint}", file=sys.stderr)
+
+
+def reject(row: Mapping[str, Any]) -> str:
+    """A row that cannot be read, and why."""
+    column = f", column {row['column']!r}," if row.get("column") else ""
+    return shortened(f"line {row['row']}{column} {row['reason']}", 300)
 
 
 def unexpected(error: Exception) -> RegattaError:

@@ -37,6 +37,10 @@ class Chunk:
     position: int  # bytes of the file that were read when it was cut, for progress
 
 
+class LongRow(DataError):
+    """A row without an end, as far as one looks."""
+
+
 def split(
     blocks: Iterable[tuple[bytes, int]], dialect: Dialect, *, size: int, start: int = 0
 ) -> Iterator[Chunk]:
@@ -64,7 +68,7 @@ def split(
             continue
         cut = record_end(data, dialect)
         if cut == 0 and len(data) > MAX_RECORD_BYTES:
-            raise DataError(
+            raise LongRow(
                 f"A row is longer than {MAX_RECORD_BYTES >> 20} MB.",
                 "A quote may be open, or the line ends are missing.",
             )
@@ -152,7 +156,7 @@ def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
     if not quote:
         sought = b'"' in data and not dialect.literal
         found = _enclosed(dialect.delimiter).search(data) if sought else None
-        return Fault(found.start(), *_ENCLOSED) if found else None
+        return Fault(found.start(), *ENCLOSED) if found else None
     if quote not in data:
         return None
     masked = np.frombuffer(data, np.uint8)
@@ -180,7 +184,7 @@ def quote_fault(data: bytes, dialect: Dialect) -> Fault | None:
     return None
 
 
-_ENCLOSED = (
+ENCLOSED = (
     "has a cell in quotes, which the lines above have as text",
     "Write all cells of the file the same way.",
 )
@@ -218,16 +222,25 @@ def unescaped(text: str, dialect: Dialect) -> str:
     return unescape(text, dialect.escape, dialect.quote)
 
 
+NUL = ("holds a NUL byte", "Export the file again as UTF-8 text.")
+
+
+def not_valid(dialect: Dialect) -> tuple[str, str]:
+    """What is told of bytes that are no text."""
+    name = dialect.encoding.removesuffix("-sig").upper()
+    return f"is not valid {name}", "Save the file as UTF-8."
+
+
 def without_blank_rows(data: bytes, dialect: Dialect) -> tuple[bytes, int]:
     """A canonical chunk whose rows of separators alone are blank lines, and how many they were."""
     if dialect.runs:
         return data, 0
-    pattern = _blank_rows(dialect.delimiter, dialect.quote)
+    pattern = blank_rows(dialect.delimiter, dialect.quote)
     return _rewritten(data, pattern, replace(dialect, escape=""), lambda _: b"")
 
 
 @functools.cache
-def _blank_rows(delimiter: str, quote: str) -> re.Pattern[bytes]:
+def blank_rows(delimiter: str, quote: str) -> re.Pattern[bytes]:
     d, q = re.escape(delimiter.encode()), re.escape(quote.encode())
     cell = rb" *(?:" + q * 2 + rb" *)?" if quote else rb" *"
     return re.compile(rb"(?<![^\r\n])" + cell + rb"(?:" + d + cell + rb")+(?=[\r\n]|\Z)")
@@ -238,7 +251,7 @@ def second_table(data: bytes, dialect: Dialect) -> Fault | None:
     is fuller: another table. ``data`` is a canonical chunk."""
     if not dialect.quote or dialect.runs or dialect.newline == "\r":
         return None
-    blank = _blank_rows(dialect.delimiter, dialect.quote)
+    blank = blank_rows(dialect.delimiter, dialect.quote)
     starts = list(blank.finditer(data))
     for found, following in itertools.zip_longest(starts, starts[1:]):
         if following and not data[found.end() : following.start()].strip(b"\r\n"):

@@ -14,7 +14,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from regatta.ingest.overrides import BY_YOU, NOTHING, GivenDialect
@@ -158,6 +158,7 @@ def sniff(
         raise DataError(f"{name!r} holds no table.", "A CSV needs a header and some rows.")
     best = _best_reading(body, comment, wanted, given)
     width = best.width
+    best = _resumed(best, body)
     _trim_header(best, body, repairs)
     first, fault = _table_start(best, start) if given.skip_rows is None else (0, None)
     records, record_lines = best.records[first:], best.lines[first:]
@@ -428,6 +429,36 @@ def _cell_sense(cell: str, delimiter: str) -> float:
     if re.fullmatch(r"\w+(?:[ .'/_:-]\w+)*", cell):
         return 1.0
     return 0.8 if _WORDS.match(cell) else 0.4
+
+
+def _resumed(reading: _Reading, body: list[str]) -> _Reading:
+    """A reading in which no stray quote swallows the lines that follow: where a record of another
+    width ends in no clean way, it is its first line alone, and the next line begins another."""
+    records, lines = list(reading.records), list(reading.lines)
+    place = 0
+    while place < len(records) and reading.quote and len(lines) < 2 * SAMPLE_RECORDS:
+        start = lines[place]
+        stop = lines[place + 1] if place + 1 < len(lines) else len(body)
+        broken = stop - start > 1 and len(records[place]) != reading.width
+        if broken and not _is_clean(body[start:stop], reading):
+            rest, starts = read_records(
+                body[start + 1 :], reading.delimiter, reading.quote, reading.escape, reading.runs
+            )
+            records[place:] = [body[start].rstrip("\r\n").split(reading.delimiter), *rest]
+            lines[place:] = [start, *(start + 1 + each for each in starts)]
+        place += 1
+    return replace(reading, records=records[:SAMPLE_RECORDS], lines=lines[:SAMPLE_RECORDS])
+
+
+def _is_clean(lines: list[str], reading: _Reading) -> bool:
+    """Whether the quotes of a record open and close cells."""
+    if reading.escape:
+        lines = [unescape(line, reading.escape, reading.quote) for line in lines]
+    try:
+        list(csv.reader(lines, delimiter=reading.delimiter, quotechar=reading.quote, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 def _trim_header(reading: _Reading, body: list[str], repairs: list[str]) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from regatta.configuration import AS_FOUND, ReadingOptions
-from regatta.ingest import cache, chunks, findings
+from regatta.ingest import cache, chunks, findings, rejecting
 from regatta.ingest.child import Child, ready
 from regatta.ingest.columns import (
     MAX_BAD_EXAMPLES,
@@ -36,7 +36,7 @@ from regatta.ingest.columns import (
     refuse_second_header,
 )
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
-from regatta.ingest.mending import MOST_MENDED, Mend, mends, told
+from regatta.ingest.mending import MOST_MENDED, Mend, mend_alone, mends, told, what_columns_hold
 from regatta.ingest.overrides import (
     BY_YOU,
     ColumnRule,
@@ -45,7 +45,6 @@ from regatta.ingest.overrides import (
     column_rules,
     evidence,
     given_encoding,
-    refuse_not_yet,
 )
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.source import (
@@ -108,11 +107,11 @@ class Cancelled(UserError):
 
 
 class _WrongEncoding(Exception):
-    """The text is not UTF-8 in ``line``."""
+    """The start of the text was UTF-8, some later part is not."""
 
-    def __init__(self, line: int) -> None:
-        super().__init__(line)
-        self.line = line
+
+class _BadRow(DataError):
+    """A row cannot be read."""
 
 
 def import_table(
@@ -130,7 +129,6 @@ def import_table(
     known = _indexed(identity, options)
     if known:
         return known
-    refuse_not_yet(options)
     with cache.one_at_a_time(identity.path, cancelled):
         known = _indexed(identity, options)
         if known:
@@ -197,38 +195,25 @@ class _Import:
         self.told = 0.0
         self.children: list[Child] = []
         self.rules: list[ColumnRule] = []
+        self.encoding: str | None = None  # where it was given
+        self.rejected: list[rejecting.BadRow] = []
 
     def run(self) -> ParsedTable:
         try:
             return self._run(None)
-        except _WrongEncoding as error:
-            # The start was UTF-8, some later part is not.
-            if given_encoding(self.options):
-                raise self._not_utf8(error) from None
-        finally:
+        except _WrongEncoding:
             self._end_children()
-        try:
             return self._run(LEGACY)
-        except _WrongEncoding as error:
-            raise self._not_utf8(error) from None
         finally:
             self._end_children()
-
-    def _not_utf8(self, error: _WrongEncoding) -> DataError:
-        given = self.options.encoding != "auto"
-        return DataError(
-            f"Line {error.line} of {self.path.name!r} is not valid UTF-8, which "
-            f"{'--encoding says' if given else 'its first bytes say'} it is.",
-            "Save the file as UTF-8.",
-            row=error.line,
-        )
 
     def _end_children(self) -> None:
         while self.children:
             self.children.pop().close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
-        given = given_encoding(self.options)
+        self.encoding = given = given_encoding(self.options)
+        self.rejected = []
         source, head = open_source(self.path, given or encoding)
         check_encoding(source, self.options)
         self._start_children(source)  # while this process looks at a sample
@@ -254,9 +239,12 @@ class _Import:
         types = _sampled_types(source, sniffed, self.rules)
         with cache.building("parsed") as folder:
             reading = self._settle(source, sniffed, types, folder)
+            self.rejected.sort(key=_line)
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)
             table.save()
+            if self.rejected:
+                rejecting.write_rejected(self.rejected, folder / rejecting.REJECTED_NAME)
             # Another process may have been first: what stands there is what counts.
             kept = load_table(cache.publish(folder, "parsed", table.key))
             return replace(kept, path=table.path, name=table.name)
@@ -309,19 +297,55 @@ class _Import:
             reading.mended = mended
             try:
                 reading.run()
-            except DataError as error:
-                if error.row is None or error.column is not None or len(mended) > MOST_MENDED:
-                    raise
-                found = mends(source, sniffed.dialect, sniffed.records, error.row)
-                if not found:
-                    raise
-                mended += found
-                patches = sorted([*source.patches, *(each.patch for each in found)], key=_offset)
-                source = replace(source, patches=tuple(patches))
+            except (_BadRow, chunks.LongRow) as error:
+                patches = self._mended(reading, sniffed, error) or self._set_aside(
+                    reading, sniffed, error
+                )
+                together = sorted([*source.patches, *patches], key=_offset)
+                source = replace(source, patches=tuple(together))
                 self._end_children()  # they are at work on the broken rows
                 self._start_children(source)
             else:
                 return reading
+
+    def _mended(self, reading: _Reading, sniffed: Sniffed, error: DataError) -> list[Patch]:
+        """Mends up to the first broken row that cannot be mended."""
+        if reading.unfit or error.row is None or len(reading.mended) > MOST_MENDED:
+            return []
+        found = mends(reading.source, sniffed.dialect, sniffed.records, error.row)
+        reading.mended += found
+        return [each.patch for each in found]
+
+    def _set_aside(self, reading: _Reading, sniffed: Sniffed, error: DataError) -> list[Patch]:
+        """Patches in the place of all rows that cannot be read, or the error that lists them."""
+        scan = rejecting.Scan(reading.source, sniffed.dialect, reading.unfit)
+        if self.options.on_bad_rows == "refuse":
+            raise rejecting.refusal(self._watched(scan), error) from None
+        columns = what_columns_hold(sniffed.dialect, sniffed.records)
+        patches = []
+        for row in self._watched(scan):
+            text = row.text.decode("utf-8", "replace")
+            full = row.column or len(reading.mended) >= MOST_MENDED
+            mended = None if full else mend_alone(text, sniffed.dialect, columns)
+            if mended:
+                new, what = mended
+                patch = Patch(row.offset, len(row.text), new.encode())
+                reading.mended.append(Mend(row.line, what, patch))
+                scan.rows += 1
+            else:
+                patch = row.patch
+                self.rejected.append(row)
+            patches.append(patch)
+        if not patches:
+            raise error
+        rejecting.check_share(self.rejected, scan.rows, self.options.max_bad_rows)
+        return patches
+
+    def _watched(self, scan: rejecting.Scan) -> Iterator[rejecting.BadRow]:
+        """The bad rows of a file, unless the import is to stop."""
+        for row in scan:
+            self.tell("read", 0, scan.rows)
+            yield row
 
     def _table(
         self, reading: _Reading, sniffed: Sniffed, folder: Path, repairs: list[str]
@@ -359,9 +383,14 @@ class _Import:
                 *reading.repairs(),
                 *(repair for verdict in reading.verdicts for repair in verdict.repairs),
             ),
-            warnings=tuple(w for v in reading.verdicts for w in v.warnings),
+            warnings=(
+                *([rejecting.told(self.rejected, reading.rows)] if self.rejected else []),
+                *(w for v in reading.verdicts for w in v.warnings),
+            ),
             patches=reading.source.patches,
             options=given,
+            rejected=tuple(each.to_json() for each in self.rejected[: rejecting.SHOWN]),
+            rejected_rows=len(self.rejected),
         )
 
     def tell(self, stage: str, done: int, rows: int, *, last: bool = False) -> None:
@@ -391,6 +420,7 @@ class _Reading:
         self.verdicts: list[Verdict] = []
         self.group_rows: list[int] = []
         self.mended: list[Mend] = []
+        self.unfit: dict[int, tuple[str, str, str]] = {}  # line: column, reason, hint
         self.rows = self.blank_rows = 0
         self.line = dialect.first_line
         self.closed: set[int] = set()
@@ -406,6 +436,8 @@ class _Reading:
                 summary = parser.parse(chunk, sorted(self.closed))
                 if self._count(summary, chunk):
                     parser.write(str(self.file), *self._place(summary))
+        if self.unfit:
+            self._refuse_unfit()
         if not self.rows:
             raise DataError(
                 f"{self.source.path.name!r} has a header and no rows.", "Add rows of data."
@@ -444,10 +476,16 @@ class _Reading:
     def _count(self, summary: Summary, chunk: chunks.Chunk) -> bool:
         """Add up what a chunk holds, in the order of the file; whether there is anything to
         write."""
-        if summary.not_utf8 and summary.fault:
-            raise _WrongEncoding(self.line + summary.fault.line)
+        if summary.not_utf8 and self.dialect.encoding == "utf-8" and not self.job.encoding:
+            raise _WrongEncoding
         if summary.fault:
-            self._refuse(summary)
+            line = self.line + summary.fault.line
+            raise _BadRow(f"Line {line} {summary.fault.message}.", summary.fault.hint, row=line)
+        for each in summary.unfit:
+            column = self.dialect.names[each.column or 0]
+            self.unfit[self.line + each.line] = (column, each.message, each.hint)
+        if self.job.options.on_bad_rows == "refuse" and len(self.unfit) >= rejecting.SHOWN:
+            self._refuse_unfit()
         before, self.line = self.line, self.line + summary.lines
         self.blank_rows += summary.blank_rows
         if summary.rows:
@@ -467,13 +505,10 @@ class _Reading:
             maps[index] = [] if tally.overflow else [tally.levels[level] for level in levels]
         return offset, maps
 
-    def _refuse(self, summary: Summary) -> None:
-        fault = summary.fault
-        assert fault is not None
-        line = self.line + fault.line
-        column = None if fault.column is None else self.dialect.names[fault.column]
-        where = f"Line {line}" if column is None else f"Line {line}, column {column!r},"
-        raise DataError(f"{where} {fault.message}.", fault.hint, row=line, column=column)
+    def _refuse_unfit(self) -> None:
+        line, (column, reason, hint) = min(self.unfit.items())
+        where = f"Line {line}, column {column!r},"
+        raise _BadRow(f"{where} {reason}.", hint, row=line, column=column)
 
     def _count_numbers(self, summary: Summary, before: int) -> None:
         facts = summary.numeric
@@ -517,6 +552,10 @@ class _Reading:
 
 def _offset(patch: Patch) -> int:
     return patch.offset
+
+
+def _line(row: rejecting.BadRow) -> int:
+    return row.line
 
 
 _MODULE = "regatta.ingest.parsing:"

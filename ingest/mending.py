@@ -63,10 +63,9 @@ def mends(
         can be mended, the rest is not looked at.
     """
     width = len(dialect.names)
-    rows = [record for record in sample if len(record) == width]
-    if dialect.runs or not 1 < width <= MOST_COLUMNS or len(rows) < ENOUGH_ROWS:
+    columns = what_columns_hold(dialect, sample)
+    if not columns:
         return []
-    columns = [_Column.of(cells) for cells in zip(*rows, strict=True)]
     found: list[Mend] = []
     number = 0
     for number, offset, text, state in _broken_lines(source, dialect, width):
@@ -81,6 +80,15 @@ def mends(
     checked = max(number - dialect.first_line, 1)
     total = len(found) + len(source.patches)
     return found if total <= max(SOME_MENDED, MENDED_SHARE * checked) else []
+
+
+def what_columns_hold(dialect: Dialect, sample: Sequence[Sequence[str]]) -> list[_Column]:
+    """What `mend` needs to know of the columns; nothing where too little is known."""
+    width = len(dialect.names)
+    rows = [record for record in sample if len(record) == width]
+    if dialect.runs or not 1 < width <= MOST_COLUMNS or len(rows) < ENOUGH_ROWS:
+        return []
+    return [_Column.of(cells) for cells in zip(*rows, strict=True)]
 
 
 def told(found: Sequence[Mend]) -> list[str]:
@@ -155,6 +163,13 @@ def _lines(source: Source, dialect: Dialect) -> Iterator[tuple[int, int, str]]:
 
 
 # -- mending one ----------------------------------------------------------------------------------
+
+
+def mend_alone(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, str] | None:
+    """What `mend` makes of a line, but for one with a quote that is open at its end."""
+    if not columns or _state(line, dialect, len(columns)) != "bad":
+        return None
+    return mend(line, dialect, columns)
 
 
 def mend(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, str] | None:

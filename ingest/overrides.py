@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from regatta.configuration import WORDS_FOR_MARKS, ReadingOptions, flag
+from regatta.configuration import WORDS_FOR_MARKS, ReadingOptions
 from regatta.ingest.source import Source
-from regatta.utils import DataError, UserError
+from regatta.utils import DataError
 
 BY_YOU = "given by you"
 
@@ -131,10 +131,3 @@ def column_rules(names: Sequence[str], options: ReadingOptions) -> list[ColumnRu
         ColumnRule(kind, date_format, decimal, thousands, missing, options.odd_cells)
         for kind, _, date_format in words
     ]
-
-
-def refuse_not_yet(options: ReadingOptions) -> None:
-    """Refuse the options that nothing heeds."""
-    for name in ("on_bad_rows",):
-        if name in options.in_force():
-            raise UserError(f"{flag(name)} cannot be used yet.", "Leave it out.")

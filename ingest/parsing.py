@@ -96,6 +96,7 @@ class Summary:
     swapped: dict[int, tuple[int, float, float]] = field(default_factory=dict)
     long_texts: list[int] = field(default_factory=list)
     fault: RowFault | None = None
+    unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
     blank_rows: int = 0
 
@@ -203,7 +204,7 @@ class ChunkParser:
         if summary.rows:
             self.parsed.hash_numbers(self.multipliers)
             summary.numeric = self.parsed.facts()
-            summary.fault = self._infinite(summary.numeric, data)
+            summary.unfit = self._infinite(summary.numeric, data)
         return summary
 
     def _may_hold_blank_rows(self, summary: Summary) -> bool:
@@ -228,7 +229,7 @@ class ChunkParser:
         if fault:
             return [], data, fault
         columns, fault = self._read(data, delimiter)
-        if not (blank_rows or fault) and all(map(_has_blank, columns)):
+        if not blank_rows and (fault or all(map(_has_blank, columns))):
             data, _ = chunks.without_blank_rows(data, self.dialect)
             columns, fault = self._read(data, delimiter)
         return [column.combine_chunks() for column in columns], data, fault
@@ -258,7 +259,7 @@ class ChunkParser:
             data.decode("utf-8")
         except UnicodeDecodeError as error:
             line = chunks.line_of(data, error.start, self.dialect)
-            return RowFault(line, "is not valid UTF-8", "Save the file as UTF-8.")
+            return RowFault(line, *chunks.not_valid(self.dialect))
         return None
 
     def _canonical(self, data: bytes) -> tuple[bytes, str, RowFault | None]:
@@ -266,8 +267,7 @@ class ChunkParser:
         position = data.find(b"\0")
         if position >= 0:
             line = chunks.line_of(data, position, self.dialect)
-            fault = RowFault(line, "holds a NUL byte", "Export the file again as UTF-8 text.")
-            return data, "", fault
+            return data, "", RowFault(line, *chunks.NUL)
         data, delimiter = chunks.canonical(data, self.dialect)
         stray = None if self.dialect.runs else chunks.quote_fault(data, self.dialect)
         return data, delimiter, self._row_fault(data, stray) if stray else None
@@ -434,20 +434,23 @@ class ChunkParser:
         codes = column.indices.to_numpy(zero_copy_only=False)
         return np.array(values)[codes], np.array(odd)[codes]
 
-    def _infinite(self, facts: NumericFacts, data: bytes) -> RowFault | None:
+    def _infinite(self, facts: NumericFacts, data: bytes) -> list[RowFault]:
+        """The rows with an infinite number, each with the first column that has one."""
         columns = np.flatnonzero(np.isinf(facts.minimum) | np.isinf(facts.maximum))
         if not len(columns):
-            return None
+            return []
         assert self.parsed is not None
-        row = int(np.flatnonzero(np.isinf(self.parsed.values[columns[0]]))[0])
-        index = self.layout.numeric[columns[0]]
+        infinite = np.isinf(self.parsed.values[columns])
         lines = chunks.record_lines(data, self.dialect, len(self.types))
-        return RowFault(
-            int(lines[row]),
-            "holds an infinite number",
-            "Replace it or leave the cell blank.",
-            index,
-        )
+        return [
+            RowFault(
+                int(lines[row]),
+                "holds an infinite number",
+                "Replace it or leave the cell blank.",
+                self.layout.numeric[columns[infinite[:, row].argmax()]],
+            )
+            for row in np.flatnonzero(infinite.any(axis=0))
+        ]
 
     def _odd(self, texts: Any, bad: Any, data: bytes) -> OddCells:
         rows = np.flatnonzero(bad)

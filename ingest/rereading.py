@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.configuration import AS_FOUND, ReadingOptions
-from regatta.ingest import chunks
+from regatta.ingest import chunks, rejecting
 from regatta.ingest.columns import ColumnType, best_style, date_formats
 from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
 from regatta.ingest.overrides import (
@@ -35,6 +35,7 @@ from regatta.ingest.schema import (
     ENCODING,
     LEVELS,
     MISFIT,
+    REJECTED,
     STYLE,
     SchemaCheck,
     format_in_words,
@@ -111,6 +112,8 @@ def read_batches(
     FileIdentity.of(path)
     needed = [column.name for column in preprocessing.columns]
     source, sniffed = _sniffed(path, needed, options)
+    if options.on_bad_rows == "skip":
+        source = _without_bad_rows(source, sniffed.dialect, options, check)
     (rule,) = column_rules([""], replace(options, column_types=()))
     names = list(sniffed.dialect.names)
     places = {name: place for place, name in enumerate(names)}
@@ -145,6 +148,19 @@ def _sniffed(path: Path, needed: list[str], options: ReadingOptions) -> tuple[So
     )
     refuse_faulty(sniffed)
     return source, sniffed
+
+
+def _without_bad_rows(
+    source: Source, dialect: Dialect, options: ReadingOptions, check: SchemaCheck
+) -> Source:
+    """The source with blank lines in the place of rows that cannot be read."""
+    scan = rejecting.Scan(source, dialect)
+    rows = list(scan)
+    if rows:
+        rejecting.check_share(rows, scan.rows, options.max_bad_rows)
+        lines = tuple(row.line for row in rows)
+        check.note(REJECTED, None, rejecting.told(rows, scan.rows), lines)
+    return replace(source, patches=tuple(row.patch for row in rows))
 
 
 def _is_utf8(source: Source) -> bool:
@@ -287,7 +303,7 @@ def _batches(
     for chunk in chunks.split(blocks, dialect, size=BATCH_BYTES, start=start):
         texts, data, fault = parser.texts(chunk)
         if fault:
-            raise _refusal(fault, line)
+            raise rejecting.refusal(rejecting.Scan(source, dialect), _refusal(fault, line))
         if texts and len(texts[0]):
             check.rows += len(texts[0])
             lines = _Lines(data, dialect, line)

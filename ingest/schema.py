@@ -28,6 +28,7 @@ NEW_LEVELS = ("other", "refuse")
 SHOWN_ROWS = 20
 SHOWN_WORDS = 3
 MISFIT, LEVELS, STYLE, ENCODING = "misfit", "new_levels", "style", "encoding"
+REJECTED = "rejected"
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -36,8 +37,8 @@ BoolArray = npt.NDArray[np.bool_]
 class Deviation:
     """A difference of a file from the one of the training.
 
-    ``kind`` is misfit, new_levels, style or encoding; ``rows`` are the lines of the first
-    ``cells``.
+    ``kind`` is misfit, new_levels, style, encoding or rejected (rows that were set aside);
+    ``rows`` are the lines of the first ``cells``.
     """
 
     kind: str
@@ -103,9 +104,9 @@ class SchemaCheck:
         self._notes: list[Deviation] = []
         self._cells: dict[tuple[str, str], _Cells] = {}
 
-    def note(self, kind: str, column: str | None, message: str) -> None:
-        """Tell a difference of a whole column, or of the file."""
-        self._notes.append(Deviation(kind, column, message))
+    def note(self, kind: str, column: str | None, message: str, rows: tuple[int, ...] = ()) -> None:
+        """Tell a difference of a whole column, of the file, or of some of its rows."""
+        self._notes.append(Deviation(kind, column, message, rows=rows[:SHOWN_ROWS]))
 
     def mark(
         self,

@@ -16,6 +16,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ NOT_TEXT = (
 # What text is taken for that is not UTF-8: a superset of Latin-1's printable characters.
 LEGACY = "cp1252"
 CYRILLIC = "cp1251"
+# So many may stand in a text: the rows with them are told.
+FEW_NULS = 20
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<table")
 
 
@@ -193,19 +196,21 @@ def stream_text(source: Source, block: int) -> Iterator[tuple[bytes, int]]:
 
 def _patched(blocks: Iterator[bytes], patches: tuple[Patch, ...]) -> Iterator[bytes]:
     """Blocks of text with the patches in them."""
-    left = list(patches)
+    left = deque(patches)
     start, carry = 0, b""  # of the text that is not yet given out
     for block in blocks:
         carry += block
+        parts, done = [], 0
         while left and left[0].offset + left[0].length <= start + len(carry):
-            patch = left.pop(0)
-            place = patch.offset - start
-            yield carry[:place] + patch.text
-            start, carry = patch.offset + patch.length, carry[place + patch.length :]
+            patch = left.popleft()
+            parts += [carry[done : patch.offset - start], patch.text]
+            done = patch.offset + patch.length - start
         if not left or left[0].offset >= start + len(carry):
-            start += len(carry)
-            yield carry
-            carry = b""
+            parts.append(carry[done:])
+            done = len(carry)
+        if parts:
+            yield b"".join(parts)
+        start, carry = start + done, carry[done:]
     if carry:
         yield carry
 
@@ -350,7 +355,7 @@ def _decoded(blocks: Iterator[bytes], source: Source, *, final: bool) -> Iterato
             skip = 0
         yield carry
         return
-    errors = "c1" if source.encoding in (LEGACY, CYRILLIC) else "strict"
+    errors = "c1" if source.encoding in (LEGACY, CYRILLIC) else "unreadable"
     decoder = codecs.getincrementaldecoder(source.encoding)(errors)
     done = 0
     try:
@@ -380,7 +385,14 @@ def _as_control(error: UnicodeError) -> tuple[str, int]:
     return chr(error.object[error.start]), error.start + 1
 
 
+def _as_surrogate(error: UnicodeError) -> tuple[str, int]:
+    """Half a surrogate: no text in UTF-8 holds one, so the row is told as one that is no text."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udcff", error.end
+
+
 codecs.register_error("c1", _as_control)
+codecs.register_error("unreadable", _as_surrogate)
 
 
 def _refuse_known(raw: bytes, path: Path) -> None:
@@ -396,9 +408,9 @@ def _refuse_known(raw: bytes, path: Path) -> None:
 
 
 def _refuse_binary(head: bytes, path: Path) -> None:
-    """Refuse what holds NUL bytes or more than a few control characters."""
+    """Refuse what holds more than a few NUL bytes or control characters."""
     position = head.find(b"\0")
-    if position >= 0:
+    if head.count(0) > max(0.01 * len(head), FEW_NULS):
         row = head.count(b"\n", 0, position) + 1
         raise DataError(
             f"{path.name!r} holds a NUL byte in line {row}: it is not a plain text file.",
@@ -406,7 +418,7 @@ def _refuse_binary(head: bytes, path: Path) -> None:
             row=row,
         )
     allowed = bytes(range(32, 256)) + b"\t\n\r\f\v"
-    odd = len(head.translate(None, allowed))
+    odd = len(head.translate(None, allowed + b"\0"))
     if odd > 0.01 * len(head):
         raise DataError(
             f"{path.name!r} looks like binary data, not like text.",
