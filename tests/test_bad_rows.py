@@ -1,0 +1,329 @@
+"""Rows that cannot be read: all are listed, or exactly they are set aside."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from regatta.configuration import ReadingOptions
+from regatta.data_pipeline import (
+    import_csv,
+    inspect_csv,
+    preview,
+    read_for_prediction,
+    write_clean,
+    write_rejected,
+)
+from regatta.data_pipeline import prepare as prepare
+from regatta.ingest import chunks, rejecting
+from regatta.ingest.importer import import_table
+from regatta.ingest.schema import SchemaCheck
+from regatta.ingest.source import Patch, Source, stream_text
+from regatta.ingest.table import ParsedTable
+from regatta.utils import DataError
+
+pytestmark = pytest.mark.usefixtures("regatta_home")
+SKIP = ReadingOptions(on_bad_rows="skip", max_bad_rows=1.0)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(content: str | bytes, name: str = "file.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def good(number: int) -> bytes:
+    """A row that shows its number in every cell; some have quotes, and lines, inside."""
+    inside = {0: f'"n{number}, or ""so"""', 1: f'"n{number}\nbelow"'}.get(number % 5, f"n{number}")
+    return f"{number},{inside},{number}.5\n".encode()
+
+
+# What is done to a row, and what is told of it. None of it can be mended in one way alone.
+DAMAGE: dict[str, tuple[Callable[[int], bytes], str]] = {
+    "short": (lambda n: b"%d\n" % n, "has 1 field where 3"),
+    "long": (lambda n: b"%d,x,y,z,%d\n" % (n, n), "has 5 fields where 3"),
+    "stray": (lambda n: b'%d,x"y"z"w,1.5\n' % n, "in the middle of a cell"),
+    "junk": (lambda n: b'%d,"x"y "z,1.5\n' % n, "in the middle of a cell"),
+    "open": (lambda n: b'%d,"x\n' % n, "quote"),
+    "nul": (lambda n: b"%d,x\0,1.5\n" % n, "holds a NUL byte"),
+    "bytes": (lambda n: b"%d,x\xff\xfe,1.5\n" % n, "is not valid UTF-8"),
+}
+
+
+@dataclass
+class Damaged:
+    """A file with broken rows."""
+
+    content: bytes
+    lines: list[int]  # of the broken rows
+    left: list[int]  # numbers of the others
+
+
+def damaged(kinds: Sequence[str]) -> Damaged:
+    """A file whose row ``n`` is good, or broken in the way ``kinds[n]``."""
+    content, lines, left = b"\xef\xbb\xbfid,text,value\n", [], []
+    line = 2
+    for number, kind in enumerate(kinds):
+        row = DAMAGE[kind][0](number) if kind else good(number)
+        if kind:
+            lines.append(line)
+        else:
+            left.append(number)
+        content += row
+        line += row.count(b"\n")
+    return Damaged(content, lines, left)
+
+
+def ids(table: ParsedTable) -> list[int]:
+    return [int(value) for value in table.values(table.column("id"))]
+
+
+MANY = [""] * 40
+for _place, _kind in enumerate(DAMAGE, 1):
+    MANY[5 * _place] = _kind
+
+
+def test_all_kinds_of_damage_are_set_aside_and_nothing_else(write: Write) -> None:
+    file = damaged(MANY)
+    table = import_csv(write(file.content), SKIP)
+    assert ids(table) == file.left
+    assert table.rejected_rows == len(DAMAGE)
+    assert [each["row"] for each in table.rejected] == file.lines
+    for each, (_, reason) in zip(table.rejected, DAMAGE.values(), strict=True):
+        assert reason in each["reason"]
+    assert "7 of 40 rows set aside" in table.warnings[0]
+    texts = [row["text"] for row in preview(table, rows=40)]
+    assert texts[:2] == ['n0, or "so"', "n1\nbelow"]
+
+
+def test_all_bad_rows_are_listed_when_they_are_refused(write: Write) -> None:
+    file = damaged(MANY)
+    with pytest.raises(DataError) as caught:
+        import_csv(write(file.content))
+    error = caught.value
+    assert error.row == file.lines[0] and f"Line {file.lines[0]} " in error.message
+    assert [each["row"] for each in error.to_json()["rejected"]] == file.lines
+    assert "--on-bad-rows skip" in error.hint
+
+
+def test_the_first_twenty_are_listed(write: Write) -> None:
+    file = damaged(["", "", "short"] * 30)
+    with pytest.raises(DataError) as caught:
+        import_csv(write(file.content))
+    assert [each["row"] for each in caught.value.rejected] == file.lines[:20]
+    table = import_csv(write(file.content), SKIP)
+    assert table.rejected_rows == 30 and len(table.rejected) == 20
+
+
+def test_no_more_than_the_share_is_set_aside(write: Write) -> None:
+    file = damaged([*[""] * 98, "short", "long"])
+    path = write(file.content)
+    with pytest.raises(
+        DataError, match=r"2 of 100 rows cannot be read: a share of 0\.02"
+    ) as caught:
+        import_csv(path, ReadingOptions(on_bad_rows="skip"))
+    assert [each["row"] for each in caught.value.rejected] == file.lines
+    assert import_csv(path, ReadingOptions(on_bad_rows="skip", max_bad_rows=0.02)).rows == 98
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress], ids=["gzip", "bzip2"])
+def test_packed_files_are_treated_alike(write: Write, pack: Callable[[bytes], bytes]) -> None:
+    file = damaged(MANY)
+    assert ids(import_csv(write(pack(file.content)), SKIP)) == file.left
+
+
+def test_utf_16_is_treated_alike(write: Write) -> None:
+    rows = [f"{i},ä{i}" for i in range(30)]
+    rows[7] = "7"
+    content = "id,text\n" + "".join(f"{row}\n" for row in rows)
+    table = import_csv(write(content.encode("utf-16")), SKIP)
+    assert ids(table) == [i for i in range(30) if i != 7]
+    half = b"\xff\xfe" + content.encode("utf-16-le").replace("ä9".encode("utf-16-le"), b"\x00\xd8")
+    table = import_csv(write(half), SKIP)
+    assert [each["row"] for each in table.rejected] == [9, 11]
+    assert "not valid UTF-16" in table.rejected[1]["reason"]
+
+
+@pytest.mark.parametrize("size", [64, 300, 5_000, chunks.CHUNK_BYTES])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_chunks_and_processes_make_no_difference(
+    write: Write, size: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejecting, "BLOCK_BYTES", min(size, 1 << 20))
+    kinds = [""] * 400
+    for place in range(20, 400, 23):
+        kinds[place] = list(DAMAGE)[place % len(DAMAGE)]
+    file = damaged(kinds)
+    table = import_table(write(file.content), SKIP, processes=processes, chunk_bytes=size)
+    assert ids(table) == file.left
+    assert table.rejected_rows == len(file.lines)
+    assert [each["row"] for each in table.rejected] == file.lines[:20]
+
+
+def test_infinite_numbers_are_set_aside_with_their_column(write: Write) -> None:
+    rows = [f"{i},{i}.5" for i in range(60)]
+    rows[9], rows[30], rows[31] = "9,1e999", "30,-inf", "x"
+    content = "id,value\n" + "".join(f"{row}\n" for row in rows)
+    table = import_csv(write(content), SKIP)
+    assert ids(table) == [i for i in range(60) if i not in (9, 30, 31)]
+    assert [(each["row"], each["column"]) for each in table.rejected] == [
+        (11, "value"), (32, "value"), (33, None)
+    ]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        import_csv(write(content.replace("x\n", "31,1\n")))
+    assert [each["row"] for each in caught.value.rejected] == [11, 32]
+    assert caught.value.column == "value"
+
+
+def test_rows_that_can_be_mended_are_mended_first(write: Write) -> None:
+    rows = [f"2024-03-{1 + i % 28:02},KL-{100 + i},${20 + i}.10,oars" for i in range(60)]
+    rows[20] = "2024-03-21,,KL-120,$40.10,oars"  # a blank cell too many
+    rows[30] = "2024-03-03"
+    rows[40] = "2024-03-13,,KL-140,$60.10,oars"
+    content = "day,code,price,what\n" + "".join(f"{row}\n" for row in rows)
+    table = import_csv(write(content), SKIP)
+    assert (table.rows, table.rejected_rows) == (59, 1)
+    assert table.rejected[0]["row"] == 32
+    assert any("2 rows mended" in each and "22, 42" in each for each in table.repairs)
+
+
+def test_the_rejected_rows_are_written_down(write: Write, tmp_path: Path) -> None:
+    kinds = [""] * 200
+    file = damaged(kinds)
+    lines = file.content.splitlines(keepends=True)
+    lines[50:50] = [b"=1+1\n", b'5,a"b,"c\n']
+    table = import_csv(write(b"".join(lines)), ReadingOptions(on_bad_rows="skip"))
+    with (table.directory / rejecting.REJECTED_NAME).open(newline="") as written:
+        rows = list(csv.reader(written))
+    assert rows == [
+        ["line", "reason", "text"],
+        ["51", "has 1 field where 3 are expected", "'=1+1"],
+        ["52", 'has a quote (") in the middle of a cell', '5,a"b,"c'],
+    ]
+    out = tmp_path / "rejected.csv"
+    done = write_rejected(tmp_path / "file.csv", out, ReadingOptions(on_bad_rows="skip"))
+    assert done["rows"] == 2 and out.read_text().count("\n") == 3
+
+
+def test_a_clean_copy_holds_the_rows_that_are_left(write: Write, tmp_path: Path) -> None:
+    file = damaged(MANY)
+    out = tmp_path / "clean.csv"
+    write_clean(write(file.content), out, SKIP)
+    assert ids(import_csv(out)) == file.left
+
+
+def test_prediction_sets_the_same_rows_aside(write: Write) -> None:
+    train = damaged([""] * 60)
+    table = import_csv(write(train.content), ReadingOptions(column_types=("text=ignore",)))
+    preprocessing = prepare(table, target="value").preprocessing
+    file = damaged(MANY)
+    path = write(file.content, "new.csv")
+    check = SchemaCheck()
+    batches = list(read_for_prediction(path, preprocessing, check, SKIP))
+    assert [int(value) for batch in batches for value in batch.columns["id"]] == file.left
+    told = [each for each in check.deviations if each.kind == "rejected"]
+    assert told[0].rows == tuple(file.lines)
+    with pytest.raises(DataError) as caught:
+        list(read_for_prediction(path, preprocessing, SchemaCheck()))
+    assert [each["row"] for each in caught.value.rejected] == file.lines
+
+
+def test_commands_list_skip_and_write(
+    regatta: Callable[..., subprocess.CompletedProcess[str]], write: Write, tmp_path: Path
+) -> None:
+    file = damaged(MANY)
+    path, out = write(file.content), tmp_path / "rejected.csv"
+    done = regatta("inspect", path)
+    assert done.returncode == 2
+    assert all(f"line {line} " in done.stderr for line in file.lines)
+    done = regatta("inspect", path, "--json")
+    assert len(json.loads(done.stdout)["error"]["rejected"]) == len(DAMAGE)
+    skip = ["--on-bad-rows", "skip", "--max-bad-rows", "0.5"]
+    done = regatta("inspect", path, *skip, "--write-rejected", out)
+    assert done.returncode == 0 and "Set aside (7 rows)" in done.stdout
+    assert out.read_text().startswith("line,reason,text\n")
+    done = regatta("train", path, "--target", "value", "--column-type", "text=ignore", "--json",
+                   *skip)  # fmt: skip
+    assert any("set aside" in each for each in json.loads(done.stdout)["warnings"])
+
+
+def test_a_file_without_bad_rows_reports_none(write: Write) -> None:
+    report = inspect_csv(write(damaged([""] * 20).content), SKIP)
+    assert (report["rejected"], report["rejected_rows"]) == ([], 0)
+
+
+def test_other_dialects(write: Write) -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("id;text\n" + "".join(f"{i};'a;{i}'\n" for i in range(30)) + "30;'b'c;d;e\n31;d;e\n",
+         {"quote": "'"}),
+        ("id\ttext\r\n" + "".join(f"{i}\ta {i}\r\n" for i in range(30)) + "x\r\n1\t2\t3\r\n",
+         {"delimiter": "tab"}),
+        ("id text\n" + "".join(f"{i}   a{i}\n" for i in range(30)) + "30  b c\n31\n",
+         {"delimiter": "blanks"}),
+        ("id,text\r" + "".join(f"{i},a{i}\r" for i in range(30)) + "30\r31,b,c\r", {}),
+        ("id,text\n" + "".join(f'{i}, "a,\\"{i}" \n' for i in range(30)) + '30, "a"b", "c\n31\n',
+         {}),
+        ("# one\nid,text\n" + "".join(f"{i},a{i}\n#no,no,no\n" for i in range(30)) + "x\ny\n", {}),
+    ]  # fmt: skip
+    for number, (content, said) in enumerate(cases):
+        options = ReadingOptions(on_bad_rows="skip", max_bad_rows=0.5, **said)
+        table = import_csv(write(content, f"{number}.csv"), options)
+        assert ids(table) == list(range(30)), content
+        assert table.rejected_rows == 2, content
+
+
+def test_a_quote_that_is_never_closed_swallows_no_row_however_long_the_file(write: Write) -> None:
+    rows = [b"%d,x,1.5\n" % i for i in range(300_000)]
+    rows[1000] = b'1000,"x,1.5\n'
+    table = import_csv(write(b"id,text,value\n" + b"".join(rows)), SKIP)
+    assert table.rows == 299_999 and table.rejected[0]["row"] == 1002
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_patches_take_the_place_of_their_text_in_any_block(write: Write, size: int) -> None:
+    path = write("abcdefghij")
+    patches = (Patch(0, 1, b"AA"), Patch(3, 4, b""), Patch(7, 1, b"-"), Patch(9, 1, b"J"))
+    source = Source(path, "", "utf-8", 0, patches=patches)
+    assert b"".join(text for text, _ in stream_text(source, size)) == b"AAbc-iJ"
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kinds=st.lists(
+        st.one_of(st.just(""), st.just(""), st.just(""), st.sampled_from(list(DAMAGE))),
+        min_size=3,
+        max_size=80,
+    ),
+    size=st.sampled_from([50, 200, 1 << 20]),
+)
+def test_exactly_the_damaged_rows_are_found(
+    write: Write, kinds: list[str], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejecting, "BLOCK_BYTES", size)
+    file = damaged(["", "", "", "", "", "", *kinds, *[""] * (2 * len(kinds))])
+    path = write(file.content)
+    table = import_table(path, SKIP, processes=0, chunk_bytes=size)
+    assert ids(table) == file.left
+    assert [each["row"] for each in table.rejected] == file.lines[:20]
+    if file.lines:
+        with pytest.raises(DataError) as caught:
+            import_table(path, processes=0, chunk_bytes=size)
+        assert [each["row"] for each in caught.value.rejected] == file.lines[:20]
