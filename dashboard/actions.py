@@ -99,9 +99,9 @@ def store() -> RunStore:
 
 
 @st.fragment(run_every=0.5)
-def wait_for(job: Job, text: str, *, cancel: bool = False) -> None:
+def wait_for(job: Job, text: str, *, cancel: bool = False, place: str = "") -> None:
     """A progress bar for a job, with a button to ``cancel`` it where it heeds that; the page runs
-    again when the job has ended."""
+    again when the job has ended. ``place`` tells two bars of one job apart."""
     status = job.status()
     if not status.is_running:
         st.rerun()
@@ -113,7 +113,7 @@ def wait_for(job: Job, text: str, *, cancel: bool = False) -> None:
         st.progress(status.fraction, text=said)
         st.button(
             "Cancel",
-            key=f"cancel-{job.job_id}",
+            key=f"cancel-{job.job_id}{place}",
             icon=":material/close:",
             disabled=job.is_cancelled,
             on_click=job.cancel,

@@ -30,6 +30,7 @@ OVERRIDES = tuple(kind for kind in KINDS if kind != "ignore")
 AS_FOUND = ""
 PAGE_COLUMNS = 50
 SHOWN_LEVELS = 3
+SHOWN_ODD = 2
 NAMED_COLUMNS = 6
 
 Report = Mapping[str, Any]
@@ -165,8 +166,8 @@ def describe(column: Column, rows: int, choice: Choice) -> dict[str, Any]:
     ignored = column.get("role") == "ignored"
     forced = choice.kind_of(name)
     bars, values = spread(column)
-    evidence = str(column.get("evidence") or "")
     reason = str(column.get("reason") or "")
+    told = [reason, str(column.get("evidence") or ""), odd_cells(column)]
     return {
         "name": name,
         "target": name == choice.target,
@@ -182,8 +183,15 @@ def describe(column: Column, rows: int, choice: Choice) -> dict[str, Any]:
         "drawn": f"{name}: {', '.join(values)}",
         "values": values,
         "ends": "bars" in (column.get("spread") or {}),
-        "evidence": f"{reason}; {evidence}" if reason else evidence,
+        "evidence": "; ".join(filter(None, told)),
     }
+
+
+def odd_cells(column: Column) -> str:
+    """The first cells that do not fit the kind of their column."""
+    odd = column.get("odd_cells") or []
+    shown = ", ".join(f"{each['text']!r} in line {each['row']:,}" for each in odd[:SHOWN_ODD])
+    return f"not {shown}{', …' if len(odd) > SHOWN_ODD else ''}" if odd else ""
 
 
 def kind_words(column: Column) -> str:

@@ -42,6 +42,7 @@ ID_PATTERN = re.compile(r"[a-z]+-[0-9a-f]{16}")
 KEPT_SECONDS = 7 * 24 * 3600.0
 START_SECONDS = 15.0
 REPORT_SECONDS = 0.25
+SETTLED_NS = 1_000_000_000
 
 CANCEL_NAME = "cancel"
 
@@ -219,6 +220,8 @@ def _read_status(path: Path) -> Status:
     """The status in a file. The report on a wide table is long, and asked for at every click: one
     that has not changed is not read again. Whoever gets it leaves it as it is."""
     stat = path.stat()
+    if time.time_ns() - stat.st_mtime_ns < SETTLED_NS:  # the next one may bear the same time
+        return Status(**read_json(path))
     return _parsed_status(path, stat.st_ino, stat.st_mtime_ns)
 
 

@@ -38,6 +38,7 @@ ENCODINGS = {
 # Told where they are none of the usual ones; the others always.
 ALWAYS = ("encoding", "delimiter", "decimal", "header")
 USUAL = {"quote": '"', "escape": "", "thousands": "", "comment": "", "skip_rows": 0}
+MOST_LINES = 10
 EVIDENCE = {
     "encoding": "all bytes read are valid",
     "decimal": "of the numbers in all columns",
@@ -188,27 +189,12 @@ def show_bad_rows(rejected: Sequence[Mapping[str, Any]]) -> None:
     """The first rows that cannot be read, with line and reason."""
     if not rejected:
         return
-    import pandas as pd
-
-    table = pd.DataFrame(
-        {
-            "row": [each.get("row") for each in rejected],
-            "column": [each.get("column") or "" for each in rejected],
-            "reason": [str(each.get("reason") or "") for each in rejected],
-        }
-    )
-    if not table["column"].any():
-        table = table.drop(columns="column")
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=words.table_height(len(table), 10),
-        column_config={
-            "row": st.column_config.NumberColumn("Line", width=80),
-            "column": st.column_config.TextColumn("Column", width=140),
-            "reason": st.column_config.TextColumn("Why it cannot be read"),
-        },
-    )
+    lines = []
+    for each in rejected:
+        column = f", column {words.plain(each['column'])}," if each.get("column") else ""
+        lines.append(f"- **Line {each['row']:,}**{column} {words.plain(str(each['reason']))}")
+    with st.container(border=True, height="content" if len(lines) <= MOST_LINES else 300):
+        st.markdown("\n".join(lines))
 
 
 def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:

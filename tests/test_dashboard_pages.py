@@ -544,11 +544,28 @@ def test_a_refused_file_shows_its_rows_and_the_ways_out(source: sources.Source) 
     write_json(source.inspection().folder / "status.json", vars(failed))
     page = open_page("data", file=source.key)
     assert "Row 7 has 2 cells" in page.error[0].value
-    assert page.dataframe[0].value["row"].tolist() == [7]
+    assert "**Line 7** 2 cells instead of 3" in texts(page)
     assert field(page, "Separator").value == "auto"
     inspected(source, {"on_bad_rows": "skip"}, {**REPORT, "rejected": rejected})
     next(each for each in page.button if each.label == fields.SET_ASIDE).click().run()
     assert not page.exception and "1 row set aside" in texts(page)
+
+
+def test_while_a_file_is_read_anew_the_report_before_stays(source: sources.Source) -> None:
+    """And a reading that no one waits for any more is cancelled."""
+    page = open_page("data", file=source.key)
+    for word in ("tab", "bar"):
+        folder = source.inspection({"delimiter": word}).folder
+        folder.mkdir()
+        write_json(folder / "spec.json", {})  # as if its process were about to start
+        write_json(folder / "status.json", vars(jobs.Status("running", 0.5, "half of it")))
+    choices.save(source.key, choices.Choice("price", reading={"delimiter": "tab"}))
+    page.run()
+    assert "100 rows, 3 columns" in texts(page) and "Cancel" in labels(page)
+    choices.save(source.key, choices.Choice("price", reading={"delimiter": "bar"}))
+    page.run()
+    assert source.inspection({"delimiter": "tab"}).is_cancelled
+    assert not source.inspection({"delimiter": "bar"}).is_cancelled
 
 
 def test_a_reading_that_was_cancelled_can_be_taken_up_again(source: sources.Source) -> None:
@@ -592,6 +609,9 @@ def test_a_column_of_the_table_tells_its_gaps_and_spread() -> None:
     assert (row["missing"], row["share"], row["distinct"]) == ("1", "< 0.1 %", "6")
     assert row["values"] == ["0", "median 2", "999"] and row["used"] is False
     assert row["bars"][2] == [3, "2: 3 rows", False] and row["bars"][-1][1] == "above 4: 1 rows"
+    odd = [{"row": line, "text": "?!"} for line in (75, 1076, 1077)]
+    row = columns.describe({**column, "odd_cells": odd}, 10_000, choices.Choice())
+    assert row["evidence"] == "why; not '?!' in line 75, '?!' in line 1,076, …"
     levels = {"levels": [["x", 6], ["y", 2]], "rest": 2, "distinct": 4}
     bars, told = columns.spread({"kind": "category", "spread": levels})
     assert told == ["x 60 %, y 20 %"] and bars[-1] == [2, "2 others: 2 rows", True]

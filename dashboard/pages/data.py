@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -116,42 +118,75 @@ def show_source(source: sources.Source) -> None:
     choice = choices.load(source.key)
     if not choice.target:
         choice = replace(choice, target=source.suggested_target)
-    job = source.start_inspection(choice.reading)
+    before = st.session_state.get(f"shown-{source.key}")
+    job = begin_reading(source, choice)
     status = job.status()
     if status.is_running:
-        st.caption(f"{words.size(source.size)} · reading and finding the types")
-        actions.wait_for(job, "Reading the file", cancel=True)
+        earlier = source.inspection(before or {})
+        if before is not None and earlier.status().state == "done":
+            # What was read before stays in its place until the other reading is there.
+            show_report(source, choice, earlier.status().result, earlier, waiting_for=job)
+        else:
+            st.caption(f"{words.size(source.size)} · reading and finding the types")
+            actions.wait_for(job, "Reading the file", cancel=True)
     elif status.state == "done":
-        show_report(source, choice, status.result["report"], status.result["preview"], job)
+        st.session_state[f"shown-{source.key}"] = dict(choice.reading)
+        show_report(source, choice, status.result, job)
     elif status.state == "cancelled":
-        show_cancelled(source, choice, job)
+        show_cancelled(source, choice, job, before)
     else:
         st.caption(words.size(source.size))
         reading.show_refusal(source, choice, status, job.forget)
 
 
-def show_cancelled(source: sources.Source, choice: Choice, job: jobs.Job) -> None:
+def begin_reading(source: sources.Source, choice: Choice) -> jobs.Job:
+    """Read the file as chosen. A reading with other options that is under way is cancelled: no one
+    waits for it any more; and begun anew where it is asked for again."""
+    job = source.inspection(choice.reading)
+    begun = st.session_state.get(f"begun-{source.key}", job)
+    if begun != job:
+        begun.cancel()
+        if job.status().state == "cancelled":
+            job.forget()
+    st.session_state[f"begun-{source.key}"] = job
+    return source.start_inspection(choice.reading)
+
+
+def show_cancelled(
+    source: sources.Source, choice: Choice, job: jobs.Job, before: sources.Reading | None
+) -> None:
     """The reading was cancelled: take it up again, or go back."""
     st.info("Reading was cancelled.", icon=":material/info:")
-    st.button("Read it again", icon=":material/refresh:", on_click=job.forget)
+    with st.container(horizontal=True):
+        st.button("Read it again", icon=":material/refresh:", on_click=job.forget)
+        if before is not None and before != choice.reading:
+            st.button(
+                "Back to how it was read before",
+                icon=":material/undo:",
+                on_click=lambda: choices.save(source.key, replace(choice, reading=before)),
+            )
     reading.show_in_force(source, choice, key=f"cancelled-{source.key}")
 
 
 def show_report(
     source: sources.Source,
     choice: Choice,
-    found: report.Report,
-    preview: dict[str, list[object]],
+    result: Mapping[str, Any],
     job: jobs.Job,
+    waiting_for: jobs.Job | None = None,
 ) -> None:
-    """What the file holds on the left; what to do with it, and how it was read, on the right."""
-    key = f"data-{source.key}"
+    """What the file holds on the left; what to do with it, and how it was read, on the right.
+
+    ``job`` has read it; another one may be reading it with other options.
+    """
+    key, found = f"data-{source.key}", result["report"]
     st.markdown(f"{words.plain(report.summary(found))}.")
     reading.show_in_force(source, choice, key=key)
+    show_waiting(waiting_for, "top")
     left, right = st.columns([7, 4], gap="medium")
     with right:
         with st.container(border=True):
-            choice = show_next_step(source, choice, found, key)
+            choice = show_next_step(source, choice, found, key, ready=waiting_for is None)
         with st.container(border=True):
             st.subheader("How it was read")
             reading.show_found(found)
@@ -162,21 +197,29 @@ def show_report(
         reading.show_rejected(found, job)
         with st.container(border=True):
             st.subheader("First rows")
-            report.show_preview(preview)
+            report.show_preview(result["preview"])
         with st.container(border=True):
             st.subheader("Columns")
+            show_waiting(waiting_for, "columns")
             columns.show(found, choice, column_changes(source, found, key), key=key)
 
 
+def show_waiting(job: jobs.Job | None, place: str) -> None:
+    """How far the other reading is, wherever a click may have asked for it."""
+    if job is not None:
+        actions.wait_for(job, "Reading it anew", cancel=True, place=place)
+
+
 def show_next_step(
-    source: sources.Source, choice: Choice, found: report.Report, key: str
+    source: sources.Source, choice: Choice, found: report.Report, key: str, *, ready: bool
 ) -> Choice:
     """Target and columns, and the ways on. Returns the choice with them, which is kept."""
     st.subheader("What to predict")
     target, drop = report.choose_columns(found, choice, key=key)
     choice = choice.with_columns(target, drop, [each["name"] for each in found["columns"]])
     choices.save(source.key, choice)
-    report.show_about_target(source, choice, target, drop, key)
+    if ready:
+        report.show_about_target(source, choice, target, drop, key)
     if st.button(
         "Choose the model",
         type="primary",

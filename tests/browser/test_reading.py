@@ -133,13 +133,21 @@ def test_kinds_of_one_column_and_of_many_are_carried_into_the_run(tab: Any, sens
 
 
 def test_a_column_is_read_as_it_was_found_again(tab: Any, sensors: Path) -> None:
+    """In between, the page stays where it is."""
     page = tab.page
     bring(tab, sensors)
-    page.get_by_label("Kind of code_a").select_option("category")
-    expect(page.get_by_label("Kind of code_a")).to_have_value("category", timeout=READING)
-    page.get_by_label("Kind of code_a").select_option("")
-    expect(page.get_by_text("Read with your options")).to_have_count(0, timeout=READING)
+    why = page.locator("tr[data-column=code_a] .rg-why")
+    kind = page.get_by_label("Kind of code_a")
+    kind.scroll_into_view_if_needed()
+    place = kind.bounding_box()["y"]
+    kind.select_option("category")
+    expect(why).to_contain_text("different texts", timeout=READING)
+    assert chosen(tab)["reading"] == {"column_types": ["code_a=category"]}
+    assert abs(kind.bounding_box()["y"] - place) < 120
+    kind.select_option("")
+    expect(why).to_contain_text("cells are numbers", timeout=READING)
     assert chosen(tab)["reading"] == {}
+    expect(page.get_by_text("Read with your options")).to_have_count(0)
 
 
 def test_an_import_is_cancelled_and_taken_up_again(tab: Any, tmp_path: Path) -> None:
@@ -158,6 +166,27 @@ def test_an_import_is_cancelled_and_taken_up_again(tab: Any, tmp_path: Path) -> 
     print(f"cancelled within {time.monotonic() - begun:.1f} s")
     page.get_by_role("button", name="Read it again").click()
     expect(page.get_by_text("1,500,000 rows, 31 columns")).to_be_visible(timeout=120_000)
+
+
+def test_rows_of_a_refused_file_are_set_aside_and_downloaded(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "broken.csv"
+    rows = [f"{n},{n % 5},{n % 7}" for n in range(500)]
+    rows[100] = rows[300] = "1,2"
+    path.write_text("\n".join(["a,b,y", *rows]))
+    page = tab.page
+    bring(tab, path)
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Line 102 has 2 fields where 3 are expected", timeout=READING)
+    expect(page.get_by_text("Line 302 has 2 fields")).to_be_visible()
+    page.get_by_role("button", name="Set these rows aside").click()
+    expect(page.get_by_text("498 rows, 3 columns")).to_be_visible(timeout=READING)
+    page.locator("summary", has_text="2 rows set aside").click()
+    with page.expect_download() as downloaded:
+        page.get_by_role("link", name="Rows set aside (CSV)").click()
+    downloaded.value.save_as(tmp_path / "rejected.csv")
+    lines = (tmp_path / "rejected.csv").read_text().splitlines()
+    assert lines[0] == "line,reason,text"
+    assert [line.split(",")[0] for line in lines[1:]] == ["102", "302"]
 
 
 def test_a_telephone_shows_the_table_of_columns(small_tab: Any, sensors: Path) -> None:
