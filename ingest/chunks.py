@@ -296,21 +296,46 @@ def _padding(quote: str, delimiter: str) -> re.Pattern[bytes]:
 
 
 def _runs_to_tabs(data: bytes, dialect: Dialect) -> bytes:
-    quote = dialect.quote
+    quote, end = dialect.quote, "\r" if dialect.newline == "\r" else "\n"
     if not quote or quote.encode() not in data:
-        data = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data)
+        data = _edge_blanks(end).sub(b"", data)
         return re.sub(rb"[ \t]+", b"\t", data)
     lines = []
-    for line in data.decode("utf-8", "surrogateescape").splitlines():
+    # Not `splitlines`, for which a dozen other characters end a line, too.
+    for line in data.decode("utf-8", "surrogateescape").split(end):
         cells = split_runs(line, quote)
         lines.append("\t".join(_quoted(cell, quote) for cell in cells))
-    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+    return end.join(lines).encode("utf-8", "surrogateescape")
+
+
+@functools.cache
+def _edge_blanks(end: str) -> re.Pattern[bytes]:
+    """Blanks at either edge of a line."""
+    e = end.encode()
+    return re.compile(rb"(?:\A|(?<=" + e + rb"))[ \t]+|[ \t]+(?=\r?(?:" + e + rb"|\Z))")
 
 
 def _quoted(cell: str, quote: str) -> str:
     if cell and quote not in cell and "\t" not in cell:
         return cell
     return quote + cell.replace(quote, quote * 2) + quote
+
+
+def with_one_line_end(data: bytes, dialect: Dialect) -> bytes:
+    """A chunk whose other ends of lines, outside quotes, are those of the dialect: CR and LF each
+    end a line, wherever they stand, and CR LF is one of them."""
+    mine, other = (b"\r", b"\n") if dialect.newline == "\r" else (b"\n", b"\r")
+    if other not in data or data.count(other) == data.count(b"\r\n"):
+        return data
+    buffer = np.frombuffer(data, np.uint8).copy()
+    alone = buffer == other[0]
+    pairs = (buffer[:-1] == 13) & (buffer[1:] == 10)
+    together = alone[1:] if other == b"\n" else alone[:-1]
+    together &= ~pairs
+    if dialect.quote:
+        alone &= (np.cumsum(buffer == ord(dialect.quote)) & 1) == 0
+    buffer[alone] = mine[0]
+    return buffer.tobytes()
 
 
 def count_lines(data: bytes, dialect: Dialect) -> int:

@@ -172,7 +172,7 @@ class ChunkParser:
     def parse(self, chunk: chunks.Chunk, closed: Sequence[int] = ()) -> Summary:
         """Parse a chunk and keep it until `write`; tell what is in it."""
         self.closed.update(closed)
-        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
+        data = self._bytes(chunk)
         lines = chunks.count_lines(data, self.dialect)
         fault = self._not_utf8(data)
         if fault:
@@ -216,12 +216,16 @@ class ChunkParser:
             missing for _, _, missing in summary.levels.values()
         )
 
+    def _bytes(self, chunk: chunks.Chunk) -> bytes:
+        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
+        return chunks.with_one_line_end(data, self.dialect)
+
     def texts(
         self, chunk: chunks.Chunk, *, blank_rows: bool = True
     ) -> tuple[list[Any], bytes, RowFault | None]:
         """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
         is wrong with it. `parse` leaves rows without any value out: ``blank_rows=False``."""
-        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
+        data = self._bytes(chunk)
         fault = self._not_utf8(data)
         if fault:
             return [], data, fault

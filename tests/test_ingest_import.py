@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import io
+import itertools
 import json
 import math
 import os
@@ -600,3 +601,25 @@ def test_a_second_table_with_other_names_is_refused(write: Write, text: str, lin
     error = refused(write(text))
     assert "second table" in str(error)
     assert error.row == line
+
+
+def test_lines_that_end_differently_are_all_lines(write: Write) -> None:
+    """CR, LF and CR LF in one file; inside quotes an end of line is text."""
+    lines = [f"{i},{i % 7}.5,word{i % 3}" for i in range(60)]
+    lines[40] = "40,x,word1"
+    ends = itertools.cycle(["\n", "\r", "\r\n", "\n"])
+    content = "row,y,what\n" + "".join(line + end for line, end in zip(lines, ends, strict=False))
+    table = import_csv(write(content.encode()))
+    assert table.rows == 60 and table.column("y").missing == 1
+    assert table.column("y").odd == ((42, "x"),)
+    quoted = import_csv(write(b'a,y\n"in\rside",1\n"in\rside",2\r"b",3\n"b",4\n', "quoted.csv"))
+    assert quoted.rows == 4 and quoted.column("a").levels == ("in\rside", "b")
+
+
+def test_blanks_separate_in_a_file_of_cr_alone(write: Write) -> None:
+    """Quotes, a text that other rules end a line at, an odd cell: its line is told."""
+    lines = [f'  {i}  "a b{chr(0x2028)}c"   {i}.25 ' for i in range(50)]
+    lines[20] = '20 "a b" oops'
+    table = import_csv(write(("n what y\r" + "\r".join(lines) + "\r").encode()))
+    assert table.rows == 50 and table.dialect.runs
+    assert table.column("y").odd == ((22, "oops"),)
