@@ -45,8 +45,11 @@ def building(layer: str) -> Iterator[Path]:
     parent = datasets_folder("building")
     _sweep(parent)
     path = parent / f"{layer}-{uuid.uuid4().hex[:12]}"
-    path.mkdir(mode=0o700)
-    with _locked(path / LOCK_NAME, fcntl.LOCK_EX):
+    # Not to be swept by another process before it is locked.
+    unlocked = path.with_name(f".{path.name}")
+    unlocked.mkdir(mode=0o700)
+    with _locked(unlocked / LOCK_NAME, fcntl.LOCK_EX):
+        unlocked.rename(path)
         try:
             yield path
         finally:
@@ -153,6 +156,8 @@ def make_room() -> None:
 def _sweep(parent: Path) -> None:
     """Remove what processes that are gone left behind."""
     for path in parent.iterdir():
+        if path.name.startswith(".") and time.time() - last_used(path) <= GRACE_SECONDS:
+            continue  # about to be locked
         try:
             with (path / LOCK_NAME).open("a") as file:
                 if _try_lock(file, fcntl.LOCK_EX):
