@@ -351,10 +351,13 @@ def line_of(data: bytes, position: int, dialect: Dialect) -> int:
 
 
 def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.int64]:
-    """For each record of a (canonical) chunk, how many lines end before it."""
+    """For each record of a (canonical) chunk, how many lines end before it. A record ends at any
+    line end, as the reader has it; lines are counted by those of the file."""
     buffer = np.frombuffer(data, np.uint8)
-    newline = 13 if dialect.newline == "\r" else 10
-    ends = np.flatnonzero(buffer == newline)
+    lone = buffer == 13
+    lone[:-1] &= buffer[1:] != 10
+    ends = np.flatnonzero((buffer == 10) | lone)
+    lines = np.cumsum(buffer == (13 if dialect.newline == "\r" else 10))
     if dialect.quote:
         parity = np.cumsum(buffer == ord(dialect.quote)) & 1
         outside = parity[ends] == 0
@@ -362,10 +365,10 @@ def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.
         outside = np.ones(len(ends), bool)
     starts = np.concatenate([[0], ends[outside] + 1])
     stops = np.concatenate([ends[outside], [len(buffer)]])
-    before = np.concatenate([[0], np.flatnonzero(outside) + 1])
+    before = np.concatenate([[0], lines[ends[outside]]])
     full = [_filled(data, a, b, dialect, columns) for a, b in zip(starts, stops, strict=True)]
-    lines: npt.NDArray[np.int64] = before[np.array(full, bool)]
-    return lines
+    found: npt.NDArray[np.int64] = before[np.array(full, bool)]
+    return found
 
 
 def _filled(data: bytes, start: Any, stop: Any, dialect: Dialect, columns: int) -> bool:

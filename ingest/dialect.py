@@ -800,6 +800,7 @@ def _padded(body: list[str], reading: _Reading) -> bool:
 
 
 def _newline(text: str) -> str:
-    if "\n" not in text:
-        return "\r" if "\r" in text else "\n"
-    return "\r\n" if "\r\n" in text else "\n"
+    both = text.count("\r\n")
+    if text.count("\r") - both > text.count("\n"):
+        return "\r"
+    return "\r\n" if both else "\n"

@@ -13,6 +13,7 @@ showed, the file is read again with that type.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from collections import deque
@@ -225,7 +226,7 @@ class _Import:
             given=GivenDialect.of(self.options),
         )
         sniffed.evidence |= evidence(self.options)
-        refuse_faulty(sniffed)
+        self._refuse_faulty(source, sniffed)
         width = len(sniffed.dialect.names)
         if width > MAX_COLUMNS:
             raise DataError(
@@ -248,6 +249,17 @@ class _Import:
             # Another process may have been first: what stands there is what counts.
             kept = load_table(cache.publish(folder, "parsed", table.key))
             return replace(kept, path=table.path, name=table.name)
+
+    def _refuse_faulty(self, source: Source, sniffed: Sniffed) -> None:
+        """Refuse a second table, unless its row cannot be read at all: that is told later."""
+        try:
+            refuse_faulty(sniffed)
+        except DataError as error:
+            last = error.row or 0
+            scan = rejecting.Scan(source, sniffed.dialect)
+            bad = itertools.takewhile(lambda row: row.line <= last, scan)
+            if last not in {row.line for row in bad}:
+                raise
 
     def _start_children(self, source: Source) -> None:
         for _ in range(self._process_count(source)):

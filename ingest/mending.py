@@ -176,7 +176,7 @@ def mend(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, 
     """A line with the one small change that makes it fit, and what that is; ``None`` if there is
     no such change, or more than one."""
     text = line.rstrip("\r\n")
-    if len(text) > LONGEST_LINE or "\ufffd" in text:
+    if len(text) > LONGEST_LINE or any(odd in text for odd in "\0\r\n\ufffd"):
         return None
     results: dict[tuple[str, ...], str] = {}
     for cells, what in _candidates(text, dialect, columns):

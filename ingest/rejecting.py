@@ -212,13 +212,10 @@ class _Grammar:
         if self.comment and text.startswith(self.comment):
             return True
         bare = text.rstrip(b"\r\n")
-        if self.width == 1:
-            return not bare
-        blank = not bare.decode("utf-8", "replace").strip()
-        if self.dialect.runs:
-            return blank
-        separated = self.dialect.delimiter.encode() in bare
-        return bool(self.blank.fullmatch(bare)) if separated else blank
+        if not self.dialect.runs and self.dialect.delimiter.encode() in bare:
+            return bool(self.blank.fullmatch(bare))
+        # The only cell of a row may be blank.
+        return not (bare if self.width == 1 else bare.decode("utf-8", "replace").strip())
 
     def _wrong(self, data: bytes, place: int) -> tuple[int, str, str]:
         """Up to where the text tells what is wrong with a row, that, and a hint."""

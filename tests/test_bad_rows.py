@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,18 +21,18 @@ from regatta.configuration import ReadingOptions
 from regatta.data_pipeline import (
     import_csv,
     inspect_csv,
+    prepare,
     preview,
     read_for_prediction,
     write_clean,
     write_rejected,
 )
-from regatta.data_pipeline import prepare as prepare
 from regatta.ingest import chunks, rejecting
 from regatta.ingest.importer import import_table
 from regatta.ingest.schema import SchemaCheck
 from regatta.ingest.source import Patch, Source, stream_text
 from regatta.ingest.table import ParsedTable
-from regatta.utils import DataError
+from regatta.utils import DataError, home
 
 pytestmark = pytest.mark.usefixtures("regatta_home")
 SKIP = ReadingOptions(on_bad_rows="skip", max_bad_rows=1.0)
@@ -295,6 +296,22 @@ def test_a_quote_that_is_never_closed_swallows_no_row_however_long_the_file(writ
     assert table.rows == 299_999 and table.rejected[0]["row"] == 1002
 
 
+def test_a_broken_row_of_words_is_no_second_table(write: Write) -> None:
+    rows = [f"{i},{i * i},{i % 7}" for i in range(40)]
+    rows[20] = 'x,y"z,"w"v'
+    path = write("a,b,c\n" + "".join(f"{row}\n" for row in rows))
+    table = import_csv(path, ReadingOptions(on_bad_rows="skip", max_bad_rows=0.1))
+    assert [each["row"] for each in table.rejected] == [22]
+
+
+def test_odd_cells_below_line_ends_of_another_kind_are_told_with_their_lines(write: Write) -> None:
+    rows = "".join(f"{i},1\n" for i in range(300))
+    path = write("a,b\n" + rows.replace("\n7,", "\r7,") + "odd,1\n")
+    table = import_csv(path)
+    assert table.rows == 301
+    assert table.column("a").odd == ((301, "odd"),)  # lines are counted by the usual ends
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_patches_take_the_place_of_their_text_in_any_block(write: Write, size: int) -> None:
     path = write("abcdefghij")
@@ -327,3 +344,43 @@ def test_exactly_the_damaged_rows_are_found(
         with pytest.raises(DataError) as caught:
             import_table(path, processes=0, chunk_bytes=size)
         assert [each["row"] for each in caught.value.rejected] == file.lines[:20]
+
+
+def outcome(path: Path, options: ReadingOptions, size: int) -> object:
+    """All that an import tells and holds."""
+    try:
+        table = import_table(path, options, processes=0, chunk_bytes=size)
+    except DataError as error:
+        return str(error), error.rejected
+    finally:
+        shutil.rmtree(home() / "datasets")  # nothing of it is taken for the next one
+    return table.key, table.rejected, table.rejected_rows, table.repairs, table.warnings
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    broken=st.lists(st.text('1x,,""\n\r\0 é', max_size=12), min_size=1, max_size=4),
+    places=st.lists(st.integers(2, 20), min_size=4, max_size=4),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    size=st.sampled_from([7, 40]),
+)
+def test_no_rubbish_is_read_otherwise_in_other_chunks(
+    write: Write,
+    broken: list[str],
+    places: list[int],
+    end: str,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = ["x", '"y"', '"z,""q"""', f'"u{end}v"']
+    rows = ["a,b,c", *(f"{i},{texts[i % 4]},{i * i}" for i in range(20))]
+    for place, row in zip(places, broken, strict=False):
+        rows.insert(place, row)
+    path = write(end.join(rows).encode())
+    for options in (SKIP, ReadingOptions()):
+        monkeypatch.setattr(rejecting, "BLOCK_BYTES", 1 << 20)
+        whole = outcome(path, options, 1 << 20)
+        monkeypatch.setattr(rejecting, "BLOCK_BYTES", size)
+        assert outcome(path, options, size) == whole
