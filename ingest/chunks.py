@@ -85,16 +85,23 @@ def record_end(data: bytes, dialect: Dialect) -> int:
     newline = b"\r" if dialect.newline == "\r" else b"\n"
     quote = dialect.quote.encode()
     masked = _without_escapes(data, dialect)
+    if newline == b"\r":
+        masked = masked.removesuffix(newline)  # it may be the first half of CR LF
     end = masked.rfind(newline) + 1
     if not quote or quote not in masked:
-        return end
+        return _past_pair(data, end)
     before = masked.count(quote, 0, end)
     while end and before % 2:
         # Inside quotes: go back before the quote that opened them.
         opened = masked.rfind(quote, 0, end)
         end = masked.rfind(newline, 0, opened) + 1
         before = masked.count(quote, 0, end)
-    return end
+    return _past_pair(data, end)
+
+
+def _past_pair(data: bytes, end: int) -> int:
+    """A place after the end of a line, not between CR and LF."""
+    return end + (data[end - 1 : end + 1] == b"\r\n") if end else 0
 
 
 def _without_escapes(data: bytes, dialect: Dialect) -> bytes:
@@ -351,13 +358,10 @@ def line_of(data: bytes, position: int, dialect: Dialect) -> int:
 
 
 def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.int64]:
-    """For each record of a (canonical) chunk, how many lines end before it. A record ends at any
-    line end, as the reader has it; lines are counted by those of the file."""
+    """For each record of a (canonical) chunk, how many lines end before it."""
     buffer = np.frombuffer(data, np.uint8)
-    lone = buffer == 13
-    lone[:-1] &= buffer[1:] != 10
-    ends = np.flatnonzero((buffer == 10) | lone)
-    lines = np.cumsum(buffer == (13 if dialect.newline == "\r" else 10))
+    newline = 13 if dialect.newline == "\r" else 10
+    ends = np.flatnonzero(buffer == newline)
     if dialect.quote:
         parity = np.cumsum(buffer == ord(dialect.quote)) & 1
         outside = parity[ends] == 0
@@ -365,10 +369,10 @@ def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.
         outside = np.ones(len(ends), bool)
     starts = np.concatenate([[0], ends[outside] + 1])
     stops = np.concatenate([ends[outside], [len(buffer)]])
-    before = np.concatenate([[0], lines[ends[outside]]])
+    before = np.concatenate([[0], np.flatnonzero(outside) + 1])
     full = [_filled(data, a, b, dialect, columns) for a, b in zip(starts, stops, strict=True)]
-    found: npt.NDArray[np.int64] = before[np.array(full, bool)]
-    return found
+    lines: npt.NDArray[np.int64] = before[np.array(full, bool)]
+    return lines
 
 
 def _filled(data: bytes, start: Any, stop: Any, dialect: Dialect, columns: int) -> bool:

@@ -89,7 +89,7 @@ class Scan:
         while self._more():
             size = chunks.record_end(self.data, self.dialect) if not self.ended else len(self.data)
             if size and self._is_good(self.data[:size]):
-                self._pass(size)
+                self._pass(size, self._lines(self.data[:size]))
             else:
                 yield from self._row_by_row(size or len(self.data))
 
@@ -114,7 +114,7 @@ class Scan:
     def _is_good(self, data: bytes) -> bool:
         """Whether the reader takes all rows of a block as they are."""
         if self.also:
-            lines = chunks.count_lines(data, self.dialect)
+            lines = self._lines(data)
             if any(self.line <= line <= self.line + lines for line in self.also):
                 return False
         chunk = chunks.Chunk(0, 0, len(data), data, 0)
@@ -123,10 +123,14 @@ class Scan:
             self.rows += len(texts[0])
         return fault is None
 
-    def _pass(self, size: int) -> None:
-        self.line += chunks.count_lines(self.data[:size], self.dialect)
+    def _pass(self, size: int, lines: int) -> None:
+        self.line += lines
         self.data = self.data[size:]
         self.offset += size
+
+    def _lines(self, data: bytes) -> int:
+        """The lines of whole rows, as they are counted where these are parsed."""
+        return chunks.count_lines(chunks.with_one_line_end(data, self.dialect), self.dialect)
 
     def _row_by_row(self, size: int) -> Iterator[BadRow]:
         """The bad rows of the first ``size`` bytes; the last row may end beyond them."""
@@ -140,13 +144,16 @@ class Scan:
                 reason = ""
             elif not (reason or blank) and line in self.also:
                 column, reason, hint = self.also[line]
+            read = patch.text if patch else text
             if reason:
-                yield BadRow(line, self.offset + place, text, reason, hint, column)
+                bad = BadRow(line, self.offset + place, text, reason, hint, column)
+                yield bad
+                read = bad.patch.text  # no quote of it is open
             else:
                 self.rows += not blank
             place += len(text)
-            line += chunks.count_lines(text, self.dialect)
-        self._pass(place)
+            line += self._lines(read)
+        self._pass(place, line - self.line)
 
     def _row(self, place: int) -> tuple[int, str, str]:
         """The end of the row that begins at a place, and what is wrong with it."""
