@@ -514,7 +514,7 @@ def _whole(column: Any) -> Any:
 
 def _block_bytes(data: bytes) -> int:
     """Bytes of a block that holds many rows such as the first."""
-    return max(BLOCK_BYTES, BLOCK_ROWS * (data.find(b"\n") + 1))
+    return min(len(data) + 1, max(BLOCK_BYTES, BLOCK_ROWS * (data.find(b"\n") + 1)))
 
 
 def _read_range(path: str, chunk: chunks.Chunk) -> bytes:

@@ -623,3 +623,11 @@ def test_blanks_separate_in_a_file_of_cr_alone(write: Write) -> None:
     table = import_csv(write(("n what y\r" + "\r".join(lines) + "\r").encode()))
     assert table.rows == 50 and table.dialect.runs
     assert table.column("y").odd == ((22, "oops"),)
+
+
+def test_a_row_of_ten_megabytes_is_one_row(write: Write) -> None:
+    rows = [f"{i % 13},x,{i}" for i in range(50)]
+    for place in (25, 49):
+        long = [*rows[:place], f"1,{'z' * 10_000_000},2", *rows[place:]]
+        table = import_csv(write(("a,t,y\n" + "\n".join(long) + "\n").encode(), f"{place}.csv"))
+        assert table.rows == 51 and table.column("y").maximum == 49
