@@ -99,13 +99,14 @@ def store() -> RunStore:
 
 
 @st.fragment(run_every=0.5)
-def wait_for(job: Job, text: str, *, cancel: bool = False, place: str = "") -> None:
+def wait_for(job: Job, text: str, *, cancel: bool = False, brief: bool = False) -> None:
     """A progress bar for a job, with a button to ``cancel`` it where it heeds that; the page runs
-    again when the job has ended. ``place`` tells two bars of one job apart."""
+    again when the job has ended. A ``brief`` one, beside another of the same job, has one line."""
     status = job.status()
     if not status.is_running:
         st.rerun()
-    said = "Cancelling …" if job.is_cancelled else status.message or text
+    said = f"{text}: {status.fraction:.0%}" if brief else status.message or text
+    said = "Cancelling …" if job.is_cancelled else said
     if not cancel:
         st.progress(status.fraction, text=said)
         return
@@ -113,7 +114,7 @@ def wait_for(job: Job, text: str, *, cancel: bool = False, place: str = "") -> N
         st.progress(status.fraction, text=said)
         st.button(
             "Cancel",
-            key=f"cancel-{job.job_id}{place}",
+            key=f"cancel-{job.job_id}-{brief}",
             icon=":material/close:",
             disabled=job.is_cancelled,
             on_click=job.cancel,

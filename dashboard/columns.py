@@ -29,6 +29,7 @@ KIND_WORDS = {
 OVERRIDES = tuple(kind for kind in KINDS if kind != "ignore")
 AS_FOUND = ""
 PAGE_COLUMNS = 50
+FEW_COLUMNS = 4  # need no search
 SHOWN_LEVELS = 3
 SHOWN_ODD = 2
 NAMED_COLUMNS = 6
@@ -46,21 +47,27 @@ class Changes:
     read_as: Callable[[str, str], None]  # pattern of names, kind or AS_FOUND
 
 
-def show(report: Report, choice: Choice, changes: Changes, *, key: str) -> None:
+def ask_for_pattern(report: Report, *, key: str) -> str:
+    """Which columns are looked for: part of a name, or a pattern."""
+    if len(report["columns"]) <= FEW_COLUMNS:
+        return ""
+    text = st.text_input(
+        "Find columns",
+        placeholder="Find columns: part of a name, or a pattern such as sensor_*",
+        key=f"{key}-find",
+        label_visibility="collapsed",
+        autocomplete="off",
+    )
+    return text.strip()
+
+
+def show(report: Report, choice: Choice, changes: Changes, pattern: str, *, key: str) -> None:
     """The columns, fifty at a time, those that a search or pattern finds."""
     columns: Sequence[Column] = report["columns"]
-    pattern = ""
-    if len(columns) > 8:
-        pattern = st.text_input(
-            "Find columns",
-            placeholder="Find columns: part of a name, or a pattern such as sensor_*",
-            key=f"{key}-find",
-            label_visibility="collapsed",
-            autocomplete="off",
-        ).strip()
     found = matching(columns, pattern)
-    if pattern:
-        show_bulk(pattern, found, len(columns), changes, key=key)
+    with st.container():  # what comes and goes in it does not touch the table
+        if pattern:
+            show_bulk(pattern, found, len(columns), changes, key=key)
     shown_key = f"{key}-shown-{pattern}"
     shown = st.session_state.get(shown_key, PAGE_COLUMNS)
     if found:
@@ -231,7 +238,10 @@ def spread(column: Column) -> tuple[list[list[Any]], list[str]]:
     if its["rest"]:
         others = int(its["distinct"]) - len(levels)
         bars.append([its["rest"], f"{others:,} others: {its['rest']:,} rows", True])
-    told = [f"{text} {100 * count / max(total, 1):.0f} %" for text, count in levels[:SHOWN_LEVELS]]
+    told = []
+    for text, count in levels[:SHOWN_LEVELS]:
+        percent = 100 * count / max(total, 1)
+        told.append(f"{text} {percent:.0f} %" if percent >= 1 else f"{text} < 1 %")
     return bars, [", ".join(told)]
 
 

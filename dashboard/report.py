@@ -20,7 +20,7 @@ MOST_CHIPS = 60
 Report = Mapping[str, Any]
 
 
-def summary(report: Report) -> str:
+def summary(report: Report, *, with_options: bool = False) -> str:
     """The file in a sentence: how large, how it was read, how much there is to look at."""
     dialect = report.get("dialect") or {}
     delimiter, encoding = str(dialect.get("delimiter", ",")), str(dialect.get("encoding", "utf-8"))
@@ -36,6 +36,8 @@ def summary(report: Report) -> str:
         f"{counted(report.get('rows', 0), 'row')}, {counted(len(report['columns']), 'column')}",
         f"read as {' '.join(how)}" + (f" with {' and '.join(marks)}" if marks else ""),
     ]
+    if with_options:
+        parts.append("with your options")
     rejected = int(report.get("rejected_rows") or len(report.get("rejected") or []))
     if rejected:
         parts.append(f"{counted(rejected, 'row')} set aside")

@@ -180,34 +180,39 @@ def show_report(
     ``job`` has read it; another one may be reading it with other options.
     """
     key, found = f"data-{source.key}", result["report"]
-    st.markdown(f"{words.plain(report.summary(found))}.")
-    reading.show_in_force(source, choice, key=key)
-    show_waiting(waiting_for, "top")
+    st.markdown(f"{words.plain(report.summary(found, with_options=bool(choice.reading)))}.")
     left, right = st.columns([7, 4], gap="medium")
     with right:
         with st.container(border=True):
             choice = show_next_step(source, choice, found, key, ready=waiting_for is None)
         with st.container(border=True):
             st.subheader("How it was read")
+            with st.container():  # what comes and goes in it does not touch what stands below
+                reading.show_in_force(source, choice, key=key)
             reading.show_found(found)
             with st.expander("Read it another way", icon=":material/tune:"):
                 reading.show_controls(source, choice, found, key=key)
+            show_waiting(waiting_for)
     with left:
-        report.show_warnings(found)
-        reading.show_rejected(found, job)
+        with st.container():
+            report.show_warnings(found)
+            reading.show_rejected(found, job)
         with st.container(border=True):
             st.subheader("First rows")
             report.show_preview(result["preview"])
         with st.container(border=True):
             st.subheader("Columns")
-            show_waiting(waiting_for, "columns")
-            columns.show(found, choice, column_changes(source, found, key), key=key)
+            with st.container(horizontal=True, vertical_alignment="center"):
+                pattern = columns.ask_for_pattern(found, key=key)
+                show_waiting(waiting_for, brief=True)
+            columns.show(found, choice, column_changes(source, found, key), pattern, key=key)
 
 
-def show_waiting(job: jobs.Job | None, place: str) -> None:
-    """How far the other reading is, wherever a click may have asked for it."""
+def show_waiting(job: jobs.Job | None, *, brief: bool = False) -> None:
+    """How far the other reading is, where a click may have asked for it and where nothing that is
+    looked at moves away."""
     if job is not None:
-        actions.wait_for(job, "Reading it anew", cancel=True, place=place)
+        actions.wait_for(job, "Reading it anew", cancel=True, brief=brief)
 
 
 def show_next_step(
@@ -218,8 +223,6 @@ def show_next_step(
     target, drop = report.choose_columns(found, choice, key=key)
     choice = choice.with_columns(target, drop, [each["name"] for each in found["columns"]])
     choices.save(source.key, choice)
-    if ready:
-        report.show_about_target(source, choice, target, drop, key)
     if st.button(
         "Choose the model",
         type="primary",
@@ -236,6 +239,8 @@ def show_next_step(
         help="Ridge regression with the default settings, by the parameter server.",
     ):
         train_at_once(source, choice, target or "", drop)
+    if ready:  # below the buttons: what comes later must not move them
+        report.show_about_target(source, choice, target, drop, key)
     return choice
 
 

@@ -29,7 +29,8 @@ def main() -> None:
     left, right = st.columns([7, 4], gap="medium")
     with left:
         source = choose_source(known)
-        choice = choose_target(source, begin_with_choice(source))
+        with st.container():  # what comes and goes in it does not touch the fields below
+            choice = choose_target(source, begin_with_choice(source))
         settings, wrong = choose_settings()
     with right, st.container(border=True):
         show_summary(source, choice, settings, wrong)
