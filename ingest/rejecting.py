@@ -86,12 +86,16 @@ class Scan:
 
     def __iter__(self) -> Iterator[BadRow]:
         self._skip_to_the_table()
+        broken = False  # the last block was: then so is the next, as a rule
         while self._more():
             size = chunks.record_end(self.data, self.dialect) if not self.ended else len(self.data)
-            if size and self._is_good(self.data[:size]):
+            if size and not broken and self._is_good(self.data[:size]):
                 self._pass(size, self._lines(self.data[:size]))
-            else:
-                yield from self._row_by_row(size or len(self.data))
+                continue
+            broken = False
+            for row in self._row_by_row(size or len(self.data)):
+                yield row
+                broken = True
 
     def _skip_to_the_table(self) -> None:
         while len(self.data) < self.dialect.offset and self._read_on():
@@ -136,6 +140,12 @@ class Scan:
         """The bad rows of the first ``size`` bytes; the last row may end beyond them."""
         place, line = 0, self.line
         while place < min(size, len(self.data)):
+            good = self.grammar.good_rows(self.data, place)
+            if good and not self._is_known(place, place + len(good), line):
+                self.rows += self.grammar.count(good)
+                place += len(good)
+                line += self._lines(good)
+                continue
             end, reason, hint = self._row(place)
             patch = self.patches.get(self.offset + place)
             text = self.data[place : place + patch.length if patch else end]
@@ -154,6 +164,12 @@ class Scan:
             place += len(text)
             line += self._lines(read)
         self._pass(place, line - self.line)
+
+    def _is_known(self, start: int, stop: int, line: int) -> bool:
+        """Whether something is known already of the rows at a place of the data."""
+        return any(start <= each - self.offset < stop for each in self.patches) or any(
+            each >= line for each in self.also
+        )
 
     def _row(self, place: int) -> tuple[int, str, str]:
         """The end of the row that begins at a place, and what is wrong with it."""
@@ -191,11 +207,29 @@ class _Grammar:
             cell = rb"(?:(?!" + enclosed + rb")" + cell + rb")"
         end = rb"(?:\r\n|\r|\n|\Z)"
         self.fitting = re.compile(cell + rb"(?:" + d + cell + rb"){%d}" % (width - 1) + end)
+        ended = rb"(?:\r\n|\r(?!\Z)|\n)"
+        row = cell + rb"(?:" + d + cell + rb"){%d}" % (width - 1) + ended
+        comment = rb"(?!" + re.escape(self.comment) + rb")" if self.comment else b""
+        self.several = re.compile(rb"(?:" + comment + row + rb")*+")
         self.any_width = re.compile(cell + rb"(?:" + d + cell + rb")*+" + end)
         self.cell = re.compile(cell)
         self.cells = re.compile(rb"(?:" + cell + d + rb")*+")
         self.line = re.compile(rb"[^\r\n]*+" + end)
         self.blank = chunks.blank_rows(dialect.delimiter, dialect.quote)
+
+    def good_rows(self, data: bytes, place: int) -> bytes:
+        """The good rows from a place on, as far as they are whole: the fast way past them."""
+        if self.dialect.runs or self.width == 1:
+            return b""
+        found = self.several.match(data, place)[0]  # type: ignore[index]
+        return b"" if self._unreadable(found) else found
+
+    def count(self, rows: bytes) -> int:
+        """How many good rows are not blank."""
+        nothing = f" {self.dialect.delimiter}{self.dialect.quote}\r\n".encode()
+        return sum(
+            bool(row.strip(nothing)) or not self.is_blank(row) for row in self.fitting.findall(rows)
+        )
 
     def row(self, data: bytes, place: int) -> tuple[int, int, str, str]:
         """Of the row that begins at a place: its end, up to where the text tells it, what is wrong
