@@ -201,21 +201,14 @@ def odd_cells(column: Column) -> str:
     return f"not {shown}{', …' if len(odd) > SHOWN_ODD else ''}" if odd else ""
 
 
-def kind_words(column: Column) -> str:
-    """What a column is, for people."""
-    kind = str(column.get("kind"))
-    told = KIND_WORDS.get(kind, kind)
-    left_out = column.get("role") == "ignored"
-    return f"{told} (left out)" if left_out else told
-
-
 def kinds(column: Column, forced: str) -> list[list[str]]:
     """What a column may be read as, [value, words], the way it was found first."""
-    found = "as found" if forced else kind_words(column)
-    others = [kind for kind in OVERRIDES if forced or kind != column.get("kind")]
+    kind = str(column.get("kind"))
+    found = "as found" if forced else KIND_WORDS.get(kind, kind)
+    others = [each for each in OVERRIDES if forced or each != kind]
     if forced and forced not in others:  # a date with its format
         others.append(forced)
-    return [[AS_FOUND, found], *([kind, KIND_WORDS.get(kind, kind)] for kind in others)]
+    return [[AS_FOUND, found], *([each, KIND_WORDS.get(each, each)] for each in others)]
 
 
 def share(count: int, rows: int) -> str:
