@@ -35,6 +35,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from regatta.fitted_model import FittedModel, FloatArray
+from regatta.ingest.values import NumberStyle
 from regatta.preprocessing import (
     DATE_PERIODS,
     MISSING_LEVEL,
@@ -171,7 +172,11 @@ def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     first = numbers[0]
     words = reading.words(first)
     text = _number_text(first.decimal, first.thousands, first.affix)
-    steps = [*(_replace_missing(words, "nan") if words else []), *text]
+    steps = [*(_replace_missing(words, "nan") if words else [])]
+    style = NumberStyle(first.decimal, first.thousands, first.affix)
+    for value in [style.parse(word) for word in words if style.matches(word)]:
+        steps.append((_step_name(f"missing number {value}"), _replace(value, "nan")))
+    steps += text
     return Part(
         "numbers",
         [*steps, ("impute", SimpleImputer(strategy="median"))],

@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,17 @@ def test_missing_and_unknown_cells(tmp_path: Path) -> None:
         {**column("a", 1.0, nan, nan, 2.0), **column("c", "x", None, "never seen", None)}
     )
     assert found == pytest.approx(expected.tolist())
+
+
+def test_a_number_and_a_word_that_say_no_value(tmp_path: Path) -> None:
+    said = replace(category("c", "(missing)", "x", other=True), missing=("lost",))
+    model = a_model(number("a", missing=("-200", "lost")), said)
+    found = predict_text(pipeline_of(model, tmp_path), "a,c\n1,x\n-200,lost\n,\n")
+    nan = math.nan
+    expected = model.predict({**column("a", 1.0, nan, nan), **column("c", "x", None, None)})
+    assert found == pytest.approx(expected.tolist())
+    found = predict_text(pipeline_of(model, tmp_path), "a,c\nlost,x\n-200,x\n")
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_without_other_an_unknown_word_sets_no_indicator(tmp_path: Path) -> None:
