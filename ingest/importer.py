@@ -37,7 +37,7 @@ from regatta.ingest.columns import (
     refuse_second_header,
 )
 from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
-from regatta.ingest.mending import MOST_MENDED, Mend, mend_alone, mends, told, what_columns_hold
+from regatta.ingest.mending import MOST_MENDED, Mend, mends, mends_among, told
 from regatta.ingest.overrides import (
     BY_YOU,
     ColumnRule,
@@ -333,25 +333,21 @@ class _Import:
         scan = rejecting.Scan(reading.source, sniffed.dialect, reading.unfit)
         if self.options.on_bad_rows == "refuse":
             raise rejecting.refusal(self._watched(scan), error) from None
-        columns = what_columns_hold(sniffed.dialect, sniffed.records)
-        patches = []
-        for row in self._watched(scan):
-            text = row.text.decode("utf-8", "replace")
-            full = row.column or len(reading.mended) >= MOST_MENDED
-            mended = None if full else mend_alone(text, sniffed.dialect, columns)
-            if mended:
-                new, what = mended
-                patch = Patch(row.offset, len(row.text), new.encode())
-                reading.mended.append(Mend(row.line, what, patch))
-                scan.rows += 1
-            else:
-                patch = row.patch
-                self.rejected.append(row)
-            patches.append(patch)
-        if not patches:
+        bad = rejecting.all_of(self._watched(scan))
+        if not bad:
             raise error
-        rejecting.check_share(self.rejected, scan.rows, self.options.max_bad_rows)
-        return patches
+        most = MOST_MENDED - len(reading.mended)
+        whole = {row.offset: row.text.decode("utf-8", "replace") for row in bad if not row.column}
+        mended = mends_among(whole, sniffed.dialect, sniffed.records, scan.rows, most)
+        reading.mended += [
+            Mend(row.line, *mended[row.offset]) for row in bad if row.offset in mended
+        ]
+        rejected = [row for row in bad if row.offset not in mended]
+        rejecting.refuse_second_header(rejected, sniffed.dialect)
+        self.rejected += rejected
+        rows = scan.rows + len(mended)
+        rejecting.check_share(self.rejected, rows, self.options.max_bad_rows)
+        return [*(patch for _, patch in mended.values()), *(row.patch for row in rejected)]
 
     def _watched(self, scan: rejecting.Scan) -> Iterator[rejecting.BadRow]:
         """The bad rows of a file, unless the import is to stop."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regatta.ingest import chunks
@@ -80,6 +80,34 @@ def mends(
     checked = max(number - dialect.first_line, 1)
     total = len(found) + len(source.patches)
     return found if total <= max(SOME_MENDED, MENDED_SHARE * checked) else []
+
+
+def mends_among(
+    rows: Mapping[int, str],
+    dialect: Dialect,
+    sample: Sequence[Sequence[str]],
+    others: int,
+    most: int,
+) -> dict[int, tuple[str, Patch]]:
+    """Of bad rows those that can be mended: what was done, and the patch, by their offset.
+
+    Parameters
+    ----------
+    rows : mapping of an offset to a line
+    others, most : int
+        How many rows are good; how many may be mended.
+    """
+    columns = what_columns_hold(dialect, sample)
+    found: dict[int, tuple[str, Patch]] = {}
+    for offset, text in rows.items() if columns else ():
+        # Of a quote that is never closed nobody knows where it should be.
+        mended = (
+            mend(text, dialect, columns) if _state(text, dialect, len(columns)) == "bad" else None
+        )
+        if mended and len(found) < most:
+            found[offset] = mended[1], Patch(offset, len(text.encode()), mended[0].encode())
+    few = len(found) <= max(SOME_MENDED, MENDED_SHARE * (others + len(rows)))
+    return found if few else {}
 
 
 def what_columns_hold(dialect: Dialect, sample: Sequence[Sequence[str]]) -> list[_Column]:
@@ -163,13 +191,6 @@ def _lines(source: Source, dialect: Dialect) -> Iterator[tuple[int, int, str]]:
 
 
 # -- mending one ----------------------------------------------------------------------------------
-
-
-def mend_alone(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, str] | None:
-    """What `mend` makes of a line, but for one with a quote that is open at its end."""
-    if not columns or _state(line, dialect, len(columns)) != "bad":
-        return None
-    return mend(line, dialect, columns)
 
 
 def mend(line: str, dialect: Dialect, columns: Sequence[_Column]) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ that does not fit, the first line alone is bad, and the next line begins a row.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType
-from regatta.ingest.dialect import Dialect, split_runs
+from regatta.ingest.dialect import Dialect, second_table, split_runs
 from regatta.ingest.parsing import ChunkParser
 from regatta.ingest.source import Patch, Source, stream_text
 from regatta.ingest.values import ISO
@@ -322,6 +323,30 @@ def refusal(rows: Iterable[BadRow], error: DataError) -> DataError:
         column=row.column,
         rejected=[each.to_json() for each in first],
     )
+
+
+def all_of(rows: Iterable[BadRow]) -> list[BadRow]:
+    """The rows, as far as they are not too many to be kept."""
+    found = list(itertools.islice(rows, MOST_REJECTED + 1))
+    if len(found) <= MOST_REJECTED:
+        return found
+    raise DataError(
+        f"More than {MOST_REJECTED:,} rows cannot be read.",
+        "Check the separator and the quotes.",
+        row=found[0].line,
+        rejected=[each.to_json() for each in found[:SHOWN]],
+    )
+
+
+def refuse_second_header(rows: Sequence[BadRow], dialect: Dialect) -> None:
+    """Refuse a file with a bad row that is the header of a second table: most of its cells are names
+    of columns."""
+    names = set(dialect.names)
+    for row in rows if dialect.header and len(names) > 1 else ():
+        cells = row.text.decode("utf-8", "replace").strip().split(dialect.delimiter)
+        again = sum(cell.strip(f" {dialect.quote}") in names for cell in cells)
+        if again > 0.5 * len(names):
+            raise second_table(row.line, "repeats the header")
 
 
 def check_share(rejected: Sequence[BadRow], rows: int, most: float) -> None:

@@ -312,6 +312,21 @@ def test_odd_cells_below_line_ends_of_another_kind_are_told_with_their_lines(wri
     assert table.column("a").odd == ((302, "odd"),)
 
 
+def test_a_second_table_is_no_row_to_be_set_aside(write: Write) -> None:
+    rows = "".join(f"{i},x{i},{i}.5\n" for i in range(40))
+    path = write(f"id,text,value\n{rows}id,text\n" + "".join(f"{i},x{i}\n" for i in range(10)))
+    with pytest.raises(DataError, match="Line 42 repeats the header"):
+        import_csv(path, SKIP)
+
+
+def test_many_rows_that_lack_a_cell_are_not_mended(write: Write) -> None:
+    rows = [f"2024-03-{1 + i % 28:02},KL-{100 + i},${20 + i}.10," for i in range(60)]
+    rows[30:] = [row[:-1] for row in rows[30:]]
+    path = write("day,code,price,note\n" + "".join(f"{row}\n" for row in rows))
+    table = import_csv(path, SKIP)
+    assert (table.rows, table.rejected_rows) == (30, 30)
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_patches_take_the_place_of_their_text_in_any_block(write: Write, size: int) -> None:
     path = write("abcdefghij")
