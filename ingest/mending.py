@@ -101,10 +101,9 @@ def mends_among(
     found: dict[int, tuple[str, Patch]] = {}
     for offset, text in rows.items() if columns else ():
         # Of a quote that is never closed nobody knows where it should be.
-        mended = (
-            mend(text, dialect, columns) if _state(text, dialect, len(columns)) == "bad" else None
-        )
-        if mended and len(found) < most:
+        closed = _state(text, dialect, len(columns)) == "bad"
+        mended = mend(text, dialect, columns) if closed and len(found) < most else None
+        if mended:
             found[offset] = mended[1], Patch(offset, len(text.encode()), mended[0].encode())
     few = len(found) <= max(SOME_MENDED, MENDED_SHARE * (others + len(rows)))
     return found if few else {}

@@ -339,8 +339,8 @@ def all_of(rows: Iterable[BadRow]) -> list[BadRow]:
 
 
 def refuse_second_header(rows: Sequence[BadRow], dialect: Dialect) -> None:
-    """Refuse a file with a bad row that is the header of a second table: most of its cells are names
-    of columns."""
+    """Refuse a file with a bad row that is the header of a second table: most of its cells are
+    names of columns."""
     names = set(dialect.names)
     for row in rows if dialect.header and len(names) > 1 else ():
         cells = row.text.decode("utf-8", "replace").strip().split(dialect.delimiter)
