@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ def labels(page: AppTest) -> set[str]:
 def texts(page: AppTest) -> str:
     kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.title)
     return "\n".join(str(each.value) for kind in kinds for each in kind)
+
+
+@pytest.fixture(autouse=True)
+def same_main_module() -> Iterator[None]:
+    """A page under test becomes the main module, which spawned workers of later tests would run."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture
