@@ -16,6 +16,7 @@ import contextlib
 import gc
 import logging
 import math
+import os
 import sqlite3
 import time
 import traceback
@@ -31,7 +32,9 @@ from regatta.ingest.importer import Cancelled, ImportProgress
 from regatta.ingest.table import ParsedTable
 from regatta.metrics import Clock
 from regatta.parameter_server.checkpoints import CheckpointFolder
-from regatta.parameter_server.worker_pool import Pool, PoolEvent, open_pool
+from regatta.parameter_server.ticket_pool import open_pool
+from regatta.parameter_server.update_log import UpdateLog
+from regatta.parameter_server.worker_pool import Pool, PoolEvent
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.recorder import Recorder
@@ -43,6 +46,7 @@ from regatta.runs.store import RunStore
 from regatta.solvers import choose
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.training import Evaluation, Training, identity, source_of
+from regatta.solvers.unsynchronised import UnsynchronisedSGD
 from regatta.utils import DivergenceError, RegattaError, Stopwatch, log_to
 
 TICK_SECONDS = 0.3
@@ -50,6 +54,8 @@ CHECKPOINT_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
 RECORD_SECONDS = 1.0
+# Set, it makes runs whose workers do not wait for each other write every update to updates.log.
+LOG_UPDATES = "REGATTA_LOG_UPDATES"
 # Evaluations that decide nothing may take this share of the training time.
 EVALUATION_SHARE = 0.05
 EVALUATION_GROWTH = 1.02
@@ -156,6 +162,7 @@ class Coordinator:
         self._pool: Pool | None = None
         self._training: Training | None = None  # once it can be paused
         self._folder: CheckpointFolder | None = None
+        self._updates: UpdateLog | None = None
 
     def run(self) -> dict[str, Any]:
         """From file to model, with every outcome written down."""
@@ -191,8 +198,8 @@ class Coordinator:
         table, prepared = self._prepare()
         self._import_seconds = self._watch.seconds
         settings = choose.resolve(config, tuple(prepared.train_offsets), prepared.features)
-        if settings.note:
-            self._event("warning", settings.note)
+        for note in choose.notes(config, settings):
+            self._event("warning", note)
         n_workers = choose.workers(config)
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
         with prepared.hold():
@@ -205,6 +212,7 @@ class Coordinator:
                 with_statistics=settings.with_statistics,
                 on_event=self._pool_event,
                 idle=self._attend,
+                steps=settings.steps,
             )
             try:
                 return self._train(table, prepared, settings, pool)
@@ -287,6 +295,8 @@ class Coordinator:
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
+        if isinstance(training.solver, UnsynchronisedSGD):
+            self._log_updates(training.solver)
         self._pool, self._training, self._folder = pool, training, folder
         gc.collect()
         gc.freeze()
@@ -299,7 +309,15 @@ class Coordinator:
             raise
         finally:
             self._training = None
+            if self._updates is not None:
+                self._updates.close()
             gc.unfreeze()
+
+    def _log_updates(self, solver: UnsynchronisedSGD) -> None:
+        """Write down every update, where that is asked for."""
+        if os.environ.get(LOG_UPDATES):
+            self._updates = UpdateLog(self._directory.updates, solver.rounds)
+            solver.on_applied = self._updates.add
 
     def _loop(self, training: Training) -> None:
         """Steps until the solver is done. Everything in here costs time at every step."""
@@ -350,7 +368,7 @@ class Coordinator:
             self._recorder.point(training, time.perf_counter())
         evaluation = self._evaluate(training)
         scores = evaluation.scores
-        self._recorder.sample(pool.samples(), force=True)
+        self._recorder.sample(pool.samples(), staleness=training.staleness, force=True)
         for warning in training.warnings:
             self._event("warning", warning)
         self._event("converged" if training.solver.converged else "finished", reason)
@@ -370,6 +388,7 @@ class Coordinator:
                     self._clock.seconds,
                     self._resumed_seconds + self._watch.seconds,
                 ),
+                notes=choose.notes(self._config, settings),
             )
             self._writer.flush()
             self._store.update_state(
@@ -417,7 +436,7 @@ class Coordinator:
         if self._wish == "pause":
             self._pause(training)
         self._step = training.step
-        self._recorder.sample(self._pool.samples())
+        self._recorder.sample(self._pool.samples(), staleness=training.staleness)
         self._writer.flush()
         self._tell_training(training)
 
@@ -457,6 +476,8 @@ class Coordinator:
         training, folder = self._training, self._folder
         if training is None or folder is None or not training.solver.iterative:
             return  # a pass starts again: it is over in the time that a checkpoint takes
+        if self._updates is not None:
+            self._updates.flush()  # so that it never lacks what a checkpoint has
         folder.save(training.checkpoint(self._clock.seconds))
         self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")

@@ -70,6 +70,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "gpu_percent REAL",
         "gpu_memory INTEGER",
     ),
+    "staleness": (  # of asynchronous runs
+        "staleness INTEGER PRIMARY KEY",  # updates between a gradient's parameters and its own
+        "gradients INTEGER",  # so far
+    ),
     "events": (
         "id INTEGER PRIMARY KEY",
         "seconds REAL",
@@ -136,7 +140,9 @@ class MetricsWriter:
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def forget_after(self, step: int) -> None:
-        """Delete points and evaluations beyond ``step``: a resumed run makes them again."""
+        """Delete points and evaluations beyond ``step``: a resumed run makes them again. So it does
+        the staleness, which it counts on from its checkpoint."""
+        self._connection.execute("DELETE FROM staleness")
         for table in ("points", "evaluations"):
             self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
 
