@@ -47,9 +47,10 @@ from regatta.solvers import choose
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.training import Evaluation, Training, identity, source_of
 from regatta.solvers.unsynchronised import UnsynchronisedSGD
-from regatta.utils import DivergenceError, RegattaError, Stopwatch, log_to
+from regatta.utils import DivergenceError, RegattaError, Stopwatch, UserError, log_to
 
 TICK_SECONDS = 0.3
+SCALE_SECONDS = 0.05  # between two looks while workers come or go
 CHECKPOINT_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
@@ -148,6 +149,8 @@ class Coordinator:
         self._clock = Clock()
         self._recorder = Recorder(self._writer, self._clock)
         self._wish = ""  # the last command: pause, resume or stop
+        self._wanted: int | None = None  # workers, where the run was told to scale
+        self._n_workers = 0
         self._step = store.get(run_id).step or 0
         self._resumed_at = 0  # step and seconds of training where this attempt begins
         self._resumed_seconds = 0.0
@@ -200,7 +203,7 @@ class Coordinator:
         settings = choose.resolve(config, tuple(prepared.train_offsets), prepared.features)
         for note in choose.notes(config, settings):
             self._event("warning", note)
-        n_workers = choose.workers(config)
+        n_workers = self._n_workers = self._crew_size()
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
         with prepared.hold():
             pool = open_pool(
@@ -219,6 +222,11 @@ class Coordinator:
             finally:
                 self._pool = None
                 pool.close()
+
+    def _crew_size(self) -> int:
+        """Workers to begin with: those that it had last, if it was told to scale."""
+        config, had = self._config, self._store.get(self._run_id).workers
+        return choose.workers(config) if had is None else min(had, config.shards)
 
     # From a file to rows
 
@@ -423,7 +431,8 @@ class Coordinator:
         assert self._pool is not None
         self._pool.watch()
         self._with_room(self._tick)
-        self._next_tick = time.perf_counter() + TICK_SECONDS
+        soon = SCALE_SECONDS if self._pool.is_changing else TICK_SECONDS
+        self._next_tick = time.perf_counter() + soon
 
     def _tick(self) -> None:
         self._look_for_commands()
@@ -433,12 +442,28 @@ class Coordinator:
         if training is None or self._pool is None:
             self._writer.flush()
             return
+        self._scale(training, self._pool)
         if self._wish == "pause":
             self._pause(training)
         self._step = training.step
         self._recorder.sample(self._pool.samples(), staleness=training.staleness)
         self._writer.flush()
         self._tell_training(training)
+
+    def _scale(self, training: Training, pool: Pool) -> None:
+        """Pass on that another number of workers is wanted, and tell once it is there."""
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            try:
+                training.scale(wanted)
+            except UserError as error:
+                self._event("warning", error.message)
+        if pool.n_workers == self._n_workers:
+            return
+        before, self._n_workers = self._n_workers, pool.n_workers
+        self._recorder.gone(range(pool.n_workers, before))
+        self._store.update(self._run_id, workers=pool.n_workers)
+        self._event("scaled", f"{pool.n_workers} workers train now, {before} did before.")
 
     def _pause(self, training: Training) -> None:
         """Stand still until told otherwise."""
@@ -454,6 +479,7 @@ class Coordinator:
                 if self._must_stop():
                     raise Stopped
                 assert self._pool is not None
+                self._scale(training, self._pool)
                 self._pool.watch()
                 self._recorder.sample(self._pool.samples())
                 self._writer.flush()
@@ -545,7 +571,10 @@ class Coordinator:
     def _look_for_commands(self) -> None:
         for command in self._store.take_commands(self._run_id):
             _log.info("Told to %s.", command)
-            self._wish = command
+            if command.startswith("scale "):
+                self._wanted = int(command.split()[1])
+            else:
+                self._wish = command
 
     def _must_stop(self) -> bool:
         return self._wish == "stop" or self._signals.received is not None

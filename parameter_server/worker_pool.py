@@ -81,8 +81,9 @@ MEMORY_HINT = (
     "Take fewer --workers, leave columns out with --drop, or free memory, and resume the run."
 )
 START_SECONDS = 60.0
-# Workers that a run has room for, though it begins with fewer (never more than shards).
-ROOM_FOR_WORKERS = 16
+# A run has room for as many workers as it has shards, though it begins with fewer; where workers
+# get tickets, for fewer if the rows of all of them took more than this.
+TICKET_BYTES = 64_000_000
 EXIT_SECONDS = 2.0
 
 
@@ -119,6 +120,10 @@ class Pool(Protocol):
     @property
     def capacity(self) -> int:
         """Workers that there is room for."""
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether another number of workers was asked for and is not there yet."""
 
     def resize(self, n_workers: int) -> None:
         """Ask for another number of workers, up to `capacity`. `watch` brings it about."""
@@ -170,6 +175,7 @@ class InProcessPool:
         self.rows_of_round = 0
         layout = Layout(source.n_features, source.n_shards, 0)
         self.capacity = 0
+        self.is_changing = False
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
         self._width = source.n_features + 2
         self._matrix: NDArray[np.float64] | None = None
@@ -266,14 +272,16 @@ class WorkerPool:
         self._logs = logs
         self._on_event = on_event
         self.idle = idle
-        self.capacity = max(n_workers, min(ROOM_FOR_WORKERS, source.n_shards))
+        widths = steps.widths(source.n_features) if steps is not None else (0, 0)
+        room = TICKET_BYTES // (8 * sum(widths)) if steps is not None else source.n_shards
+        self.capacity = max(n_workers, min(room, source.n_shards))
         self._layout = Layout(
             source.n_features,
             source.n_shards,
             self.capacity,
             n_workers if with_statistics else 0,
             source.n_folds,
-            *(steps.widths(source.n_features) if steps is not None else (0, 0)),
+            *widths,
         )
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
@@ -348,6 +356,10 @@ class WorkerPool:
                 self._replace(member)
         if not self._in_round and (self._wanted != self.n_workers or self._starting):
             self._adapt()
+
+    @property
+    def is_changing(self) -> bool:
+        return self._wanted != self.n_workers
 
     def resize(self, n_workers: int) -> None:
         self._wanted = max(1, min(n_workers, self.capacity))

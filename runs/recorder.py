@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from regatta.metrics import Clock, MachineSampler, ProcessSampler, Throughput
 from regatta.parameter_server.worker_pool import WorkerSample
@@ -115,6 +115,11 @@ class Recorder:
             rank=rank,
             message=message,
         )
+
+    def gone(self, ranks: Iterable[int]) -> None:
+        """Record that workers were let go."""
+        for rank in ranks:
+            self._writer.add("workers", seconds=self._clock.seconds, rank=rank, state="gone")
 
     def sample(
         self,

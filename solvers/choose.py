@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import partial
 
 from regatta import models
 from regatta.configuration import STEP_OPTIONS, TrainingConfig, flag
@@ -282,6 +283,12 @@ def make(
             tol=config.tol,
             staleness=settings.staleness,
             sync_every=settings.sync_every,
+            # A rate that was given is kept, and Adam's says nothing of delays.
+            delay_of=(
+                partial(mean_delay, settings)
+                if config.learning_rate is None and config.optimizer != "adam"
+                else None
+            ),
         )
     return MiniBatchSGD(
         problem,

@@ -193,13 +193,8 @@ class Training:
         pool = self.problem.pool
         if not self.solver.iterative:
             raise UserError("The exact solver keeps its workers: one pass is soon over.")
-        if not pool.n_workers:
-            raise UserError("This run trains inside its own process, so it has no workers to add.")
-        if n_workers > pool.capacity:
-            raise UserError(
-                f"There is room for {pool.capacity:,} workers, not {n_workers:,}.",
-                "Start the run with more --workers, or more --shards.",
-            )
+        if not 1 <= n_workers <= pool.capacity:
+            raise UserError(f"This run has room for {pool.capacity:,} workers, not {n_workers:,}.")
         pool.resize(n_workers)
         if isinstance(self.solver, UnsynchronisedSGD):
             self.solver.scale(n_workers)

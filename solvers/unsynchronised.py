@@ -44,6 +44,9 @@ class UnsynchronisedSGD(MiniBatchSGD):
         As for `MiniBatchSGD`.
     staleness, sync_every : int, optional
         As for `Protocol`.
+    delay_of : callable, optional
+        From workers to the mean delay that ``rate`` is to be safe for: with more workers than at
+        the start the rate is lower.
 
     Attributes
     ----------
@@ -61,6 +64,7 @@ class UnsynchronisedSGD(MiniBatchSGD):
         tol: float,
         staleness: int | None = None,
         sync_every: int | None = None,
+        delay_of: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__(
             problem,
@@ -75,6 +79,9 @@ class UnsynchronisedSGD(MiniBatchSGD):
         self._pool: TicketPool = problem.pool  # type: ignore[assignment]
         self._limits = {"staleness": staleness, "sync_every": sync_every}
         self._protocol = self._new_protocol()
+        self._first_rate = rate
+        self._delay_of = delay_of
+        self._first_delay = delay_of(self._pool.n_workers) if delay_of is not None else 0.0
         self.on_applied: AppliedCallback | None = None
         self._widths = steps.widths(problem.n_features)
         self._given = self._answered = 0  # tickets
@@ -96,6 +103,16 @@ class UnsynchronisedSGD(MiniBatchSGD):
     def scale(self, n_workers: int) -> None:
         """Give work to ``n_workers`` workers from now on."""
         self._protocol.scale(n_workers)
+        self._adapt_rate(n_workers)
+
+    def _adapt_rate(self, n_workers: int) -> None:
+        if self._delay_of is None:
+            return
+        memory = self._optimizer.memory
+        before, now = (
+            1.0 + 2.0 * delay * memory for delay in (self._first_delay, self._delay_of(n_workers))
+        )
+        self._base_rate = self._first_rate * min(1.0, before / now)
 
     def step(self) -> bool:
         """One update: of a batch, or of all batches of a round."""
@@ -149,12 +166,19 @@ class UnsynchronisedSGD(MiniBatchSGD):
 
     def state(self) -> dict[str, Any]:
         tickets = [self._given, self._answered]
-        return {**super().state(), "protocol": self._protocol.state(), "tickets": tickets}
+        return {
+            **super().state(),
+            "protocol": self._protocol.state(),
+            "tickets": tickets,
+            "delay": self._first_delay,
+        }
 
     def restore(self, state: dict[str, Any], arrays: dict[str, Vector]) -> None:
         super().restore(state, arrays)
         self._protocol = self._new_protocol(state["protocol"])
         self._given, self._answered = state["tickets"]
+        self._first_delay = state["delay"]
+        self._adapt_rate(self._pool.n_workers)
 
 
 class AsynchronousSGD(UnsynchronisedSGD):

@@ -272,9 +272,9 @@ def test_others_go_on_while_a_worker_that_died_is_replaced(store, table):
     run_id = create(store, table, workers=2, epochs=100_000, tol=0.0, **WAYS["unbounded"])
     with started(run_id) as process:
         wait_for(partial(has_reached, store, run_id, 500))
-        for deaths in range(1, 5):
+        for so_many in range(1, 5):
             os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-            wait_for(partial(all_are_back, store, run_id, deaths))
+            wait_for(partial(all_are_back, store, run_id, so_many))
         store.send_command(run_id, "stop")
         assert process.wait(30) == 0
     deaths, births = events(store, run_id, "worker_died"), events(store, run_id, "worker_started")
