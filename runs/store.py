@@ -127,6 +127,11 @@ class RunRecord:
         """Its name, or what it does where it has none."""
         return self.name or f"{self.dataset}: {self.target}"
 
+    @property
+    def stands(self) -> str:
+        """Changes whenever the run follows a command: its state and the number of its workers."""
+        return f"{self.state.value} {self.workers}"
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "state": self.state.value}
 
