@@ -17,13 +17,16 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from time import perf_counter
 
 from regatta import models
 from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import (
+    ANSWERED,
     ASLEEP,
+    BATCHES,
     COMMUNICATE_SECONDS,
     COMPUTE_SECONDS,
     COORDINATOR_ASLEEP,
@@ -32,15 +35,21 @@ from regatta.parameter_server.protocol import (
     FAILED,
     FINISHED,
     FIRST,
+    FIRST_BATCH,
     HEARTBEAT,
     INCARNATION,
+    L1,
+    L2,
     MARK,
     OP,
     ORDER,
+    RATE,
     READY,
     ROWS,
     SPINNING_IS_SAFE,
     STATE,
+    STRIDE,
+    TICKET,
     VERSION,
     WAIT_SECONDS,
     Board,
@@ -49,6 +58,7 @@ from regatta.parameter_server.protocol import (
     WorkerState,
 )
 from regatta.parameter_server.shared_memory import SharedMemory
+from regatta.parameter_server.step_kernel import StepKernel
 
 # How long a worker looks for the next round before it sleeps: several times a round of the usual
 # batches, short enough that an idle worker costs nothing that anyone would notice.
@@ -57,6 +67,7 @@ SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 SLEEP_SECONDS = 0.1
 
 PR_SET_PDEATHSIG = 1
+NO_SHARDS = int(Op.TICKETS)  # the first of the orders that are about no shards
 
 
 def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, parent: int) -> None:
@@ -104,6 +115,11 @@ class Worker:
         )
         self._slots = list(self._board.slots)
         self._buffers = list(self._board.parameters)
+        self._ticket = setup.ticket
+        self._steps: StepKernel | None = None
+        if setup.steps is not None:
+            n_features = setup.source.n_features
+            self._steps = StepKernel(self._kernel, setup.steps, n_features, self._beat_alone)
         self._counts[INCARNATION] = setup.incarnation
         self._counts[DONE] = setup.version
         self._counts[STATE] = WorkerState.WAIT
@@ -120,9 +136,12 @@ class Worker:
             if control[VERSION] != version:
                 continue  # what was read may be of two rounds; this worker had no shard in it
             self._seen = version
-            if op == Op.EXIT:
-                counts[STATE] = WorkerState.LEFT
-                return
+            if op >= NO_SHARDS:
+                if not self._stay(op, count):
+                    counts[STATE] = WorkerState.LEFT
+                    return
+                mark = times[MARK]
+                continue
             shards = self._mine(first, count)
             if shards:
                 counts[STATE] = WorkerState.COMPUTE
@@ -142,6 +161,74 @@ class Worker:
                 times[COMMUNICATE_SECONDS] += (read - woken) + (told - computed)
                 times[WAIT_SECONDS] += woken - mark
                 mark = times[MARK] = told
+
+    def _stay(self, op: int, count: int) -> bool:
+        """Obey an order that is about no shards; False: to leave."""
+        if op == Op.TICKETS:
+            self._serve_tickets()
+        elif op == Op.GATHER:
+            self._counts[DONE] = self._seen
+            if self._board.control[COORDINATOR_ASLEEP]:
+                self._pipe.send_bytes(FINISHED)
+        return op == Op.TICKETS or (op == Op.GATHER and self.rank < count)
+
+    def _serve_tickets(self) -> None:
+        """Compute the tickets that this worker is given, until there is another round."""
+        counts, times, control = self._counts, self._times, self._board.control
+        order, numbers = self._board.orders[self.rank], self._board.order_numbers[self.rank]
+        start, answer = self._board.inputs[self.rank], self._board.answers[self.rank]
+        assert self._steps is not None
+        mark = perf_counter()
+        times[WAIT_SECONDS] += mark - times[MARK]
+        times[MARK] = mark
+        while self._await_ticket():
+            woken = perf_counter()
+            counts[STATE] = WorkerState.COMPUTE
+            penalty = models.Penalty(numbers[L1], numbers[L2])
+            first, stride, batches = order[FIRST_BATCH], order[STRIDE], order[BATCHES]
+            try:
+                rows = self._steps.run(
+                    first, stride, batches, start, answer, numbers[RATE], penalty
+                )
+            except _Abandoned:
+                return
+            computed = perf_counter()
+            counts[STATE] = WorkerState.WAIT
+            counts[ROWS] += rows
+            counts[ANSWERED] = self._ticket
+            if control[COORDINATOR_ASLEEP]:
+                self._pipe.send_bytes(FINISHED)
+            told = perf_counter()
+            times[COMPUTE_SECONDS] += computed - woken
+            times[COMMUNICATE_SECONDS] += told - computed
+            times[WAIT_SECONDS] += woken - mark
+            mark = times[MARK] = told
+
+    def _await_ticket(self) -> bool:
+        """Whether a ticket came; False: another round did."""
+        control, order, counts = self._board.control, self._board.orders[self.rank], self._counts
+        seen, ticket, give_way = self._seen, self._ticket, _yield
+        while True:
+            deadline = perf_counter() + SPIN_SECONDS
+            while True:
+                if control[VERSION] != seen:
+                    return False
+                if order[TICKET] != ticket:
+                    counts[HEARTBEAT] += 1
+                    self._ticket = order[TICKET]
+                    return True
+                if perf_counter() >= deadline:
+                    break
+                give_way()
+            self._sleep_until(lambda: control[VERSION] != seen or order[TICKET] != ticket)
+
+    def _beat_alone(self) -> None:
+        """Beat within a ticket, which other rounds wait for; only the end of the run does not."""
+        self._counts[HEARTBEAT] += 1
+        control = self._board.control
+        version = control[VERSION]
+        if version != self._seen and control[ORDER[version & 1] + OP] == Op.EXIT:
+            raise _Abandoned
 
     def _mine(self, first: int, count: int) -> list[int]:
         owners, rank = self._board.owners, self.rank
@@ -183,14 +270,18 @@ class Worker:
                 if perf_counter() >= deadline:
                     break
                 give_way()
-            counts[ASLEEP] = 1
-            counts[STATE] = WorkerState.ASLEEP
-            while control[VERSION] == seen:
-                counts[HEARTBEAT] += 1
-                if self._pipe.poll(SLEEP_SECONDS):
-                    self._pipe.recv_bytes()
-            counts[ASLEEP] = 0
-            counts[STATE] = WorkerState.WAIT
+            self._sleep_until(lambda: control[VERSION] != seen)
+
+    def _sleep_until(self, called: Callable[[], bool]) -> None:
+        counts = self._counts
+        counts[ASLEEP] = 1
+        counts[STATE] = WorkerState.ASLEEP
+        while not called():
+            counts[HEARTBEAT] += 1
+            if self._pipe.poll(SLEEP_SECONDS):
+                self._pipe.recv_bytes()
+        counts[ASLEEP] = 0
+        counts[STATE] = WorkerState.WAIT
 
 
 def _die_with(parent: int) -> None:

@@ -11,6 +11,9 @@ and the signal or the memory.
 
 While it waits the pool also calls `idle`, about twenty times a second. What that raises ends the
 round, and the pool with it: workers leave what they compute at the next block of rows.
+
+Another number of workers takes effect between two rounds. New ones start aside; once they are ready
+all gather, those above the new number leave, and the shards are shared out anew.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ from regatta.parameter_server.protocol import (
     ROWS,
     SPINNING_IS_SAFE,
     STATE,
+    TICKET,
     VERSION,
     WAIT_SECONDS,
     WAKE,
@@ -63,6 +67,7 @@ from regatta.parameter_server.protocol import (
     WorkerState,
 )
 from regatta.parameter_server.shared_memory import SharedMemory, aligned_empty
+from regatta.parameter_server.step_kernel import StepPlan
 from regatta.utils import RegattaError
 from regatta.worker import run_worker
 
@@ -76,6 +81,9 @@ MEMORY_HINT = (
     "Take fewer --workers, leave columns out with --drop, or free memory, and resume the run."
 )
 START_SECONDS = 60.0
+# A run has room for as many workers as it has shards, though it begins with fewer; where workers
+# get tickets, for fewer if the rows of all of them took more than this.
+TICKET_BYTES = 64_000_000
 EXIT_SECONDS = 2.0
 
 
@@ -109,6 +117,17 @@ class Pool(Protocol):
     n_workers: int
     idle: Callable[[], None]
 
+    @property
+    def capacity(self) -> int:
+        """Workers that there is room for."""
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether another number of workers was asked for and is not there yet."""
+
+    def resize(self, n_workers: int) -> None:
+        """Ask for another number of workers, up to `capacity`. `watch` brings it about."""
+
     def run(
         self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
     ) -> NDArray[np.float64]:
@@ -132,7 +151,8 @@ class Pool(Protocol):
         """What each worker has done so far."""
 
     def watch(self) -> None:
-        """Replace workers that died. For times when no round is waited for."""
+        """Replace workers that died, take in new ones, let go those that are too many. For times
+        when no round is waited for."""
 
     def close(self) -> None:
         """End every worker and give the memory back."""
@@ -154,6 +174,8 @@ class InProcessPool:
         self._next_idle = 0.0
         self.rows_of_round = 0
         layout = Layout(source.n_features, source.n_shards, 0)
+        self.capacity = 0
+        self.is_changing = False
         self._slots = aligned_empty((source.n_shards, layout.slot_width), np.float64)
         self._width = source.n_features + 2
         self._matrix: NDArray[np.float64] | None = None
@@ -181,6 +203,9 @@ class InProcessPool:
         self.rows_of_round = 0
         self._kernel.moments(start, stop, self._matrix, self._beat, self._count_rows)
         return [self._matrix]
+
+    def resize(self, n_workers: int) -> None:
+        pass  # there is no worker to add to
 
     def samples(self) -> list[WorkerSample]:
         return []
@@ -222,6 +247,8 @@ class WorkerPool:
     idle : callable
         Called about twenty times a second while a round lasts longer than that. What it raises
         ends the round; the pool can then only be closed.
+    steps : StepPlan, optional
+        The steps that workers will be given tickets for.
     """
 
     def __init__(
@@ -235,16 +262,26 @@ class WorkerPool:
         with_statistics: bool = False,
         on_event: Callable[[PoolEvent], None] = lambda event: None,
         idle: Callable[[], None] = lambda: None,
+        steps: StepPlan | None = None,
     ) -> None:
-        self.n_workers = n_workers
+        self.n_workers = self._wanted = n_workers
+        self._steps = steps
         self._source = source
         self._model = model
         self._arithmetic = arithmetic
         self._logs = logs
         self._on_event = on_event
         self.idle = idle
+        widths = steps.widths(source.n_features) if steps is not None else (0, 0)
+        room = TICKET_BYTES // (8 * sum(widths)) if steps is not None else source.n_shards
+        self.capacity = max(n_workers, min(room, source.n_shards))
         self._layout = Layout(
-            source.n_features, source.n_shards, n_workers, with_statistics, source.n_folds
+            source.n_features,
+            source.n_shards,
+            self.capacity,
+            n_workers if with_statistics else 0,
+            source.n_folds,
+            *widths,
         )
         self._memory = SharedMemory(self._layout.size)
         self._board = Board(self._memory, self._layout)
@@ -252,13 +289,12 @@ class WorkerPool:
         self._version = 0
         self._waiting_for: dict[tuple[int, int], tuple[int, ...]] = {}
         self._begun: list[tuple[int, int, int]] = []  # rank, its rows before, those of the round
-        self._out_of_memory = [0] * n_workers
-        self._owned = [0] * n_workers
-        for shard in range(source.n_shards):
-            self._board.owners[shard] = shard % n_workers
-            self._owned[shard % n_workers] += 1
+        self._out_of_memory = [0] * self.capacity
+        self._share_out(range(self.n_workers))
         self._context = get_context("spawn")
         self._members: list[_Member] = []
+        self._starting: dict[int, _Member] = {}  # aside, by rank
+        self._in_round = False  # `idle` may bring about a `watch` within one
         try:
             self._members = [self._spawn(rank, 0) for rank in range(n_workers)]
             for member in self._members:
@@ -270,27 +306,32 @@ class WorkerPool:
     def run(
         self, op: Op, parameters: NDArray[np.float64], first: int, ranges: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        board, version, count = self._board, self._version + 1, len(ranges)
-        buffer = version & 1
+        board, count = self._board, len(ranges)
+        buffer = (self._version + 1) & 1
         np.copyto(board.parameters[buffer], parameters)
         board.ranges[buffer, first : first + count] = ranges
-        control, order = board.control, ORDER[buffer]
-        control[order + OP], control[order + FIRST], control[order + COUNT] = op, first, count
-        self._version = version
-        control[VERSION] = version
         ranks = self._ranks(first, count)
-        for rank in ranks:
-            if self._counts[rank][ASLEEP]:
-                self._wake(rank)
+        version = self._publish(op, first, count, ranks)
         self._wait(ranks, version)
         return board.slots[first : first + count]
 
+    def _publish(self, op: Op, first: int, count: int, ranks: Sequence[int]) -> int:
+        """Begin a round, and wake those of ``ranks`` that sleep; its version."""
+        version = self._version = self._version + 1
+        control, order = self._board.control, ORDER[version & 1]
+        control[order + OP], control[order + FIRST], control[order + COUNT] = op, first, count
+        control[VERSION] = version
+        for rank in ranks:
+            if self._counts[rank][ASLEEP]:
+                self._wake(rank)
+        return version
+
     @property
     def shards_at_once(self) -> int:
-        return self.n_workers
+        return min(self.n_workers, self._layout.n_matrices)
 
     def moments(self, first: int, ranges: NDArray[np.int64]) -> Sequence[NDArray[np.float64]]:
-        if not 0 < len(ranges) <= self.n_workers:
+        if not 0 < len(ranges) <= self.shards_at_once:
             raise ValueError(f"{len(ranges)} shards for {self.n_workers} workers")
         owners, matrices = self._board.owners, self._board.matrices
         self._begun = [
@@ -313,25 +354,80 @@ class WorkerPool:
         for member in list(self._members):
             if not member.process.is_alive():
                 self._replace(member)
+        if not self._in_round and (self._wanted != self.n_workers or self._starting):
+            self._adapt()
+
+    @property
+    def is_changing(self) -> bool:
+        return self._wanted != self.n_workers
+
+    def resize(self, n_workers: int) -> None:
+        self._wanted = max(1, min(n_workers, self.capacity))
 
     def close(self) -> None:
         """Ask every worker to leave, kill those that do not, and give the memory back."""
-        self._version += 1
-        control, order = self._board.control, ORDER[self._version & 1]
-        control[order + OP], control[order + COUNT] = Op.EXIT, 0
-        control[VERSION] = self._version
-        for member in self._members:
-            self._wake(member.rank)
-        deadline = time.monotonic() + EXIT_SECONDS
-        for member in self._members:
-            member.process.join(max(0.0, deadline - time.monotonic()))
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
-            member.pipe.close()
-            member.process.close()
-        self._members = []
+        self._publish(Op.EXIT, 0, 0, ())
+        everyone = [*self._members, *self._starting.values()]
+        for member in everyone:
+            _wake(member)
+        _part_with(everyone)
+        self._members, self._starting = [], {}
         self._memory.close()
+
+    # Another number of workers
+
+    def _adapt(self) -> None:
+        """Bring the number of workers to what is wanted, as far as nobody has to wait for it."""
+        for rank in [rank for rank in self._starting if rank >= self._wanted]:
+            member = self._starting.pop(rank)
+            member.process.kill()
+            _part_with([member])
+        for rank in range(self.n_workers, self._wanted):
+            if rank not in self._starting:
+                self._starting[rank] = self._spawn(rank, 0)
+        ready = [self._has_started(member) for member in list(self._starting.values())]
+        if all(ready) and self._wanted != self.n_workers:
+            self._gather()
+
+    def _has_started(self, member: _Member) -> bool:
+        """Whether a worker that starts aside is ready; one that died there is replaced."""
+        self._drain(member)
+        if not member.ready and time.monotonic() - member.born > START_SECONDS:
+            member.note = f"it was not ready after {START_SECONDS:.0f} s, so it was killed"
+            member.process.kill()
+            member.process.join()
+        if not member.ready and not member.process.is_alive():
+            member.process.join()
+            self._drain(member)
+            self._starting[member.rank] = self._successor(member)
+        return member.ready
+
+    def _gather(self) -> None:
+        """Take in everyone who started, let go who is too many, and share the shards out anew.
+
+        All say that they are here first: a worker that was late with an earlier round would
+        otherwise read the owners of a later one with it.
+        """
+        for rank in sorted(self._starting):
+            member = self._starting.pop(rank)
+            self._members.append(member)
+            self._tell_started(member)
+        ranks = range(len(self._members))
+        self._wait(ranks, self._publish(Op.GATHER, 0, self._wanted, ranks))
+        leaving, self._members = self._members[self._wanted :], self._members[: self._wanted]
+        _part_with(leaving)
+        self.n_workers = len(self._members)
+        self._share_out(range(self.n_workers))
+
+    def _share_out(self, ranks: Sequence[int]) -> None:
+        """Give the shards to ``ranks`` in turns."""
+        self._sharing = tuple(ranks)
+        self._owned = [0] * self.n_workers
+        for shard in range(self._source.n_shards):
+            rank = self._sharing[shard % len(self._sharing)]
+            self._board.owners[shard] = rank
+            self._owned[rank] += 1
+        self._waiting_for.clear()
 
     # Waiting
 
@@ -362,7 +458,7 @@ class WorkerPool:
                 late = [rank for rank in ranks if counts[rank][DONE] < version]
                 self._sleep(late, hearts)
                 before = time.monotonic()
-                self.idle()
+                self._attend_within()
                 if time.monotonic() - before > SLEEP_SECONDS:  # the run was paused in there
                     hearts = self._hearts(ranks)
                 for rank in late:
@@ -370,6 +466,13 @@ class WorkerPool:
                         self._feel_pulse(rank, hearts)
         finally:
             control[COORDINATOR_ASLEEP] = 0
+
+    def _attend_within(self) -> None:
+        self._in_round = True
+        try:
+            self.idle()
+        finally:
+            self._in_round = False
 
     def _hearts(self, ranks: Sequence[int]) -> dict[int, tuple[int, float]]:
         """The beats of each rank so far, and since when they are so many."""
@@ -383,15 +486,21 @@ class WorkerPool:
         for member in members:
             if member.pipe in ready:
                 self._drain(member)
-            if member.process.sentinel in ready:
+            if member.process.sentinel in ready and not self._left(member):
                 self._replace(member)
                 hearts[member.rank] = (self._counts[member.rank][HEARTBEAT], time.monotonic())
+
+    def _left(self, member: _Member) -> bool:
+        """Whether a worker ended because it was told to."""
+        return self._counts[member.rank][STATE] == WorkerState.LEFT
 
     def _drain(self, member: _Member) -> None:
         """Read what a worker sent: bytes that only woke us, or why it failed."""
         try:
             while member.pipe.poll():
                 message = member.pipe.recv_bytes()
+                if message == READY:
+                    member.ready = True
                 if message[:1] == FAILED:
                     member.failure = message[1:].decode()
         except (EOFError, OSError):
@@ -411,14 +520,12 @@ class WorkerPool:
             hearts[rank] = (self._counts[rank][HEARTBEAT], time.monotonic())
 
     def _wake(self, rank: int) -> None:
-        with contextlib.suppress(OSError):  # it died; waiting for it will notice
-            self._members[rank].pipe.send_bytes(WAKE)
+        _wake(self._members[rank])
 
     # Births and deaths
 
     def _spawn(self, rank: int, incarnation: int) -> _Member:
         ours, theirs = self._context.Pipe()
-        owes = incarnation > 0 and self._counts[rank][DONE] < self._version  # the present round
         setup = WorkerSetup(
             rank=rank,
             incarnation=incarnation,
@@ -427,7 +534,9 @@ class WorkerPool:
             model=self._model,
             arithmetic=self._arithmetic,
             log=str(self._logs / f"worker-{rank}.log"),
-            version=self._version - 1 if owes else self._version,
+            version=self._version - 1 if self._owes(rank, incarnation) else self._version,
+            ticket=self._board.orders[rank][TICKET],
+            steps=self._steps,
         )
         process = self._context.Process(
             target=run_worker,
@@ -446,25 +555,22 @@ class WorkerPool:
         theirs.close()
         return _Member(rank, incarnation, process, ours)
 
+    def _owes(self, rank: int, incarnation: int) -> bool:
+        """Whether a new worker is to take part in the present round."""
+        return incarnation > 0 and self._counts[rank][DONE] < self._version
+
     def _await_ready(self, member: _Member) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             ready = connection.wait([member.pipe, member.process.sentinel], SLEEP_SECONDS)
             before = time.monotonic()
-            self.idle()
+            self._attend_within()
             deadline += time.monotonic() - before  # the run may have been paused in there
             if member.pipe in ready:
-                try:
-                    message = member.pipe.recv_bytes()
-                except (EOFError, OSError):
-                    message = b""  # it died: its sentinel tells
-                if message == READY:
-                    member.look_at_memory()
-                    text = f"Worker {member.rank} started (pid {member.process.pid})."
-                    self._on_event(PoolEvent("worker_started", member.rank, text))
+                self._drain(member)
+                if member.ready:
+                    self._tell_started(member)
                     return
-                if message[:1] == FAILED:
-                    member.failure = message[1:].decode()
             if member.process.sentinel in ready:
                 self._replace(member)
                 return
@@ -473,17 +579,25 @@ class WorkerPool:
             "Is the machine overloaded?",
         )
 
+    def _tell_started(self, member: _Member) -> None:
+        member.look_at_memory()
+        text = f"Worker {member.rank} started (pid {member.process.pid})."
+        self._on_event(PoolEvent("worker_started", member.rank, text))
+
     def _replace(self, member: _Member) -> None:
         member.process.join()
         self._drain(member)
+        successor = self._members[member.rank] = self._successor(member)
+        self._await_ready(successor)
+
+    def _successor(self, member: _Member) -> _Member:
+        """Start another worker in the place of ``member``, which is dead."""
         message = f"Worker {member.rank} (pid {member.process.pid}) died: {_cause(member)}"
         member.pipe.close()
         self._on_event(PoolEvent("worker_died", member.rank, message))
         self._give_up_if_hopeless(member, message)
         self._counts[member.rank][ASLEEP] = 0
-        successor = self._spawn(member.rank, member.incarnation + 1)
-        self._members[member.rank] = successor
-        self._await_ready(successor)
+        return self._spawn(member.rank, member.incarnation + 1)
 
     def _give_up_if_hopeless(self, member: _Member, message: str) -> None:
         """Raise where another worker in the place of the dead ``member`` would die as well."""
@@ -530,6 +644,8 @@ class _Member:
         self.incarnation = incarnation
         self.process = process
         self.pipe = pipe
+        self.ready = False
+        self.born = time.monotonic()
         self.failure = ""
         self.note = ""
         self.memory = 0  # bytes, when it was last looked at
@@ -573,6 +689,23 @@ def open_pool(
         on_event=on_event,
         idle=idle,
     )
+
+
+def _wake(member: _Member) -> None:
+    with contextlib.suppress(OSError):  # it died; waiting for it will notice
+        member.pipe.send_bytes(WAKE)
+
+
+def _part_with(members: Sequence[_Member]) -> None:
+    """Wait until workers that were told to leave have left; kill those that do not."""
+    deadline = time.monotonic() + EXIT_SECONDS
+    for member in members:
+        member.process.join(max(0.0, deadline - time.monotonic()))
+        if member.process.is_alive():
+            member.process.kill()
+            member.process.join()
+        member.pipe.close()
+        member.process.close()
 
 
 def out_of_memory_kills() -> int:
