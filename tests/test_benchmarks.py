@@ -293,7 +293,8 @@ def test_the_ways_to_agree_are_run_on_the_same_rows(tmp_path: Path, way: str) ->
 
 
 def test_it_is_said_plainly_when_more_workers_lose() -> None:
-    times = {("sync", 1): 2.0, ("sync", 2): 1.0, ("sync", 4): 3.0}
+    times: dict[tuple[str, int], float | None] = {}
+    times |= {("sync", 1): 2.0, ("sync", 2): 1.0, ("sync", 4): 3.0}
     times |= {("async", 1): 1.0, ("async", 2): 1.02, ("async", 4): None}
     times |= {("local", 1): 1.0, ("local", 2): 1.0, ("local", 4): 1.0}
     courses = {

@@ -101,6 +101,10 @@ def resize(pool: Pool, solver: Solver, n_workers: int) -> None:
         solver.scale(n_workers)
 
 
+def has_n_workers(pool: Pool, n_workers: int) -> bool:
+    return pool.n_workers == n_workers
+
+
 def step_until(pool: Pool, solver: Solver, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -122,7 +126,7 @@ def test_the_weights_do_not_depend_on_who_comes_and_goes(source, tmp_path):
     with solving(source, 2, tmp_path) as (pool, solver):
         for n_workers in (4, 1, 3, 2):
             resize(pool, solver, n_workers)
-            step_until(pool, solver, lambda n=n_workers: pool.n_workers == n)
+            step_until(pool, solver, partial(has_n_workers, pool, n_workers))
             assert not pool.is_changing
             shards = [sample.shards for sample in pool.samples()]
             assert len(shards) == n_workers and sum(shards) == source.n_shards

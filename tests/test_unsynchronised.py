@@ -145,6 +145,57 @@ def test_local_steps_of_some_workers_are_the_same_each_time(source, tmp_path, op
     assert first.tobytes() == second.tobytes()
 
 
+SLEEPY = """
+import multiprocessing, os, time
+from regatta.models import Ridge
+
+class Sleepy(Ridge):
+    def loss(self, residual, derivative):
+        slow = multiprocessing.current_process().name == os.environ.get("SLOW_WORKER")
+        time.sleep(0.04 if slow else 0.004)
+        return super().loss(residual, derivative)
+"""
+
+
+def test_a_worker_ten_times_slower_costs_an_asynchronous_run_little(source, tmp_path, monkeypatch):
+    """Workers that sleep instead of computing: the machine's cores do not matter."""
+    (tmp_path / "sleepy.py").write_text(SLEEPY)
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = settings_of(source, consistency="async", epochs=30)
+    healthy = rate_of(source, tmp_path, settings, n_workers=2)
+    monkeypatch.setenv("SLOW_WORKER", "regatta-worker-2")
+    with_a_slow_one = rate_of(source, tmp_path, settings, n_workers=3)
+    print(f"{with_a_slow_one / healthy:.2f} of the throughput of the healthy ones alone")
+    assert with_a_slow_one > 0.7 * healthy
+
+
+def rate_of(source: DataSource, logs: Path, settings: choose.Settings, n_workers: int) -> float:
+    """Updates a second, after the first ones."""
+    model, objective = "sleepy:Sleepy", models.get("sleepy:Sleepy")
+    pool = open_pool(source, model, "float32", n_workers, logs=logs, steps=settings.steps)
+    try:
+        problem = Problem(
+            pool=pool,
+            objective=objective,
+            penalty=objective.penalty(1.0, 0.5, source.rows_train),
+            train_offsets=shard_offsets(source.rows_train, source.n_shards),
+            validation_offsets=shard_offsets(source.rows_validation, source.n_shards),
+            n_features=source.n_features,
+            max_row_norm2=60.0,
+        )
+        solver = choose.make(TrainingConfig(), settings, problem, rate=1e-3)
+        for _ in range(50):
+            solver.step()
+        begun, before = time.perf_counter(), solver.step_count
+        while not solver.finished:
+            solver.step()
+        return (solver.step_count - before) / (time.perf_counter() - begun)
+    finally:
+        pool.close()
+
+
 # Whole runs
 
 
@@ -376,6 +427,16 @@ def test_values_out_of_bounds_are_one_sentence(regatta, table, option, value, al
     done = regatta("train", table, "--target", "y", "--consistency", way, f"{option}={value}")
     assert done.returncode == 2
     assert f"{option} is {value}." in done.stderr and allowed in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("way", "said"), [("async", "updates late in the mean"), ("local", "times, every 16 steps.")]
+)
+def test_the_command_says_how_workers_agreed(regatta, table, way, said):
+    done = regatta(
+        "train", table, "--target", "y", "--consistency", way, "--workers", 2, "--epochs", 20
+    )
+    assert done.returncode == 0 and said in done.stdout
 
 
 def test_more_workers_than_shards_are_told_and_capped(store, table):
