@@ -223,8 +223,8 @@ def _consistency(result: Mapping[str, Any]) -> list[str]:
             "nothing bounded it" if late["bound"] is None else f"the bound was {late['bound']:,}"
         )
         return [
-            f"Gradients were applied {late['mean']:.1f} updates late in the mean and {late['max']:,} "
-            f"at most ({bound})."
+            f"Gradients were applied {late['mean']:.1f} updates late in the mean and "
+            f"{late['max']:,} at most ({bound})."
         ]
     if "sync_every" in result:
         return [
