@@ -220,7 +220,7 @@ class Worker:
                 if perf_counter() >= deadline:
                     break
                 give_way()
-            self._sleep_until(lambda: control[VERSION] != seen or order[TICKET] != ticket)
+            self._sleep_until(self._has_round_or_ticket)
 
     def _beat_alone(self) -> None:
         """Beat within a ticket, which other rounds wait for; only the end of the run does not."""
@@ -270,7 +270,13 @@ class Worker:
                 if perf_counter() >= deadline:
                     break
                 give_way()
-            self._sleep_until(lambda: control[VERSION] != seen)
+            self._sleep_until(self._has_round)
+
+    def _has_round(self) -> bool:
+        return self._board.control[VERSION] != self._seen
+
+    def _has_round_or_ticket(self) -> bool:
+        return self._has_round() or self._board.orders[self.rank][TICKET] != self._ticket
 
     def _sleep_until(self, called: Callable[[], bool]) -> None:
         counts = self._counts

@@ -237,6 +237,12 @@ def notes(config: TrainingConfig, settings: Settings) -> list[str]:
     found = [settings.note] if settings.note else []
     if config.workers is not None and config.workers > config.shards:
         found.append(_fewer_workers(config))
+    bound, n_workers = settings.staleness, workers(config)
+    if bound is not None and n_workers > bound + 1:
+        found.append(
+            f"With --staleness {bound:,} no more than {bound + 1:,} workers are at work at once, "
+            f"and {n_workers:,} start."
+        )
     return found
 
 

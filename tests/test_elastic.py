@@ -328,3 +328,66 @@ def test_runs_that_have_no_workers_to_add_to_refuse(store, table):
     for wrong in ("scale", "scale x", "scale -1", "stop 3"):
         with pytest.raises(UserError, match="There is no command"):
             store.send_command(run_id, wrong)
+
+
+@pytest.mark.parametrize("way", ["sync", "async", "local"])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_to_which_everything_happens(store, table, way, seed):
+    """Workers and coordinator killed, pauses, other numbers of workers, in a random order."""
+    settings = {"consistency": way, **LONG, "epochs": 30_000 if way == "local" else 6000}
+    run_id = create(store, table, workers=2, **settings)
+    rng = np.random.default_rng(seed)
+    happened = rng.permutation(["kill", "kill", "scale", "scale", "scale", "pause", "crash"])
+    process = start(run_id)
+    try:
+        for what in happened:
+            wait_for(partial(moves, store, run_id))
+            if what == "kill":
+                died = count(store, run_id, "worker_died")
+                os.kill(int(rng.choice(workers_of(process.pid))), signal.SIGKILL)
+                wait_for(lambda died=died: count(store, run_id, "worker_died") > died, 10)
+            elif what == "scale":
+                service.scale(run_id, int(rng.integers(1, 5)), store=store)
+            elif what == "pause":
+                store.send_command(run_id, "pause")
+                wait_for(lambda: store.get(run_id).state is RunState.PAUSED)
+                store.send_command(run_id, "resume")
+                wait_for(lambda: store.get(run_id).state is RunState.RUNNING)
+            else:
+                process.kill()
+                process.wait(10)
+                process = start(run_id)
+        assert process.wait(120) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+    result = result_of(store, run_id)
+    assert result["optimum_gap"] < 1e-3
+    if way == "sync":
+        undisturbed = run_training(create(store, table, workers=0, **settings), store)
+        assert result["weights_sha256"] == undisturbed["weights_sha256"]
+        return
+    updates = read_updates(store.directory(run_id).updates)
+    check_updates(updates, result["steps"], 0 if way == "local" else 32)
+    assert sum(each.count for each in updates) == result["steps"]
+
+
+def start(run_id: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "regatta.runs.coordinate", run_id]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def count(store: RunStore, run_id: str, kind: str) -> int:
+    events = MetricsReader(store.directory(run_id).metrics).read("events")
+    return sum(event["kind"] == kind for event in events)
+
+
+def moves(store: RunStore, run_id: str) -> bool:
+    """Whether a run is at work: its step grows."""
+    reader = MetricsReader(store.directory(run_id).metrics)
+    before = reader.latest("points")
+    time.sleep(0.5)
+    after = reader.latest("points")
+    running = store.get(run_id).state is RunState.RUNNING
+    return running and before is not None and after is not None and after["step"] > before["step"]

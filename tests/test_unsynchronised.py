@@ -287,6 +287,26 @@ def test_a_run_ends_at_the_optimum_and_tells_how_stale_it_was(store, table, way)
     assert told["max"] == max(map(int, told["histogram"])) and 0 <= told["mean"] <= told["max"]
 
 
+@pytest.mark.parametrize(
+    "name", ["california_housing.csv", "bike_sharing_hour.csv", "insurance.csv", "power_plant.csv"]
+)
+def test_asynchronous_runs_end_at_the_optimum_of_real_files(data_dir, store, name):
+    """All defaults: batches, bound, a rate that is safe for the delay."""
+    cases = json.loads((data_dir / "reference.json").read_text())
+    case = next(each for each in cases if each["file"] == name)
+    config = TrainingConfig(
+        path=str(data_dir / "regression" / name),
+        target=case["target"],
+        drop=tuple(case["drop"]),
+        consistency="async",
+        workers=2,
+    )
+    run_id = store.create(config).run_id
+    result = run_training(run_id, store)
+    assert result["optimum_gap"] < 1e-3
+    check_updates(updates_of(store, run_id), result["steps"], result["staleness"]["bound"])
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_workers_cost_only_what_they_had_in_hand(store, table, way):
     run_id = create(store, table, workers=2, **LONG, **WAYS[way])
@@ -446,6 +466,12 @@ def test_more_workers_than_shards_are_told_and_capped(store, table):
     (warning,) = events(store, run_id, "warning")
     assert warning["message"].startswith("3 workers were asked for, and there are 2 shards")
     assert warning["message"] in result["warnings"]
+
+
+def test_workers_that_a_small_bound_leaves_idle_are_told(store, table):
+    run_id = create(store, table, workers=3, epochs=2, consistency="async", staleness=1)
+    (warning,) = run_training(run_id, store)["warnings"]
+    assert warning.startswith("With --staleness 1 no more than 2 workers are at work at once")
 
 
 def test_two_rows_in_a_log_that_cannot_be_are_found():
