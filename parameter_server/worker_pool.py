@@ -422,7 +422,7 @@ class WorkerPool:
     def _share_out(self, ranks: Sequence[int]) -> None:
         """Give the shards to ``ranks`` in turns."""
         self._sharing = tuple(ranks)
-        self._owned = [0] * self.n_workers
+        self._owned = [0] * self.capacity
         for shard in range(self._source.n_shards):
             rank = self._sharing[shard % len(self._sharing)]
             self._board.owners[shard] = rank

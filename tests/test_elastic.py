@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -165,6 +166,22 @@ def test_who_dies_while_others_leave_holds_nobody(source, tmp_path, way):
         assert [sample.rank for sample in pool.samples()] == [0]
 
 
+def test_the_pool_can_be_looked_at_while_all_gather(source, tmp_path):
+    with solving(source, 1, tmp_path) as (pool, _):
+        assert isinstance(pool, WorkerPool)
+        seen: list[int] = []
+        pool.idle = lambda: seen.append(len(pool.samples()))
+        (late,) = [sample.pid for sample in pool.samples()]
+        pool.resize(3)
+        pool.watch()
+        newcomers = list(pool._starting.values())
+        wait_for(lambda: all(member.pipe.poll() for member in newcomers))
+        os.kill(late, signal.SIGSTOP)
+        threading.Timer(0.4, os.kill, (late, signal.SIGCONT)).start()
+        pool.watch()
+        assert pool.n_workers == 3 in seen
+
+
 def test_a_wish_that_is_taken_back_leaves_nobody_behind(source, tmp_path):
     with solving(source, 1, tmp_path) as (pool, solver):
         assert isinstance(pool, WorkerPool)
@@ -244,7 +261,11 @@ def scale(process: subprocess.Popen[bytes], store: RunStore, run_id: str, n: int
     """Let a run have ``n`` workers; seconds until it has."""
     begun = time.monotonic()
     service.scale(run_id, n, store=store)
-    wait_for(partial(has_workers, process, store, run_id, n), BUSY * PROMISED)
+    try:
+        wait_for(partial(has_workers, process, store, run_id, n), BUSY * PROMISED)
+    except AssertionError:
+        record, there = store.get(run_id), workers_of(process.pid)
+        raise AssertionError(f"{n} workers were asked for: {record}, {there}") from None
     return time.monotonic() - begun
 
 
@@ -345,7 +366,7 @@ def test_a_run_to_which_everything_happens(store, table, way, seed):
             if what == "kill":
                 died = count(store, run_id, "worker_died")
                 os.kill(int(rng.choice(workers_of(process.pid))), signal.SIGKILL)
-                wait_for(lambda died=died: count(store, run_id, "worker_died") > died, 10)
+                wait_for(partial(more_than, died, store, run_id, "worker_died"), 10)
             elif what == "scale":
                 service.scale(run_id, int(rng.integers(1, 5)), store=store)
             elif what == "pause":
@@ -381,6 +402,10 @@ def start(run_id: str) -> subprocess.Popen[bytes]:
 def count(store: RunStore, run_id: str, kind: str) -> int:
     events = MetricsReader(store.directory(run_id).metrics).read("events")
     return sum(event["kind"] == kind for event in events)
+
+
+def more_than(before: int, store: RunStore, run_id: str, kind: str) -> bool:
+    return count(store, run_id, kind) > before
 
 
 def moves(store: RunStore, run_id: str) -> bool:
