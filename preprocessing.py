@@ -71,8 +71,8 @@ class NumberEncoding:
     """A number: the median of the training rows stands for a missing one.
 
     ``missing`` holds words that stood for a missing value in this column when it was fitted;
-    ``decimal``, ``thousands`` and ``affix`` (a currency or percent sign) say how its numbers were
-    written.
+    ``decimal``, ``thousands`` and ``affix`` (a currency, a percent sign or a unit) say how its
+    numbers were written.
     """
 
     name: str

@@ -31,6 +31,7 @@ from regatta.ingest.values import (
     parse_date,
     swapped_format,
     text_level,
+    unit_of,
 )
 
 # A column may hold this share of cells that do not fit; they count as missing and are named.
@@ -224,6 +225,7 @@ def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberSty
     if any(re.search(r"\d\.\d{3}\.\d{3}", c) for c in counts):
         styles.append(NumberStyle(",", "."))
     signs = {ch for c in counts for ch in CURRENCIES + "%" if ch in c}
+    signs |= {unit for unit in map(unit_of, counts) if unit}
     return styles + [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,20 @@ MISSING_TEXTS = MISSING_WORDS - {"NONE", ".", "..", "---"}
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 
 CURRENCIES = "$€£¥₹"
+# Units that may stand behind every number of a column. No single capital letter that codes such as
+# 12A end with.
+UNITS = frozenset(
+    ["g", "kg", "mg", "t", "lb", "lbs", "oz", "mm", "cm", "m", "km", "mi", "ft", "in", "yd", "ha",
+     "m2", "m²", "m3", "m³", "km2", "km²", "sqft", "ml", "cl", "l", "gal", "ms", "s", "sec", "min",
+     "h", "hr", "hrs", "d", "days", "years", "°C", "°F", "°", "Pa", "hPa", "kPa", "bar", "psi",
+     "mV", "kV", "mA", "kW", "MW", "GW", "kWh", "MWh", "hp", "bhp", "cc", "Hz", "kHz", "MHz",
+     "GHz", "rpm", "km/h", "kmph", "mph", "m/s", "kmpl", "mpg", "KB", "kB", "MB", "GB", "TB",
+     "kcal", "cal", "kJ", "dB", "ppm", "USD", "EUR", "GBP", "CHF", "INR", "JPY"]
+)  # fmt: skip
+_UNIT = re.compile(r"[0-9.,][ \u00a0]?([^\W\d_°][\w²³/]*|°[CF]?)$")
 BLANKS = " \t\u00a0\u202f"
 
+_DIGIT = re.compile(r"[0-9]")
 _EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
 _INFINITE = re.compile(r"^[+-]?(?:inf|infinity)$", re.IGNORECASE)
 
@@ -84,6 +97,12 @@ class NumberStyle:
 
 PLAIN = NumberStyle()
 COMMA = NumberStyle(",")
+
+
+def unit_of(text: str) -> str:
+    """The unit that a number is written with, or nothing."""
+    found = _UNIT.search(text)
+    return found[1] if found and found[1] in UNITS else ""
 
 
 def is_missing(text: str) -> bool:
@@ -309,14 +328,21 @@ def parse_date(text: str | None, date_format: str) -> float:
     return moment.timestamp()
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _formats_of_shape(shape: str) -> frozenset[str]:
+    """The formats that a text may be written in, going by how many digits stand where."""
+    return frozenset(each for each in DATE_FORMATS if _compiled_format(each).match(shape))
+
+
 def matching_date_formats(texts: Iterable[str]) -> list[str]:
     """The formats that every one of the texts is written in, in order of preference."""
-    left = list(DATE_FORMATS)
+    left: Sequence[str] = DATE_FORMATS
     for text in texts:
-        left = [each for each in left if parse_date(text, each) == parse_date(text, each)]
+        fitting = _formats_of_shape(_DIGIT.sub("0", text))
+        left = [each for each in left if each in fitting and not math.isnan(parse_date(text, each))]
         if not left:
             return []
-    return left
+    return list(left)
 
 
 def swapped_format(date_format: str) -> str | None:

@@ -631,3 +631,21 @@ def test_a_row_of_ten_megabytes_is_one_row(write: Write) -> None:
         long = [*rows[:place], f"1,{'z' * 10_000_000},2", *rows[place:]]
         table = import_csv(write(("a,t,y\n" + "\n".join(long) + "\n").encode(), f"{place}.csv"))
         assert table.rows == 51 and table.column("y").maximum == 49
+
+
+@pytest.mark.parametrize("unit", ["kg", " km/h", " °C", "kWh", " m²", "EUR"])
+def test_a_unit_is_taken_off_and_told(write: Write, unit: str) -> None:
+    rows = [f"{i}.{i % 10}{unit},{i % 7}" for i in range(40)]
+    table = import_csv(write(("size,y\n" + "\n".join(rows) + "\n").encode("utf-8")))
+    assert table.column("size").kind == "number"
+    assert table.values(table.column("size")).tolist() == [
+        float(f"{i}.{i % 10}") for i in range(40)
+    ]
+    assert any("'size'" in said and repr(unit.strip()) in said for said in table.repairs)
+
+
+def test_codes_and_mixed_units_are_not_numbers(write: Write) -> None:
+    rows = [f"{i % 12}A,{i} {'kg' if i % 2 else 'g'},{i}" for i in range(60)]
+    table = import_csv(write(("room,weight,y\n" + "\n".join(rows) + "\n").encode()))
+    assert table.column("room").kind == "category"
+    assert table.column("weight").kind != "number"

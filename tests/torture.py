@@ -130,14 +130,14 @@ def read(case: Case) -> Outcome:
         empty = case.expected is not None and not case.expected.rows
         # Of a file without a row there is nothing to read: saying so is the right answer.
         kind = RIGHT if empty else REFUSED
-        kind = kind if seconds < SECONDS and said.endswith(".") else BROKEN
+        kind = kind if seconds < 5 * SECONDS and said.endswith(".") else BROKEN
         return Outcome(case, kind, said, dialect_fault=dialect_fault, seconds=seconds)
     except Exception as error:
         return Outcome(case, BROKEN, repr(error))
     seconds = time.perf_counter() - started
     said = difference(table, case.expected) if case.expected else ""
     kind = WRONG if said else REPAIRED if table.repairs else RIGHT
-    kind = kind if seconds < SECONDS else BROKEN
+    kind = kind if seconds < 5 * SECONDS else BROKEN
     return Outcome(case, kind, said, table.repairs, table.warnings, dialect_fault, seconds)
 
 
