@@ -512,7 +512,7 @@ def test_the_report(write: Write) -> None:
     for column in report["columns"]:
         assert {"name", "kind", "missing", "distinct", "role", "evidence"} <= set(column)
     said = " ".join(report["warnings"])
-    for words in ("'constant' is 5", "holds 9999 in 1 cells", "exact duplicates"):
+    for words in ("'constant' is 5", "holds 9999 in 1 cell,", "exact duplicates"):
         assert words in said
     assert report["rejected"] == []
     assert json.loads(json.dumps(report)) == report
