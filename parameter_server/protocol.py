@@ -8,7 +8,8 @@
     ├ owners ─────────┤  the rank that computes each shard
     ├ worker table ───┤  a row a rank, written by that worker alone: progress, times, rows
     ├ slots ──────────┤  a row a shard, written by the shard's owner alone: its partial sums
-    └ matrices ───────┘  a few a worker, written by it alone: moments of a shard, a fold each
+    ├ matrices ───────┤  a few a worker, written by it alone: moments of a shard, a fold each
+    └ milestones ─────┘  a ring a worker, written by it alone: when it had taken in how many rows
 
 A worker writes its slots, *then* raises its `done` to the round's version; the coordinator reads
 slots only after it. Nobody takes a lock, so nobody can die holding one. Both ends spin briefly,
@@ -62,9 +63,13 @@ CONTROL_WORDS = 12
 
 # Words of a worker's row: int64 in the first eight, float64 in the next.
 # MARK is when (time.perf_counter) the three sums of seconds were last brought up to date.
-DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION = range(6)
+DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, MILESTONES = range(7)
 COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK = range(8, 12)
 WORKER_WORDS = 16
+
+# Milestones of a worker that are kept: a time (time.perf_counter) and its word ROWS, each. Blocks
+# of rows follow one another in fractions of a millisecond; somebody asks twenty times a second.
+MILESTONES_KEPT = 1024
 
 # A slot holds n_features + 1 sums of the operation (for evaluations only the last: the sum of the
 # residuals), then these, then padding.
@@ -98,11 +103,17 @@ class Layout:
         return -(-self.slot_used // 8) * 8
 
     @property
+    def milestone_numbers(self) -> int:
+        """Float64 numbers of the ring of one worker, 0 where nothing is noted."""
+        return 2 * MILESTONES_KEPT if self.with_statistics else 0
+
+    @property
     def parameter_width(self) -> int:
         return -(-(self.n_features + 1) // 8) * 8
 
-    def offsets(self) -> tuple[int, int, int, int, int, int, int, int]:
-        """Byte offsets of control, ranges, owners, parameters, workers, slots, matrices, end."""
+    def offsets(self) -> tuple[int, ...]:
+        """Byte offsets of control, ranges, owners, parameters, workers, slots, matrices,
+        milestones, end."""
         sizes = (
             CONTROL_WORDS * 8,
             2 * self.n_shards * 2 * 8,
@@ -111,9 +122,10 @@ class Layout:
             self.n_workers * WORKER_WORDS * 8,
             self.n_shards * self.slot_width * 8,
             self.n_workers * self.n_folds * self.matrix_width**2 * 8,
+            self.n_workers * self.milestone_numbers * 8,
         )
         ends = np.cumsum([0, *(-(-size // CACHE_LINE) * CACHE_LINE for size in sizes)])
-        return tuple(int(end) for end in ends)  # type: ignore[return-value]
+        return tuple(int(end) for end in ends)
 
     @property
     def size(self) -> int:
@@ -124,7 +136,9 @@ class Board:
     """The shared block as arrays and views, the same in every process."""
 
     def __init__(self, memory: SharedMemory, layout: Layout) -> None:
-        control, ranges, owners, parameters, workers, slots, matrices, _ = layout.offsets()
+        control, ranges, owners, parameters, workers, slots, matrices, milestones, _ = (
+            layout.offsets()
+        )
         self.memory = memory
         self.layout = layout
         self.control = memory.integers(control, CONTROL_WORDS)
@@ -144,10 +158,15 @@ class Board:
             np.float64,
         )
         rows = [workers + 8 * WORKER_WORDS * rank for rank in range(layout.n_workers)]
-        # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION of each rank
+        # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, MILESTONES of each rank
         self.counts = [memory.integers(row, WORKER_WORDS) for row in rows]
         # COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK of each rank
         self.times = [memory.floats(row, WORKER_WORDS) for row in rows]
+        numbers = layout.milestone_numbers
+        self.milestones = [
+            memory.floats(milestones + 8 * numbers * rank, numbers)
+            for rank in range(layout.n_workers)
+        ]
 
 
 @dataclass(frozen=True)
