@@ -336,8 +336,10 @@ class Coordinator:
             solver.measure = recorder.due(solver.rounds + 1, now)
             ended = training.take_step()
             now = time.perf_counter()
-            if solver.measure:
-                recorder.point(training, now)
+            if not solver.iterative:
+                recorder.within(training)
+            elif solver.measure:
+                recorder.point(training, now, solver.rounds)
             if ended and solver.iterative and not solver.finished:
                 self._evaluate_if_cheap(training)
             if now >= self._next_tick:
@@ -373,7 +375,7 @@ class Coordinator:
         reason = training.conclude()
         self._step = training.step
         if training.step > self._resumed_at:
-            self._recorder.point(training, time.perf_counter())
+            self._recorder.point(training, time.perf_counter(), training.solver.rounds)
         evaluation = self._evaluate(training)
         scores = evaluation.scores
         self._recorder.sample(pool.samples(), staleness=training.staleness, force=True)
@@ -421,7 +423,7 @@ class Coordinator:
             return
         now = time.perf_counter()
         if self._training is not None:
-            self._recorder.within(self._training, now)
+            self._recorder.within(self._training)
         if now >= self._next_tick:
             self._with_room(self._tick)
             self._next_tick = time.perf_counter() + TICK_SECONDS

@@ -192,5 +192,8 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        running = 0.0 if self._since is None else time.perf_counter() - self._since
-        return self._before + running
+        return self.at(time.perf_counter())
+
+    def at(self, moment: float) -> float:
+        """What it showed at a moment (``time.perf_counter``) since it runs."""
+        return self._before + (0.0 if self._since is None else max(0.0, moment - self._since))

@@ -41,6 +41,8 @@ from regatta.parameter_server.protocol import (
     L1,
     L2,
     MARK,
+    MILESTONES,
+    MILESTONES_KEPT,
     OP,
     ORDER,
     RATE,
@@ -255,7 +257,11 @@ class Worker:
             raise _Abandoned
 
     def _count_rows(self, rows: int) -> None:
-        self._counts[ROWS] += rows
+        counts, ring = self._counts, self._board.milestones[self.rank]
+        counts[ROWS] += rows
+        at = 2 * (counts[MILESTONES] % MILESTONES_KEPT)
+        ring[at], ring[at + 1] = perf_counter(), counts[ROWS]
+        counts[MILESTONES] += 1
 
     def _next_version(self) -> int:
         """The version of a round that this worker has not seen; waits for one."""

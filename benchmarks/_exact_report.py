@@ -32,10 +32,11 @@ CSV = """\
 ## Exact, from a CSV file
 
 {megabytes:.0f} MB: {rows:,} rows of 30 features and a target, in a new process and with nothing
-kept from before; the start of Python and its imports are not timed. Regatta imports the file,
-prepares the rows (split, shuffled, standardised, in float64 on disk), starts its workers, passes
-over the rows once and solves. Its peers read with {reader}, the fastest here, and fit at once: they
-neither check nor standardise the columns, and nothing is left for the next fit.
+kept from before; the start of Python and its imports are not timed. Regatta imports the file into
+typed columns, marks the rows of training and of each fold, starts its workers, makes the rows of
+those columns a page at a time in one pass over them, in float64, and solves. Its peers read with
+{reader}, the fastest here, and fit at once: they neither check the cells nor hash the rows, and
+nothing is left for the next fit.
 """
 NARROW = (
     ("lasso", TWO, "Regatta, lasso path"),

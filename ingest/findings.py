@@ -302,6 +302,10 @@ def _sentinels_of(
             yield Finding(
                 "sentinel",
                 (column.name,),
-                f"Column {column.name!r} holds {value:g} in {cells} cells, far from its other "
+                f"Column {column.name!r} holds {value:g} in {_cells(cells)}, far from its other "
                 f"values ({low:g} to {high:g}): it may stand for a missing value.",
             )
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"

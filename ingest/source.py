@@ -261,13 +261,14 @@ def _only_member(path: Path, file: IO[bytes] | None) -> Iterator[IO[bytes]]:
                 f"{path.name!r} is a zip archive of {len(names)} files.", "Pack one CSV alone."
             )
         try:
-            with archive.open(names[0]) as stream:
-                yield stream
-        except (RuntimeError, NotImplementedError):
+            member = archive.open(names[0])
+        except RuntimeError:
             raise DataError(
                 f"{path.name!r} is encrypted or packed in a way that cannot be read.",
                 "Unpack it yourself.",
             ) from None
+        with member as stream:
+            yield stream
 
 
 def _read_block(stream: IO[bytes], size: int, path: Path) -> bytes:

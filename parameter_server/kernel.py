@@ -30,6 +30,9 @@ BLOCK_ROWS = 2048
 MOMENT_BYTES = 8 * 1024 * 1024
 MOMENT_ROWS = 4096
 PANEL_BYTES = 8 * 1024 * 1024
+# Blocks and panels that the rows are cut into at least, where there are as many rows: each is a
+# point of the run's curve. Small blocks cost a few tenths of a second at most, at 1,000 columns.
+MIN_MILESTONES = 100
 
 
 class Kernel:
@@ -112,7 +115,7 @@ class Kernel:
     ) -> None:
         """Write Σ z zᵀ over training rows [start, stop), z = (x, 1, y), into ``out`` in float64.
 
-        ``beat`` is called for each part of a block, ``done`` with the rows of each block.
+        ``beat`` is called for each part of a block, ``done`` with the rows that it stands for.
         ``out`` (n_folds, n_features + 2, n_features + 2) has a matrix for each fold that the rows
         may belong to; all rows of a shard on disk are of one.
         """
@@ -126,12 +129,11 @@ class Kernel:
                 np.copyto(self._moment_block[: len(rows)], rows)
                 rows = self._moment_block[: len(rows)]
             if len(out) == 1:
-                self._add_moments(rows, out[0], beat)
+                self._add_moments(rows, out[0], beat, done)
             else:
                 folds = cast(FoldedRows, self._train).folds(begin, begin + len(rows))
                 for fold, matrix in enumerate(out):
-                    self._add_moments(rows[folds == fold], matrix, beat)
-            done(len(rows))
+                    self._add_moments(rows[folds == fold], matrix, beat, done)
         for left in range(0, width, self._columns):  # only panels right of the diagonal were made
             right = min(width, left + self._columns)
             for matrix in out:
@@ -142,18 +144,28 @@ class Kernel:
         self._panel = aligned_empty((self._columns * width,), np.float64)
         if self._train.dtype != np.float64:
             self._rows_at_once = min(MOMENT_ROWS, max(64, MOMENT_BYTES // (8 * width)))
+        blocks = -(-MIN_MILESTONES // -(-width // self._columns))
+        self._rows_at_once = min(self._rows_at_once, max(1, self._train.shape[0] // blocks))
+        if self._train.dtype != np.float64:
             self._moment_block = aligned_empty((self._rows_at_once, width), np.float64)
 
     def _add_moments(
-        self, block: Array, out: NDArray[np.float64], beat: Callable[[], None]
+        self,
+        block: Array,
+        out: NDArray[np.float64],
+        beat: Callable[[], None],
+        done: Callable[[int], None],
     ) -> None:
-        width = len(out)
+        width, told = len(out), 0
         for left in range(0, width, self._columns):
             right = min(width, left + self._columns)
             panel = self._panel[: (right - left) * (width - left)].reshape(right - left, -1)
             np.dot(block[:, left:right].T, block[:, left:], out=panel)
             out[left:right, left:] += panel
             beat()
+            rows = len(block) * right // width
+            done(rows - told)
+            told = rows
 
     def _gradient_of_one_block(self, start: int, stop: int, slot: NDArray[np.float64]) -> None:
         """The usual part of a mini-batch. Same sums as the general way, in half the calls: at 256

@@ -9,6 +9,7 @@
     ├ worker table ───┤  a row a rank, written by that worker alone: progress, times, rows
     ├ slots ──────────┤  a row a shard, written by the shard's owner alone: its partial sums
     ├ matrices ───────┤  a few a worker, written by it alone: moments of a shard, a fold each
+    ├ milestones ─────┤  a ring a worker, written by it alone: when it had taken in how many rows
     ├ orders, inputs ─┤  a row a rank, written by the coordinator: its ticket, what it starts from
     └ answers ────────┘  a row a rank, written by that worker alone: what its ticket came to
 
@@ -73,7 +74,7 @@ CONTROL_WORDS = 12
 
 # Words of a worker's row: int64 in the first eight, float64 in the next.
 # MARK is when (time.perf_counter) the three sums of seconds were last brought up to date.
-DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, ANSWERED = range(7)
+DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, MILESTONES, ANSWERED = range(8)
 COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK = range(8, 12)
 WORKER_WORDS = 16
 
@@ -81,6 +82,10 @@ WORKER_WORDS = 16
 TICKET, FIRST_BATCH, STRIDE, BATCHES = range(4)
 RATE, L1, L2 = range(8, 11)
 ORDER_WORDS = 16
+
+# Milestones of a worker that are kept: a time (time.perf_counter) and its word ROWS, each. Blocks
+# of rows follow one another in fractions of a millisecond; somebody asks twenty times a second.
+MILESTONES_KEPT = 1024
 
 # A slot holds n_features + 1 sums of the operation (for evaluations only the last: the sum of the
 # residuals), then these, then padding.
@@ -92,7 +97,8 @@ SLOT_EXTRAS = 4
 class Layout:
     """Where everything lies in the shared block.
 
-    There are rows for ``n_ranks`` workers, and matrices for the first ``n_matrices`` of them.
+    There are rows for ``n_ranks`` workers, and matrices and milestones for the first
+    ``n_matrices`` of them.
     """
 
     n_features: int
@@ -119,12 +125,17 @@ class Layout:
         return -(-self.slot_used // 8) * 8
 
     @property
+    def milestone_numbers(self) -> int:
+        """Float64 numbers of the ring of one worker, 0 where nothing is noted."""
+        return 2 * MILESTONES_KEPT if self.n_matrices else 0
+
+    @property
     def parameter_width(self) -> int:
         return -(-(self.n_features + 1) // 8) * 8
 
     def offsets(self) -> tuple[int, ...]:
-        """Byte offsets of control, ranges, owners, parameters, workers, slots, matrices, orders,
-        inputs, answers, end."""
+        """Byte offsets of control, ranges, owners, parameters, workers, slots, matrices,
+        milestones, orders, inputs, answers, end."""
         sizes = (
             CONTROL_WORDS * 8,
             2 * self.n_shards * 2 * 8,
@@ -133,6 +144,7 @@ class Layout:
             self.n_ranks * WORKER_WORDS * 8,
             self.n_shards * self.slot_width * 8,
             self.n_matrices * self.n_folds * self.matrix_width**2 * 8,
+            self.n_matrices * self.milestone_numbers * 8,
             self.n_ranks * ORDER_WORDS * 8,
             self.n_ranks * _lines(self.input_width) * 8,
             self.n_ranks * _lines(self.answer_width) * 8,
@@ -154,8 +166,8 @@ class Board:
     """The shared block as arrays and views, the same in every process."""
 
     def __init__(self, memory: SharedMemory, layout: Layout) -> None:
-        (control, ranges, owners, parameters, workers, slots, matrices, orders, inputs, answers,
-         _) = layout.offsets()  # fmt: skip
+        (control, ranges, owners, parameters, workers, slots, matrices, milestones, orders, inputs,
+         answers, _) = layout.offsets()  # fmt: skip
         self.memory = memory
         self.layout = layout
         self.control = memory.integers(control, CONTROL_WORDS)
@@ -175,10 +187,15 @@ class Board:
             np.float64,
         )
         rows = [workers + 8 * WORKER_WORDS * rank for rank in range(layout.n_ranks)]
-        # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, ANSWERED of each rank
+        # DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, MILESTONES, ANSWERED of each rank
         self.counts = [memory.integers(row, WORKER_WORDS) for row in rows]
         # COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK of each rank
         self.times = [memory.floats(row, WORKER_WORDS) for row in rows]
+        numbers = layout.milestone_numbers
+        self.milestones = [
+            memory.floats(milestones + 8 * numbers * rank, numbers)
+            for rank in range(layout.n_matrices)
+        ]
         rows = [orders + 8 * ORDER_WORDS * rank for rank in range(layout.n_ranks)]
         # TICKET, FIRST_BATCH, STRIDE, BATCHES of each rank, and its RATE, L1, L2
         self.orders = [memory.integers(row, ORDER_WORDS) for row in rows]

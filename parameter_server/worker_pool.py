@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.context import SpawnProcess
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,8 @@ from regatta.parameter_server.protocol import (
     HEARTBEAT,
     INCARNATION,
     MARK,
+    MILESTONES,
+    MILESTONES_KEPT,
     OP,
     ORDER,
     READY,
@@ -143,9 +146,9 @@ class Pool(Protocol):
     def shards_at_once(self) -> int:
         """How many shards `moments` takes: one a worker."""
 
-    @property
-    def rows_of_round(self) -> int:
-        """Rows that the present, or last, round of `moments` has taken in so far."""
+    def milestones(self) -> list[tuple[float, int]]:
+        """When (``time.perf_counter``) the present, or last, round of `moments` had taken in how
+        many rows: what has not been asked for yet."""
 
     def samples(self) -> list[WorkerSample]:
         """What each worker has done so far."""
@@ -172,7 +175,8 @@ class InProcessPool:
     ) -> None:
         self.idle = idle
         self._next_idle = 0.0
-        self.rows_of_round = 0
+        self._rows_of_round = 0
+        self._milestones: list[tuple[float, int]] = []
         layout = Layout(source.n_features, source.n_shards, 0)
         self.capacity = 0
         self.is_changing = False
@@ -200,9 +204,14 @@ class InProcessPool:
         ((start, stop),) = ranges.tolist()
         if self._matrix is None:
             self._matrix = np.empty((self._folds, self._width, self._width))
-        self.rows_of_round = 0
+        self._rows_of_round = 0
+        self._milestones = []
         self._kernel.moments(start, stop, self._matrix, self._beat, self._count_rows)
         return [self._matrix]
+
+    def milestones(self) -> list[tuple[float, int]]:
+        new, self._milestones = self._milestones, []
+        return new
 
     def resize(self, n_workers: int) -> None:
         pass  # there is no worker to add to
@@ -223,7 +232,24 @@ class InProcessPool:
             self.idle()
 
     def _count_rows(self, rows: int) -> None:
-        self.rows_of_round += rows
+        self._rows_of_round += rows
+        self._milestones.append((time.perf_counter(), self._rows_of_round))
+
+
+@dataclass
+class _Begun:
+    """A worker's shard of a round of moments: the worker's count of rows before it, the shard's
+    rows, the milestones read, and the rows taken in by the last of them."""
+
+    rank: int
+    before: int
+    rows: int
+    read: int
+    taken: int = 0
+
+    def take(self, counted: int) -> None:
+        # What a dead worker had done is done, and counted, again.
+        self.taken = max(self.taken, min(counted - self.before, self.rows))
 
 
 class WorkerPool:
@@ -288,7 +314,7 @@ class WorkerPool:
         self._counts = self._board.counts
         self._version = 0
         self._waiting_for: dict[tuple[int, int], tuple[int, ...]] = {}
-        self._begun: list[tuple[int, int, int]] = []  # rank, its rows before, those of the round
+        self._begun: list[_Begun] = []
         self._out_of_memory = [0] * self.capacity
         self._share_out(range(self.n_workers))
         self._context = get_context("spawn")
@@ -334,18 +360,29 @@ class WorkerPool:
         if not 0 < len(ranges) <= self.shards_at_once:
             raise ValueError(f"{len(ranges)} shards for {self.n_workers} workers")
         owners, matrices = self._board.owners, self._board.matrices
-        self._begun = [
-            (owners[shard], self._counts[owners[shard]][ROWS], stop - start)
-            for shard, (start, stop) in enumerate(ranges.tolist(), first)
-        ]
+        self._begun = []
+        for shard, (start, stop) in enumerate(ranges.tolist(), first):
+            counts = self._counts[owners[shard]]
+            self._begun.append(
+                _Begun(owners[shard], counts[ROWS], stop - start, counts[MILESTONES])
+            )
         self.run(Op.STATISTICS, np.zeros(self._source.n_features + 1), first, ranges)
         return [matrices[owners[shard]] for shard in range(first, first + len(ranges))]
 
-    @property
-    def rows_of_round(self) -> int:
-        # What a dead worker had done is done, and counted, again.
-        counts = self._counts
-        return sum(min(counts[rank][ROWS] - before, rows) for rank, before, rows in self._begun)
+    def milestones(self) -> list[tuple[float, int]]:
+        new = []
+        for part in self._begun:
+            ring = self._board.milestones[part.rank]
+            noted = self._counts[part.rank][MILESTONES]
+            for number in range(max(part.read, noted - MILESTONES_KEPT), noted):
+                at = 2 * (number % MILESTONES_KEPT)
+                new.append((ring[at], int(ring[at + 1]), part))
+            part.read = noted
+        found = []
+        for when, rows, part in sorted(new, key=itemgetter(0)):
+            part.take(rows)
+            found.append((when, sum(each.taken for each in self._begun)))
+        return found
 
     def samples(self) -> list[WorkerSample]:
         return [self._sample(member) for member in self._members]

@@ -4,9 +4,9 @@ A step costs microseconds, a row of a chart many more. So every one of the first
 a point, and then those that make the count grow by one in a hundred, or a twentieth of a second: a
 run of fewer than a hundred steps records each of them, a longer one at least a hundred.
 
-The exact solver's steps are rows, and it takes in some thousands at once. There the end of each
-round (a shard for each worker) is a point, and each twentieth of a second within a round, from the
-rows that the workers count.
+The exact solver's steps are rows, and it takes in some thousands at once. Its workers note when
+they have taken in each block, of which there are a hundred or more (as many as rows, if those are
+fewer); these moments are points by the same rule.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Recorder:
         self._processes = ProcessSampler()
         self._machine = MachineSampler()
         self._next_round = 0
+        self._moments = 0
         self._next_time = 0.0
         self._next_sample = 0.0
 
@@ -61,17 +62,19 @@ class Recorder:
         """Whether this round deserves a point, at ``now`` (``time.perf_counter``)."""
         return round_ >= self._next_round or now >= self._next_time
 
-    def within(self, training: Training, now: float) -> None:
-        """Record how far a step is that takes long, where its rows can be counted."""
-        if now >= self._next_time and training.look():
-            self.point(training, now)
+    def within(self, training: Training) -> None:
+        """Record how a step went that takes long, where its rows are counted."""
+        for moment in training.look():
+            self._moments += 1
+            if self.due(self._moments, moment):
+                self.point(training, moment, self._moments)
 
-    def point(self, training: Training, now: float) -> None:
-        """Record the step just done."""
-        seconds, step, rounds = self._clock.seconds, training.step, training.solver.rounds
+    def point(self, training: Training, now: float, round_: int) -> None:
+        """Record how far the training was ``now``, after so many rounds."""
+        seconds = self._clock.at(now)
         self._writer.add(
             "points",
-            step=step,
+            step=training.step,
             epoch=training.epoch,
             seconds=seconds,
             rows=training.rows,
@@ -83,7 +86,7 @@ class Recorder:
             bytes_published=training.bytes_published,
             bytes_gathered=training.bytes_gathered,
         )
-        self._next_round = rounds + 1 if rounds < FIRST_POINTS else int(rounds * GROWTH) + 1
+        self._next_round = round_ + 1 if round_ < FIRST_POINTS else int(round_ * GROWTH) + 1
         self._next_time = now + POINT_SECONDS
 
     def evaluation(self, training: Training, found: Evaluation) -> None:

@@ -6,6 +6,8 @@ alpha is to be chosen) ──▶ the optimum, and for least squares its standard
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from regatta.configuration import TrainingConfig
 from regatta.solvers.base import Solver
 from regatta.solvers.optimum import Optimum, find_optimum, fold_count
@@ -42,7 +44,7 @@ class OnePass(Solver):
         self._pass = Pass(problem.pool, problem.train_offsets, fold_count(config, shards))
         self._in_round = False
         self._rounds = 0
-        self._rows = 0  # of the rounds that are over
+        self._rows = 0  # of the rounds before the present, or last, one
         self.optimum: Optimum | None = None
 
     @property
@@ -66,18 +68,23 @@ class OnePass(Solver):
         """Bytes of moments read from the workers so far."""
         return 8 * (self.problem.n_features + 2) ** 2 * self._pass.shards_done
 
-    def look(self) -> None:
-        """Bring `step_count` up to date while a round lasts."""
-        if self._in_round:
-            self.step_count = self._rows + self.problem.pool.rows_of_round
+    def look(self) -> Iterator[float]:
+        """Bring `step_count` to what it was at each moment that the workers noted within the
+        present, or last, round, and give the moment (``time.perf_counter``)."""
+        now = self.step_count
+        for when, rows in self.problem.pool.milestones():
+            self.step_count = self._rows + rows
+            yield when
+        if not self._in_round:
+            self.step_count = now
 
     def step(self) -> bool:
+        self._rows += self.problem.rows
         self._in_round = True
         self.problem.rows = self._pass.advance()
         self._in_round = False
-        self._rows += self.problem.rows
         self._rounds += 1
-        self.step_count = self._rows
+        self.step_count = self._rows + self.problem.rows
         if not self._pass.finished:
             return False
         self.epoch = 1

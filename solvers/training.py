@@ -6,7 +6,7 @@ Knows nothing of runs, files or people: the coordinator drives it step by step.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -204,14 +204,13 @@ class Training:
         """How many gradients were applied so many updates late; None where none can be."""
         return self.solver.staleness if isinstance(self.solver, AsynchronousSGD) else None
 
-    def look(self) -> bool:
-        """Bring `rows` up to date while a step lasts; whether there is anything new."""
-        if not isinstance(self.solver, OnePass):
-            return False
-        before = self.rows
-        self.solver.look()
-        self.rows = max(before, self.solver.step_count)
-        return self.rows > before
+    def look(self) -> Iterator[float]:
+        """Bring `rows` to what they were at moments within the present, or last, step that were
+        not looked at yet, and give each moment (``time.perf_counter``)."""
+        if isinstance(self.solver, OnePass):
+            for when in self.solver.look():
+                self.rows = self.solver.step_count
+                yield when
 
     def evaluate(self) -> Evaluation:
         """Scores of all rows at the present parameters."""

@@ -137,3 +137,15 @@ def send(process: psutil.Process, what: signal.Signals) -> None:
         process.send_signal(what)
     except psutil.Error:
         return
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file of that content, ``file.csv`` unless named."""
+
+    def write(content: str | bytes, name: str = "file.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write

@@ -39,16 +39,6 @@ SKIP = ReadingOptions(on_bad_rows="skip", max_bad_rows=1.0)
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(content: str | bytes, name: str = "file.csv") -> Path:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def good(number: int) -> bytes:
     """A row that shows its number in every cell; some have quotes, and lines, inside."""
     inside = {0: f'"n{number}, or ""so"""', 1: f'"n{number}\nbelow"'}.get(number % 5, f"n{number}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -189,11 +190,8 @@ def test_a_short_run_has_a_hundred_points_too(store, table):
     [
         ({"solver": "sgd", "batch_size": "full", "epochs": 5, "workers": 2}, range(1, 6)),
         ({"solver": "sgd", "batch_size": 1200, "epochs": 9, "workers": 0}, range(1, 73)),
-        # 9,600 rows in 16 shards of 600, which two workers take in two at once
-        ({"solver": "exact", "workers": 0}, range(600, 9601, 600)),
-        ({"solver": "exact", "workers": 2}, range(1200, 9601, 1200)),
     ],
-    ids=["full", "batches", "exact in process", "exact"],
+    ids=["full", "batches"],
 )
 def test_a_run_of_few_steps_records_each_of_them(store, table, settings, steps):
     result = train(store, table, **settings)
@@ -203,18 +201,25 @@ def test_a_run_of_few_steps_records_each_of_them(store, table, settings, steps):
     assert points[-1]["rows"] == result["epochs"] * result["rows_train"]
 
 
-def test_a_pass_is_recorded_within_its_rounds(store, table, monkeypatch):
-    """With no time between two points: one for each block of rows."""
-    monkeypatch.setattr("regatta.parameter_server.kernel.MOMENT_ROWS", 200)
-    monkeypatch.setattr("regatta.parameter_server.worker_pool.SLEEP_SECONDS", 0.0)
-    monkeypatch.setattr("regatta.runs.recorder.POINT_SECONDS", 0.0)
-    result = train(store, table, solver="exact", workers=0)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("n_rows", "n_features"), [(60, 2), (150, 3), (5_000, 4), (400, 300)])
+def test_an_exact_run_has_a_hundred_points(store, tmp_path, workers, n_rows, n_features):
+    """Or one for each row, with the moment at which the workers had taken them in."""
+    rng = np.random.default_rng(0)
+    columns = [f"x{i}" for i in range(n_features)]
+    frame = pd.DataFrame(rng.standard_normal((n_rows, n_features)), columns=columns)
+    path = tmp_path / "small.csv"
+    frame.assign(y=frame.x0 + rng.standard_normal(n_rows)).to_csv(path, index=False)
+    result = train(store, path, solver="exact", workers=workers)
     points = MetricsReader(store.directory(result["run_id"]).metrics).read("points")
-    assert [p["step"] for p in points] == list(range(200, 9601, 200))
-    assert [p["rows"] for p in points] == [p["step"] for p in points]
-    assert points[0]["epoch"] == pytest.approx(200 / 9600)
-    assert all(p["rows_per_second"] > 0 for p in points)
-    assert [p["loss"] is None for p in points] == [True] * 47 + [False]
+    assert len(points) >= min(100, result["rows_train"])
+    steps, seconds = ([p[name] for p in points] for name in ("step", "seconds"))
+    assert steps == sorted(set(steps)) and steps[-1] == result["rows_train"]
+    assert seconds == sorted(seconds) and len(set(seconds)) > len(seconds) / 2
+    assert [p["rows"] for p in points] == steps
+    assert points[0]["epoch"] == pytest.approx(steps[0] / result["rows_train"])
+    assert all(p["rows_per_second"] > 0 for p in points[1:])
+    assert points[0]["loss"] is None and points[-1]["loss"] is not None
 
 
 def test_the_workers_do_the_work_and_stay_the_same(store, table):

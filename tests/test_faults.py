@@ -242,21 +242,24 @@ def test_rows_are_counted_within_a_round(tmp_path):
         folder = tmp_path / str(n_workers)
         folder.mkdir()
         source = write_rows(folder, X, y, X[:10], y[:10], n_shards=max(1, n_workers))
-        seen: list[int] = []
+        seen: list[tuple[float, int]] = []
         pool = open_pool(source, "ridge", "float64", n_workers, logs=folder, with_statistics=True)
         pool.idle = partial(note_rows, pool, seen)
         try:
             ends = np.linspace(0, len(X), source.n_shards + 1).astype(int)
             pool.moments(0, whole_shards(tuple(ends)))
-            assert pool.rows_of_round == len(X)
+            assert seen, n_workers
+            seen += pool.milestones()
         finally:
             pool.close()
-        assert seen == sorted(seen)
-        assert any(0 < rows < len(X) for rows in seen), (n_workers, seen)
+        moments, rows = zip(*seen, strict=True)
+        assert list(moments) == sorted(moments)
+        assert list(rows) == sorted(rows) and rows[-1] == len(X)
+        assert len(set(rows)) >= 100
 
 
-def note_rows(pool: Pool, seen: list[int]) -> None:
-    seen.append(pool.rows_of_round)
+def note_rows(pool: Pool, seen: list[tuple[float, int]]) -> None:
+    seen += pool.milestones()
 
 
 # Workers

@@ -34,16 +34,6 @@ pytestmark = pytest.mark.usefixtures("regatta_home")
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(content: str | bytes, name: str = "file.csv") -> Path:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def numbers(table: ParsedTable, name: str) -> list[float | None]:
     values = table.values(table.column(name))
     return [None if math.isnan(value) else value for value in values.tolist()]
@@ -512,7 +502,7 @@ def test_the_report(write: Write) -> None:
     for column in report["columns"]:
         assert {"name", "kind", "missing", "distinct", "role", "evidence"} <= set(column)
     said = " ".join(report["warnings"])
-    for words in ("'constant' is 5", "holds 9999 in 1 cells", "exact duplicates"):
+    for words in ("'constant' is 5", "holds 9999 in 1 cell,", "exact duplicates"):
         assert words in said
     assert report["rejected"] == []
     assert json.loads(json.dumps(report)) == report
@@ -649,3 +639,15 @@ def test_codes_and_mixed_units_are_not_numbers(write: Write) -> None:
     table = import_csv(write(("room,weight,y\n" + "\n".join(rows) + "\n").encode()))
     assert table.column("room").kind == "category"
     assert table.column("weight").kind != "number"
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 99)], ids=["encrypted", "method 99"])
+def test_a_zip_that_cannot_be_opened_is_told(write: Write, place: int, value: int) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("rows.csv", PLAIN)
+    data = bytearray(packed.getvalue())
+    for header, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):  # the file's, the directory's
+        data[data.index(header) + place + shift] = value
+    error = refused(write(bytes(data), "rows.zip"))
+    assert "encrypted or packed in a way that cannot be read" in error.message

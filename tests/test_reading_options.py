@@ -21,16 +21,6 @@ pytestmark = pytest.mark.usefixtures("regatta_home")
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(content: str | bytes, name: str = "file.csv") -> Path:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
 def read(path: Path, **given: Any) -> ParsedTable:
     return import_csv(path, ReadingOptions(**given), processes=0)
 
