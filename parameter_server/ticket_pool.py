@@ -76,7 +76,7 @@ class TicketPool(Pool, Protocol):
 
 
 class InProcessTicketPool(InProcessPool):
-    """One worker that is this process: it computes a ticket while it is given."""
+    """One worker that is this process: it computes its ticket while it is waited for."""
 
     def __init__(
         self,
@@ -91,23 +91,28 @@ class InProcessTicketPool(InProcessPool):
         self._steps = StepKernel(self._kernel, steps, source.n_features, self._beat)
         self._answer = np.zeros(steps.widths(source.n_features)[1])
         self._news: list[News] = [(0, 0)]
+        self._given: tuple[Ticket, Vector, float, Penalty] | None = None
 
     def take_news(self) -> list[News]:
         news, self._news = self._news, []
         return news
 
     def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
-        task = ticket.task
-        self._steps.run(task.first, task.stride, task.count, start, self._answer, rate, penalty)
+        self._given = ticket, start, rate, penalty
 
     def has_answered(self, ticket: Ticket) -> bool:
-        return True
+        return self._given is None
 
     def answer(self, ticket: Ticket) -> Vector:
         return self._answer
 
     def wait(self, tickets: Sequence[Ticket]) -> None:
-        pass
+        # Here and not where it is given: what is saved, or ends, within it is between two updates.
+        if self._given is not None:
+            ticket, start, rate, penalty = self._given
+            task = ticket.task
+            self._steps.run(task.first, task.stride, task.count, start, self._answer, rate, penalty)
+            self._given = None
 
 
 class WorkerTicketPool(WorkerPool):
@@ -124,17 +129,21 @@ class WorkerTicketPool(WorkerPool):
         steps: StepPlan,
         **settings: Any,
     ) -> None:
-        self._news: list[News] = []
+        self._told: dict[int, _Member] = {}  # whom `take_news` told of last
+        self._has_news = True
         self._serving = False
         self._hearts_of_tickets: dict[int, tuple[int, float]] = {}
         super().__init__(source, model, arithmetic, n_workers, logs=logs, steps=steps, **settings)
-        self._news = [(member.rank, member.incarnation) for member in self._members]
 
     def take_news(self) -> list[News]:
-        if not self._news:
+        if not self._has_news:
             return []
-        news, self._news = self._news, []
-        return news
+        self._has_news = False
+        told, here = self._told, {rank: self._members[rank] for rank in self._here()}
+        went = [rank for rank, member in told.items() if here.get(rank) is not member]
+        came = [rank for rank, member in here.items() if told.get(rank) is not member]
+        self._told = here
+        return [(rank, None) for rank in went] + [(rank, here[rank].incarnation) for rank in came]
 
     def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
         rank, task = ticket.rank, ticket.task
@@ -161,7 +170,7 @@ class WorkerTicketPool(WorkerPool):
         waited = [(self._counts[ticket.rank], ticket.number) for ticket in tickets]
         give_way = _yield
         deadline = time.perf_counter() + SPIN_SECONDS
-        while not self._news:
+        while not self._has_news:
             for counts, number in waited:
                 if counts[ANSWERED] == number:
                     return
@@ -204,7 +213,9 @@ class WorkerTicketPool(WorkerPool):
         control = self._board.control
         control[COORDINATOR_ASLEEP] = 1
         try:
-            while not self._news and all(counts[ANSWERED] != number for counts, number in waited):
+            while not self._has_news and not any(
+                counts[ANSWERED] == number for counts, number in waited
+            ):
                 self._doze()
                 before = time.monotonic()
                 self.idle()
@@ -251,8 +262,8 @@ class WorkerTicketPool(WorkerPool):
     def _replace_aside(self, member: _Member) -> None:
         member.process.join()
         self._drain(member)
-        self._news.append((member.rank, None))
         self._starting[member.rank] = self._successor(member)
+        self._has_news = True
 
     def _take_in_successors(self) -> None:
         """Let those who replace a dead worker, and are ready, take its place."""
@@ -263,7 +274,7 @@ class WorkerTicketPool(WorkerPool):
     def _take_place(self, member: _Member) -> None:
         self._members[member.rank] = member
         self._tell_started(member)
-        self._news.append((member.rank, member.incarnation))
+        self._has_news = True
         self._hearts_of_tickets.pop(member.rank, None)
 
     def _settle(self) -> None:
@@ -281,19 +292,15 @@ class WorkerTicketPool(WorkerPool):
         super()._adapt()
 
     def _gather(self) -> None:
-        before = self.n_workers
         self._serving = False
         super()._gather()
-        came = range(before, self.n_workers)
-        self._news += [(rank, self._members[rank].incarnation) for rank in came]
-        self._news += [(rank, None) for rank in range(self.n_workers, before)]
+        self._has_news = True
         self._hearts_of_tickets.clear()
 
     def _replace(self, member: _Member) -> None:
         """Within a round, which waits for it."""
-        self._news.append((member.rank, None))
         super()._replace(member)
-        self._news.append((member.rank, self._members[member.rank].incarnation))
+        self._has_news = True
 
     def _owes(self, rank: int, incarnation: int) -> bool:
         return self._serving or super()._owes(rank, incarnation)

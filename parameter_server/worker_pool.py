@@ -389,7 +389,7 @@ class WorkerPool:
 
     def watch(self) -> None:
         for member in list(self._members):
-            if not member.process.is_alive():
+            if member.rank not in self._starting and not member.process.is_alive():
                 self._replace(member)
         if not self._in_round and (self._wanted != self.n_workers or self._starting):
             self._adapt()
@@ -445,13 +445,14 @@ class WorkerPool:
         All say that they are here first: a worker that was late with an earlier round would
         otherwise read the owners of a later one with it.
         """
+        wanted = self._wanted  # it may change while all are waited for
         for rank in sorted(self._starting):
             member = self._starting.pop(rank)
             self._members.append(member)
             self._tell_started(member)
         ranks = range(len(self._members))
-        self._wait(ranks, self._publish(Op.GATHER, 0, self._wanted, ranks))
-        leaving, self._members = self._members[self._wanted :], self._members[: self._wanted]
+        self._wait(ranks, self._publish(Op.GATHER, 0, wanted, ranks))
+        leaving, self._members = self._members[wanted:], self._members[:wanted]
         _part_with(leaving)
         self.n_workers = len(self._members)
         self._share_out(range(self.n_workers))
