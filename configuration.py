@@ -35,7 +35,7 @@ Decimal = Literal["auto", "point", "comma", ".", ","]
 Given = Literal["auto", "none"]
 Header = Literal["auto", "yes", "no"]
 OddCells = Literal["auto", "missing", "category", "refuse"]
-BadRows = Literal["refuse", "skip"]
+BadRows = Literal["mend", "refuse", "skip"]
 
 KINDS = ("number", "category", "boolean", "date", "ignore")
 DATE_LETTERS = "YmdyHMSfIpbBz"  # of ``date:FORMAT``, as in ``strptime``
@@ -161,8 +161,9 @@ class ReadingOptions:
         "auto", "what becomes of cells that do not fit their column: they are missing, the column "
         "is one of categories, or it is refused", group="reading")  # fmt: skip
     on_bad_rows: BadRows = option(
-        "refuse", "what becomes of rows that cannot be read: the file is refused, or they are set "
-        "aside", group="reading")  # fmt: skip
+        "mend", "what becomes of broken rows: those that fit after one small change, and after no "
+        "other, are mended and named, and for others the file is refused; it is refused for any; "
+        "or those that cannot be mended are set aside", group="reading")  # fmt: skip
     max_bad_rows: float = option(
         0.01, "share of the rows that may be set aside", group="reading", minimum=0, maximum=1,
         advanced=True)  # fmt: skip

@@ -51,7 +51,7 @@ LABELS = {
     "missing": "Words for “no value”",
     "column_types": "Kinds of columns",
     "odd_cells": "Cells that do not fit",
-    "on_bad_rows": "Rows that cannot be read",
+    "on_bad_rows": "Broken rows",
     "max_bad_rows": "Most rows set aside",
 }
 # What the words of an option mean, where they do not say it themselves.
@@ -59,8 +59,9 @@ MEANINGS = {
     ("odd_cells", "missing"): "take them as missing",
     ("odd_cells", "category"): "make the column one of categories",
     ("odd_cells", "refuse"): "refuse the column",
+    ("on_bad_rows", "mend"): "mend where one way alone fits",
     ("on_bad_rows", "refuse"): "refuse the file",
-    ("on_bad_rows", "skip"): "set them aside",
+    ("on_bad_rows", "skip"): "mend, or set aside",
 }
 MODELS = {
     "linear": ("Linear", "Least squares, no penalty."),

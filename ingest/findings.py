@@ -18,7 +18,7 @@ import numpy as np
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 
 SENTINELS = (-200.0, -999.0, -9999.0, -99999.0, -99.0, -1e6, 999.0, 9999.0, 99999.0, 999999.0)
-HASHES_AT_ONCE = 4_000_000
+HASHES_AT_ONCE = 1 << 20
 # More findings of a kind are told in one sentence.
 MANY = 8
 # Whole numbers with at most so many different values may be codes.
@@ -45,13 +45,13 @@ def examine(table: ParsedTable) -> ParsedTable:
 
 def count_duplicates(table: ParsedTable) -> int:
     """Rows beyond the first of each content, by their hashes, a part of the hashes at once."""
-    parts = np.uint64(table.rows // HASHES_AT_ONCE + 1)
+    bits = ((table.rows - 1) // HASHES_AT_ONCE).bit_length()
     distinct = 0
-    for part in range(int(parts)):
+    for part in range(1 << bits):
         chosen = []
         for group in table.groups:
             hashes = table.hashes(group)
-            chosen.append(hashes[hashes % parts == part] if parts > 1 else hashes)
+            chosen.append(hashes[hashes >> np.uint64(64 - bits) == part] if bits else hashes)
         # Sorting in place: np.unique would keep a second copy.
         together = np.concatenate(chosen)
         together.sort()

@@ -322,7 +322,8 @@ class _Import:
 
     def _mended(self, reading: _Reading, sniffed: Sniffed, error: DataError) -> list[Patch]:
         """Mends up to the first broken row that cannot be mended."""
-        if reading.unfit or error.row is None or len(reading.mended) > MOST_MENDED:
+        enough = self.options.on_bad_rows == "refuse" or len(reading.mended) > MOST_MENDED
+        if enough or reading.unfit or error.row is None:
             return []
         found = mends(reading.source, sniffed.dialect, sniffed.records, error.row)
         reading.mended += found
@@ -331,7 +332,7 @@ class _Import:
     def _set_aside(self, reading: _Reading, sniffed: Sniffed, error: DataError) -> list[Patch]:
         """Patches in the place of all rows that cannot be read, or the error that lists them."""
         scan = rejecting.Scan(reading.source, sniffed.dialect, reading.unfit)
-        if self.options.on_bad_rows == "refuse":
+        if self.options.on_bad_rows != "skip":
             raise rejecting.refusal(self._watched(scan), error) from None
         bad = rejecting.all_of(self._watched(scan))
         if not bad:
@@ -492,7 +493,7 @@ class _Reading:
         for each in summary.unfit:
             column = self.dialect.names[each.column or 0]
             self.unfit[self.line + each.line] = (column, each.message, each.hint)
-        if self.job.options.on_bad_rows == "refuse" and len(self.unfit) >= rejecting.SHOWN:
+        if self.job.options.on_bad_rows != "skip" and len(self.unfit) >= rejecting.SHOWN:
             self._refuse_unfit()
         before, self.line = self.line, self.line + summary.lines
         self.blank_rows += summary.blank_rows

@@ -63,8 +63,7 @@ class CheckpointFolder:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write one durably, then remove all but the newest three up to it.
 
-        Those of later steps, which `newest` skipped, would stand in the way of what follows. So
-        would files that a process left when it was killed while it wrote.
+        Those of later steps, which `newest` skipped, would stand in the way of what follows.
         """
         self._path.mkdir(exist_ok=True, mode=0o700)
         target = self._path / f"{checkpoint.step:012d}{SUFFIX}"
@@ -72,13 +71,17 @@ class CheckpointFolder:
             aside.write_bytes(encode(checkpoint))
         files = self._newest_first()
         place = files.index(target)
-        torn = self._path.glob(f".*{SUFFIX}.*")
-        for useless in (*files[:place], *files[place + KEPT :], *torn):
+        for useless in (*files[:place], *files[place + KEPT :]):
             useless.unlink(missing_ok=True)
         return target
 
     def newest(self) -> Checkpoint | None:
-        """The newest valid checkpoint, or ``None``."""
+        """The newest valid checkpoint, or ``None``.
+
+        Removes what a process left that was killed while it wrote.
+        """
+        for torn in self._path.glob(f".*{SUFFIX}.*"):
+            torn.unlink(missing_ok=True)
         for path in self._newest_first():
             try:
                 checkpoint = decode(path.read_bytes())

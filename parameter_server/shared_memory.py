@@ -73,7 +73,7 @@ def _reserve(size: int) -> int:
             os.ftruncate(descriptor, size)
     except OSError as error:
         os.close(descriptor)
-        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
             raise
         raise RegattaError(
             f"There is no room for {size / 1e6:.0f} MB of shared memory.",

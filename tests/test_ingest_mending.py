@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from regatta.configuration import ReadingOptions
 from regatta.data_pipeline import import_csv
 from regatta.ingest.source import Patch, Source, stream_text
 from regatta.ingest.table import ParsedTable, load_table
@@ -144,6 +145,51 @@ def test_broken_rows_of_two_kinds(write: Write) -> None:
     said = [each for each in table.repairs if "mended" in each]
     assert len(said) == 2
     assert table.rows == 60
+
+
+REFUSE = ReadingOptions(on_bad_rows="refuse")
+
+
+def test_no_row_is_mended_where_that_is_not_wanted(write: Write) -> None:
+    """Those that could be mended are listed among those that could not."""
+    lines = rows(60)
+    path = write(lines)
+    whole = import_csv(path, REFUSE, processes=0)
+    assert contents(whole) == contents(import_csv(path, processes=0))
+    lines[20] += ","
+    lines[40] = "2024-03-05,KL-104,oars,"
+    lines[50] += ","
+    with pytest.raises(DataError, match="Line 22 has 6 fields where 5 are expected") as caught:
+        import_csv(write(lines), REFUSE, processes=0)
+    assert [each["row"] for each in caught.value.rejected] == [22, 42, 52]
+
+
+@pytest.mark.parametrize("first", ["mend", "refuse"])
+def test_what_was_read_with_mends_is_not_taken_where_none_are_wanted(
+    write: Write, first: str
+) -> None:
+    lines = rows(40)
+    lines[20] += ","
+    path = write(lines)
+    for choice in (first, "mend", "refuse", "mend"):
+        options = ReadingOptions(on_bad_rows=choice)  # type: ignore[arg-type]
+        if choice == "mend":
+            table = import_csv(path, options, processes=0)
+            assert table.rows == 40 and len(table.patches) == 1
+        else:
+            with pytest.raises(DataError, match="Line 22 has 6 fields"):
+                import_csv(path, options, processes=0)
+
+
+def test_a_table_remembers_that_nothing_was_to_be_mended(write: Write) -> None:
+    """Its key differs, too: prepared rows and runs hang on it."""
+    path = write(rows(40))
+    mend = import_csv(path, processes=0)
+    refuse = import_csv(path, REFUSE, processes=0)
+    skip = import_csv(path, ReadingOptions(on_bad_rows="skip"), processes=0)
+    assert mend.options == {}
+    assert refuse.options == {"on_bad_rows": "refuse"}
+    assert len({mend.key, refuse.key, skip.key}) == 3
 
 
 def test_rows_of_several_lines_are_whole(write: Write) -> None:

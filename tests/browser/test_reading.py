@@ -32,12 +32,16 @@ def bring(tab: Any, path: Path) -> None:
 
 def read_with(tab: Any, label: str, option: str) -> None:
     """Choose an option in the form below what was found."""
+    tab.settle()
+    send = tab.page.get_by_role("button", name="Read it this way")
     tab.page.get_by_text("Read it another way").click()
     box = tab.page.get_by_role("combobox", name=label)
+    for place in (send, box):  # its list closes if the page is scrolled while the form opens
+        place.hover()
     box.click()
     box.fill(option)
     tab.page.get_by_role("option", name=option).first.click()
-    tab.page.get_by_role("button", name="Read it this way").click()
+    send.click()
 
 
 def choose_target(tab: Any, name: str) -> None:
@@ -166,6 +170,23 @@ def test_an_import_is_cancelled_and_taken_up_again(tab: Any, tmp_path: Path) -> 
     print(f"cancelled within {time.monotonic() - begun:.1f} s")
     page.get_by_role("button", name="Read it again").click()
     expect(page.get_by_text("1,500,000 rows, 31 columns")).to_be_visible(timeout=120_000)
+
+
+def test_rows_are_mended_only_where_that_is_wanted(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mended.csv"
+    rows = [f"2024-03-{1 + n % 28:02},KL-{100 + n},{n % 7}.5" for n in range(60)]
+    rows[20] = rows[20].replace(",", ",,", 1)
+    path.write_text("\n".join(["day,code,y", *rows]))
+    bring(tab, path)
+    tab.page.locator("summary", has_text="1 repair").click(timeout=READING)
+    expect(tab.page.get_by_text("1 row mended (a blank cell too many left out)")).to_be_visible()
+    read_with(tab, "Broken rows", "refuse the file")
+    refused = "Line 22 has 4 fields where 3 are expected"
+    expect(tab.page.get_by_role("alert")).to_contain_text(refused, timeout=READING)
+    assert chosen(tab)["reading"] == {"on_bad_rows": "refuse"}
+    read_with(tab, "Broken rows", "mend where one way alone fits")
+    expect(tab.page.get_by_text("60 rows, 3 columns")).to_be_visible(timeout=READING)
+    assert chosen(tab)["reading"] == {}
 
 
 def test_rows_of_a_refused_file_are_set_aside_and_downloaded(tab: Any, tmp_path: Path) -> None:
