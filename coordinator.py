@@ -159,6 +159,7 @@ class Coordinator:
         self._next_evaluation = 0
         self._next_record = 0.0
         self._next_tick = 0.0
+        self._next_look = 0.0  # of its own: else ticks within rounds put it off for ever
         self._stands = False  # paused, or waiting for room
         self._saved_step = 0
         self._reserve = Reserve(directory.room)
@@ -342,7 +343,7 @@ class Coordinator:
                 recorder.point(training, now, solver.rounds)
             if ended and solver.iterative and not solver.finished:
                 self._evaluate_if_cheap(training)
-            if now >= self._next_tick:
+            if now >= self._next_look:
                 self._look_around()
                 now = time.perf_counter()
                 if now >= next_save:
@@ -433,8 +434,9 @@ class Coordinator:
         assert self._pool is not None
         self._pool.watch()
         self._with_room(self._tick)
-        soon = SCALE_SECONDS if self._pool.is_changing else TICK_SECONDS
-        self._next_tick = time.perf_counter() + soon
+        now = time.perf_counter()
+        self._next_tick = now + TICK_SECONDS
+        self._next_look = now + (SCALE_SECONDS if self._pool.is_changing else TICK_SECONDS)
 
     def _tick(self) -> None:
         self._look_for_commands()

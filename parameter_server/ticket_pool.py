@@ -183,11 +183,12 @@ class WorkerTicketPool(WorkerPool):
         self._look_for_dead()
         if not self._here():
             self._settle()
-        here = self._here()
         self._serving = False
-        if here != self._sharing:  # all of them say that they are here, see `_gather`
+        while (here := self._here()) != self._sharing:
+            # All of them say that they are here, see `_gather`, which a pause may bring about.
             self._wait(here, self._publish(Op.GATHER, 0, self.n_workers, here))
-            self._share_out(here)
+            if here == self._here():
+                self._share_out(here)
         return super().run(op, parameters, first, ranges)
 
     def watch(self) -> None:

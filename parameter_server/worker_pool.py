@@ -320,7 +320,8 @@ class WorkerPool:
         self._context = get_context("spawn")
         self._members: list[_Member] = []
         self._starting: dict[int, _Member] = {}  # aside, by rank
-        self._in_round = False  # `idle` may bring about a `watch` within one
+        # Who is waited for while `idle` is called, which may bring about a `watch`: ranks, version.
+        self._awaited: tuple[Sequence[int], int] = ((), 0)
         try:
             self._members = [self._spawn(rank, 0) for rank in range(n_workers)]
             for member in self._members:
@@ -496,7 +497,7 @@ class WorkerPool:
                 late = [rank for rank in ranks if counts[rank][DONE] < version]
                 self._sleep(late, hearts)
                 before = time.monotonic()
-                self._attend_within()
+                self._attend_to_others(ranks, version)
                 if time.monotonic() - before > SLEEP_SECONDS:  # the run was paused in there
                     hearts = self._hearts(ranks)
                 for rank in late:
@@ -505,12 +506,19 @@ class WorkerPool:
         finally:
             control[COORDINATOR_ASLEEP] = 0
 
-    def _attend_within(self) -> None:
-        self._in_round = True
+    def _attend_to_others(self, ranks: Sequence[int], version: int) -> None:
+        """Call `idle` while ``ranks`` are waited for."""
+        before, self._awaited = self._awaited, (ranks, version)
         try:
             self.idle()
         finally:
-            self._in_round = False
+            self._awaited = before
+
+    @property
+    def _in_round(self) -> bool:
+        """Whether a round is computed. One that is over, in which the run was paused, is not."""
+        ranks, version = self._awaited
+        return any(self._counts[rank][DONE] < version for rank in ranks)
 
     def _hearts(self, ranks: Sequence[int]) -> dict[int, tuple[int, float]]:
         """The beats of each rank so far, and since when they are so many."""
@@ -602,7 +610,7 @@ class WorkerPool:
         while time.monotonic() < deadline:
             ready = connection.wait([member.pipe, member.process.sentinel], SLEEP_SECONDS)
             before = time.monotonic()
-            self._attend_within()
+            self._attend_to_others((member.rank,), self._version + 1)
             deadline += time.monotonic() - before  # the run may have been paused in there
             if member.pipe in ready:
                 self._drain(member)
