@@ -16,7 +16,6 @@ from pathlib import Path
 from regatta.runs.directory import RunDirectory
 from regatta.utils import UserError
 
-LOOK_SECONDS = 1.0
 MEMORY_SHARE = 0.9  # of what the machine, or the container, has
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),

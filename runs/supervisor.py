@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regatta.runs.directory import INHERITED_LOCK, LockHeld, take_lock, write_holder
-from regatta.runs.limits import LOOK_SECONDS, Excess, RunLimits, number_from
+from regatta.runs.limits import Excess, RunLimits, number_from
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import (
@@ -72,14 +72,15 @@ class Limits:
 
     ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
     resumed, so that a person can see it and decide otherwise; after ``idle`` without work the
-    supervisor leaves; it looks at the queue every ``tick``. A run that takes more than ``run``
-    allows is stopped, and killed where it does not stop within ``grace``.
+    supervisor leaves; it looks at the queue every ``tick``, and every ``look`` at what runs take.
+    One that takes more than ``run`` allows is stopped, and killed if it does not stop in ``grace``.
     """
 
     at_once: int = 1
     idle: float = 60.0
     resume_delay: float = 10.0
     tick: float = 0.25
+    look: float = 1.0
     grace: float = 30.0
     run: RunLimits = field(default_factory=RunLimits)
 
@@ -200,7 +201,7 @@ class Supervisor:
         now = time.monotonic()
         if now < self._next_look:
             return
-        self._next_look = now + LOOK_SECONDS
+        self._next_look = now + self.limits.look
         for run in running:
             directory = self.store.directory(run.run_id)
             pid = directory.holder()

@@ -130,7 +130,7 @@ def inside(harbour: Harbour) -> Callable[..., Supervisor]:
         return Supervisor(
             harbour.store,
             lock,
-            limits=Limits(**{"resume_delay": 0.0, **limits}),  # type: ignore[arg-type]
+            limits=Limits(**{"resume_delay": 0.0, "look": 0.05, **limits}),  # type: ignore[arg-type]
             command=lambda run_id: [sys.executable, "-P", str(harbour.coordinator), run_id],
         )
 
