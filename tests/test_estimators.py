@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-import pickle
+import pickle  # noqa: TID251 - what users of scikit-learn do to estimators
 import subprocess
 import sys
 import tempfile

@@ -210,9 +210,26 @@ def test_rows_of_a_refused_file_are_set_aside_and_downloaded(tab: Any, tmp_path:
     assert [line.split(",")[0] for line in lines[1:]] == ["102", "302"]
 
 
-def test_a_telephone_shows_the_table_of_columns(small_tab: Any, sensors: Path) -> None:
+def test_a_clean_copy_is_made_and_downloaded(tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "commas.csv"
+    path.write_text("a;b\n" + "".join(f"{n},25;{n % 3}\n" for n in range(50)))
+    bring(tab, path)
+    tab.page.get_by_role("button", name="Make a clean copy").click(timeout=READING)
+    with tab.page.expect_download() as downloaded:
+        tab.page.get_by_role("link", name="Clean copy (CSV)").click(timeout=READING)
+    assert downloaded.value.suggested_filename == "commas-clean.csv"
+    downloaded.value.save_as(tmp_path / "clean.csv")
+    assert (tmp_path / "clean.csv").read_text().startswith("a,b\n0.25,0\n1.25,1\n")
+
+
+def test_a_telephone_shows_the_target_first_and_the_table_of_columns(
+    small_tab: Any, sensors: Path
+) -> None:
     bring(small_tab, sensors)
-    expect(small_tab.page.get_by_label("Kind of code_a")).to_be_visible(timeout=READING)
+    table = small_tab.page.get_by_label("Kind of code_a")
+    expect(table).to_be_visible(timeout=READING)
+    target = small_tab.page.get_by_role("combobox", name="Column to predict")
+    assert target.bounding_box()["y"] < table.bounding_box()["y"]
     for selector in ("html", "[data-testid=stMain]", ".rg-columns"):
         width = small_tab.page.locator(selector).evaluate("node => node.scrollWidth")
         assert width <= 390, selector
