@@ -49,7 +49,9 @@ from regatta.parameter_server.protocol import (
     READY,
     ROWS,
     SPINNING_IS_SAFE,
+    START,
     STATE,
+    STOP,
     STRIDE,
     TICKET,
     VERSION,
@@ -69,7 +71,7 @@ SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 SLEEP_SECONDS = 0.1
 
 PR_SET_PDEATHSIG = 1
-NO_SHARDS = int(Op.TICKETS)  # the first of the orders that are about no shards
+NO_SHARDS = int(Op.MOMENTS)  # the first of the orders that are about no shards
 
 
 def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, parent: int) -> None:
@@ -165,38 +167,32 @@ class Worker:
                 mark = times[MARK] = told
 
     def _stay(self, op: int, count: int) -> bool:
-        """Obey an order that is about no shards; False: to leave."""
+        """Obey an order that is about no shards of one's own; False: to leave."""
         if op == Op.TICKETS:
-            self._serve_tickets()
+            self._serve_tickets(self._take_steps)
+        elif op == Op.MOMENTS:
+            self._serve_tickets(self._sum_moments)
         elif op == Op.GATHER:
             self._counts[DONE] = self._seen
             if self._board.control[COORDINATOR_ASLEEP]:
                 self._pipe.send_bytes(FINISHED)
-        return op == Op.TICKETS or (op == Op.GATHER and self.rank < count)
+        return op < Op.GATHER or (op == Op.GATHER and self.rank < count)
 
-    def _serve_tickets(self) -> None:
+    def _serve_tickets(self, compute: Callable[[], None]) -> None:
         """Compute the tickets that this worker is given, until there is another round."""
         counts, times, control = self._counts, self._times, self._board.control
-        order, numbers = self._board.orders[self.rank], self._board.order_numbers[self.rank]
-        start, answer = self._board.inputs[self.rank], self._board.answers[self.rank]
-        assert self._steps is not None
         mark = perf_counter()
         times[WAIT_SECONDS] += mark - times[MARK]
         times[MARK] = mark
         while self._await_ticket():
             woken = perf_counter()
             counts[STATE] = WorkerState.COMPUTE
-            penalty = models.Penalty(numbers[L1], numbers[L2])
-            first, stride, batches = order[FIRST_BATCH], order[STRIDE], order[BATCHES]
             try:
-                rows = self._steps.run(
-                    first, stride, batches, start, answer, numbers[RATE], penalty
-                )
+                compute()
             except _Abandoned:
                 return
             computed = perf_counter()
             counts[STATE] = WorkerState.WAIT
-            counts[ROWS] += rows
             counts[ANSWERED] = self._ticket
             if control[COORDINATOR_ASLEEP]:
                 self._pipe.send_bytes(FINISHED)
@@ -205,6 +201,22 @@ class Worker:
             times[COMMUNICATE_SECONDS] += told - computed
             times[WAIT_SECONDS] += woken - mark
             mark = times[MARK] = told
+
+    def _take_steps(self) -> None:
+        """The batches of a ticket."""
+        order, numbers = self._board.orders[self.rank], self._board.order_numbers[self.rank]
+        start, answer = self._board.inputs[self.rank], self._board.answers[self.rank]
+        penalty = models.Penalty(numbers[L1], numbers[L2])
+        first, stride, batches = order[FIRST_BATCH], order[STRIDE], order[BATCHES]
+        assert self._steps is not None
+        self._counts[ROWS] += self._steps.run(
+            first, stride, batches, start, answer, numbers[RATE], penalty
+        )
+
+    def _sum_moments(self) -> None:
+        """The moments of a ticket's rows."""
+        order, matrix = self._board.orders[self.rank], self._board.matrices[self.rank]
+        self._kernel.moments(order[START], order[STOP], matrix, self._beat_alone, self._count_rows)
 
     def _await_ticket(self) -> bool:
         """Whether a ticket came; False: another round did."""
@@ -242,13 +254,9 @@ class Worker:
         for shard in shards:
             word = 2 * (base + shard)
             start, stop = ranges[word], ranges[word + 1]
-            if op == Op.STATISTICS:
-                matrix = self._board.matrices[self.rank]
-                kernel.moments(start, stop, matrix, self._beat, self._count_rows)
-            else:
-                kernel.run(op, start, stop, self._slots[shard], self._beat)
-                if op == Op.GRADIENT:
-                    counts[ROWS] += stop - start
+            kernel.run(op, start, stop, self._slots[shard], self._beat)
+            if op == Op.GRADIENT:
+                counts[ROWS] += stop - start
 
     def _beat(self) -> None:
         self._counts[HEARTBEAT] += 1

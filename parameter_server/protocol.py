@@ -14,12 +14,12 @@
     └ answers ────────┘  a row a rank, written by that worker alone: what its ticket came to
 
 A worker writes its slots, *then* raises its `done` to the round's version; the coordinator reads
-slots only after it. Without rounds, a worker has a ticket of its own: the coordinator writes input
-and order and then the ticket's number, the worker its answer and then the same number as
-`answered`. Nobody takes a lock, so nobody can die holding one. Both ends spin briefly,
-yielding the processor, and then sleep on their pipe; who finds the other asleep sends one byte.
-Spinning relies on stores being seen in order, which x86 promises; elsewhere both ends use the
-pipe alone, whose system calls order memory.
+slots only after it. Between rounds a worker may have a ticket of its own, for a batch or for the
+moments of a shard: the coordinator writes input and order and then the ticket's number, the worker
+its answer and then the same number as `answered`. Nobody takes a lock, so nobody can die holding
+one. Both ends spin briefly, yielding the processor, and then sleep on their pipe; who finds the
+other asleep sends one byte. Spinning relies on stores being seen in order, which x86 promises;
+elsewhere both ends use the pipe alone, whose system calls order memory.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Op(IntEnum):
     EVALUATE_TRAIN = 2  # value, squared and absolute residuals, training rows
     EVALUATE_VALIDATION = 3  # the same, validation rows
     CURVATURE = 4  # XᵀX v over training rows: for the largest eigenvalue
-    STATISTICS = 5  # second moments of (x, 1, y) over training rows, one shard a worker
-    # What follows is no work on shards.
+    # What follows is no work on shards that have an owner.
+    MOMENTS = 6  # until the next round, second moments of (x, 1, y) over the rows of an order
     TICKETS = 7  # until the next round, each worker computes the tickets it is given
     GATHER = 8  # every worker says that it is here; ranks from the order's count on leave
     EXIT = 9
@@ -78,8 +78,10 @@ DONE, HEARTBEAT, ROWS, STATE, ASLEEP, INCARNATION, MILESTONES, ANSWERED = range(
 COMPUTE_SECONDS, WAIT_SECONDS, COMMUNICATE_SECONDS, MARK = range(8, 12)
 WORKER_WORDS = 16
 
-# Words of a rank's order: int64 in the first eight, float64 in the next.
+# Words of a rank's order: int64 in the first eight, float64 in the next. An order for moments has
+# rows [START, STOP) instead of batches.
 TICKET, FIRST_BATCH, STRIDE, BATCHES = range(4)
+START, STOP = range(1, 3)
 RATE, L1, L2 = range(8, 11)
 ORDER_WORDS = 16
 

@@ -12,9 +12,7 @@ are.
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Sequence
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,9 +27,7 @@ from regatta.parameter_server.protocol import (
     ANSWERED,
     ASLEEP,
     BATCHES,
-    COORDINATOR_ASLEEP,
     FIRST_BATCH,
-    HEARTBEAT,
     L1,
     L2,
     RATE,
@@ -41,14 +37,10 @@ from regatta.parameter_server.protocol import (
 )
 from regatta.parameter_server.step_kernel import StepKernel, StepPlan
 from regatta.parameter_server.worker_pool import (
-    LEASE_SECONDS,
-    SLEEP_SECONDS,
-    SPIN_SECONDS,
     InProcessPool,
     Pool,
     WorkerPool,
     _Member,
-    _yield,
 )
 
 Vector = NDArray[np.float64]
@@ -130,15 +122,13 @@ class WorkerTicketPool(WorkerPool):
         **settings: Any,
     ) -> None:
         self._told: dict[int, _Member] = {}  # whom `take_news` told of last
-        self._has_news = True
-        self._serving = False
-        self._hearts_of_tickets: dict[int, tuple[int, float]] = {}
+        self._told_at = -1  # how many changes there had been then
         super().__init__(source, model, arithmetic, n_workers, logs=logs, steps=steps, **settings)
 
     def take_news(self) -> list[News]:
-        if not self._has_news:
+        if self._told_at == self._changes:
             return []
-        self._has_news = False
+        self._told_at = self._changes
         told, here = self._told, {rank: self._members[rank] for rank in self._here()}
         went = [rank for rank, member in told.items() if here.get(rank) is not member]
         came = [rank for rank, member in here.items() if told.get(rank) is not member]
@@ -148,7 +138,7 @@ class WorkerTicketPool(WorkerPool):
     def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
         rank, task = ticket.rank, ticket.task
         if not self._serving:
-            self._serve()
+            self._serve(Op.TICKETS)
         self._board.inputs[rank] = start
         order, numbers = self._board.orders[rank], self._board.order_numbers[rank]
         order[FIRST_BATCH], order[STRIDE], order[BATCHES] = task.first, task.stride, task.count
@@ -166,145 +156,17 @@ class WorkerTicketPool(WorkerPool):
 
     def wait(self, tickets: Sequence[Ticket]) -> None:
         if not self._serving:  # there was a round, and some have yet to begin their ticket
-            self._serve()
-        waited = [(self._counts[ticket.rank], ticket.number) for ticket in tickets]
-        give_way = _yield
-        deadline = time.perf_counter() + SPIN_SECONDS
-        while not self._has_news:
-            for counts, number in waited:
-                if counts[ANSWERED] == number:
-                    return
-            if time.perf_counter() >= deadline:
-                self._wait_for_any(waited)
-                return
-            give_way()
-
-    def run(self, op: Op, parameters: Vector, first: int, ranges: NDArray[np.int64]) -> Vector:
-        self._look_for_dead()
-        if not self._here():
-            self._settle()
-        self._serving = False
-        while (here := self._here()) != self._sharing:
-            # All of them say that they are here, see `_gather`, which a pause may bring about.
-            self._wait(here, self._publish(Op.GATHER, 0, self.n_workers, here))
-            if here == self._here():
-                self._share_out(here)
-        return super().run(op, parameters, first, ranges)
+            self._serve(Op.TICKETS)
+        if self._told_at == self._changes:
+            self._wait_for_any([(self._counts[each.rank], each.number) for each in tickets])
 
     def watch(self) -> None:
-        """As always, but nobody waits for a new worker to start."""
-        if self._in_round:
-            super().watch()
-            return
-        self._look_for_dead()
-        self._take_in_successors()
-        self._feel_pulses()
-        if self._wanted != self.n_workers or self._starting:
-            self._adapt()
+        super().watch()
+        if self._serving:
+            self._feel_pulses()
 
-    # Between rounds
-
-    def _serve(self) -> None:
-        """From now on workers look for tickets."""
-        self._publish(Op.TICKETS, 0, 0, range(self.n_workers))
-        self._serving = True
-
-    def _wait_for_any(self, waited: Sequence[tuple[memoryview[int], int]]) -> None:
-        """Asleep, until a ticket is answered or there is news."""
-        control = self._board.control
-        control[COORDINATOR_ASLEEP] = 1
-        try:
-            while not self._has_news and not any(
-                counts[ANSWERED] == number for counts, number in waited
-            ):
-                self._doze()
-                before = time.monotonic()
-                self.idle()
-                if time.monotonic() - before > SLEEP_SECONDS:  # the run was paused in there
-                    self._hearts_of_tickets.clear()
-                self.watch()
-        finally:
-            control[COORDINATOR_ASLEEP] = 0
-
-    def _doze(self) -> None:
-        """Until a worker says something, one dies, or a twentieth of a second."""
-        alive = [m for m in self._members if m.rank not in self._starting]
-        alive += self._starting.values()
-        waitable = [m.process.sentinel for m in alive] + [m.pipe for m in alive]
-        ready = connection.wait(waitable, SLEEP_SECONDS)
-        for member in alive:
-            if member.pipe in ready:
-                self._drain(member)
-
-    def _feel_pulses(self) -> None:
-        """Kill who has not moved for the time of its lease; the next look replaces it."""
-        now = time.monotonic()
-        for member in self._members:
-            if member.rank in self._starting:
-                continue
-            beat = self._counts[member.rank][HEARTBEAT]
-            last, since = self._hearts_of_tickets.get(member.rank, (-1, now))
-            if beat != last:
-                self._hearts_of_tickets[member.rank] = (beat, now)
-            elif now - since > LEASE_SECONDS:
-                member.note = f"its heart stopped for {LEASE_SECONDS:.0f} s, so it was killed"
-                member.process.kill()
-                del self._hearts_of_tickets[member.rank]
-
-    def _here(self) -> tuple[int, ...]:
-        """The ranks that no one is on the way to replace."""
-        return tuple(rank for rank in range(self.n_workers) if rank not in self._starting)
-
-    def _look_for_dead(self) -> None:
-        for member in self._members:
-            if member.rank not in self._starting and not member.process.is_alive():
-                self._replace_aside(member)
-
-    def _replace_aside(self, member: _Member) -> None:
-        member.process.join()
-        self._drain(member)
-        self._starting[member.rank] = self._successor(member)
-        self._has_news = True
-
-    def _take_in_successors(self) -> None:
-        """Let those who replace a dead worker, and are ready, take its place."""
-        for rank, member in list(self._starting.items()):
-            if rank < self.n_workers and self._has_started(member):
-                self._take_place(self._starting.pop(rank))
-
-    def _take_place(self, member: _Member) -> None:
-        self._members[member.rank] = member
-        self._tell_started(member)
-        self._has_news = True
-        self._hearts_of_tickets.pop(member.rank, None)
-
-    def _settle(self) -> None:
-        """Wait for those who replace a dead worker."""
-        while any(rank < self.n_workers for rank in self._starting):
-            self._doze()
-            self.idle()
-            self._take_in_successors()
-
-    def _adapt(self) -> None:
-        if any(rank < self.n_workers for rank in self._starting):
-            if self._wanted >= self.n_workers:
-                return  # a rank is being replaced: the others do not wait for it
-            self._settle()
-        super()._adapt()
-
-    def _gather(self) -> None:
-        self._serving = False
-        super()._gather()
-        self._has_news = True
-        self._hearts_of_tickets.clear()
-
-    def _replace(self, member: _Member) -> None:
-        """Within a round, which waits for it."""
-        super()._replace(member)
-        self._has_news = True
-
-    def _owes(self, rank: int, incarnation: int) -> bool:
-        return self._serving or super()._owes(rank, incarnation)
+    def _balance(self) -> None:
+        pass  # who is fast takes more tickets
 
 
 def open_pool(
