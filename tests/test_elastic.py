@@ -77,6 +77,10 @@ def step_until(pool: Pool, solver: Solver, condition: Callable[[], bool]) -> Non
         time.sleep(0.01)
 
 
+def has_workers(pool: Pool, n_workers: int) -> bool:
+    return pool.n_workers == n_workers
+
+
 def finish(solver: Solver) -> bytes:
     while not solver.finished:
         solver.step()
@@ -89,7 +93,7 @@ def test_the_weights_do_not_depend_on_who_comes_and_goes(source, tmp_path):
     with solving(source, 2, tmp_path, "sync") as (pool, solver):
         for n_workers in (4, 1, 2):
             resize(pool, solver, n_workers)
-            step_until(pool, solver, lambda n=n_workers: pool.n_workers == n)
+            step_until(pool, solver, partial(has_workers, pool, n_workers))
             assert not pool.is_changing
             shards = [sample.shards for sample in pool.samples()]
             assert len(shards) == n_workers and sum(shards) == source.n_shards
