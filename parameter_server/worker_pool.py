@@ -472,7 +472,7 @@ class WorkerPool:
         self._take_in_who_is_ready()
         if self._in_round:
             return
-        if self._wanted != self.n_workers:
+        if self._wanted != self.n_workers or len(self._here()) + len(self._starting) > self.n_workers:
             self._adapt()
         elif not self._starting:
             self._balance()
@@ -536,6 +536,8 @@ class WorkerPool:
         _part_with(leaving)
         self.n_workers = len(self._members)
         self._changes += 1
+        if len(self._here()) == self.n_workers:
+            self._share_out_fairly(self._here())
 
     def _muster(self, ranks: Sequence[int], staying: int) -> None:
         """Let all say that they are here, and ranks from ``staying`` on leave.
@@ -559,9 +561,13 @@ class WorkerPool:
             if changes == self._changes:  # nobody died meanwhile
                 break
         self._lost.clear()
-        speeds = self._paces.speeds(here)
+        self._share_out_fairly(here)
+
+    def _share_out_fairly(self, ranks: Sequence[int]) -> None:
+        """Give each shard to one of ``ranks``, who wait, by how fast they are."""
+        speeds = self._paces.speeds(ranks)
         self._share_out(share_out(self._source.n_shards, self._parts, speeds))
-        self._shared_at = changes
+        self._shared_at = self._changes
 
     def _share_out(self, owners: Sequence[int]) -> None:
         """Give each shard to its owner."""
