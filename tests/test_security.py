@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from regatta.dashboard import jobs, sources
 from regatta.runs.store import RunStore
+from regatta.utils import available_cores
 
 UNSAFE = """
 import marshal, pickle, shelve
@@ -74,6 +76,26 @@ def test_the_page_sets_no_markup_from_data(root: Path) -> None:
         # Markup that is written down in the script, nothing put into it.
         for piece in text.split("innerHTML")[1:]:
             assert "${" not in piece.split(";")[0], path.name
+
+
+def test_the_page_offers_no_more_workers_than_cores() -> None:
+    def page() -> None:
+        import dataclasses
+
+        from regatta.configuration import TrainingConfig
+        from regatta.dashboard import fields
+
+        (declared,) = [
+            each for each in dataclasses.fields(TrainingConfig) if each.name == "workers"
+        ]
+        fields._workers(declared)
+
+    main = sys.modules["__main__"]
+    shown = AppTest.from_function(page).run()
+    sys.modules["__main__"] = main
+    assert not shown.exception
+    numbers = [word.split(":")[0] for word in shown.selectbox[0].options]
+    assert numbers == ["auto", *map(str, range(1, available_cores() + 1)), "0"]
 
 
 def own_sources(root: Path) -> Iterator[Path]:
