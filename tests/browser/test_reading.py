@@ -163,7 +163,8 @@ def test_an_import_is_cancelled_and_taken_up_again(tab: Any, tmp_path: Path) -> 
         shutil.copyfileobj(rows, packed, 1 << 20)
     page = tab.page
     tab.open(f"/data?file={'c' * 16}")
-    expect(page.get_by_text(re.compile(r"rows/s"))).to_be_visible(timeout=READING)
+    how_far = re.compile(r"[\d,]+ rows read · [\d,]+ rows/s · .+ left")
+    expect(page.get_by_text(how_far)).to_be_visible(timeout=READING)
     begun = time.monotonic()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Reading was cancelled")).to_be_visible(timeout=READING)
