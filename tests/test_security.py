@@ -35,21 +35,24 @@ OWN_PIPES = {"ingest/child.py"}
 
 
 def lint(root: Path, *arguments: str, text: str | None = None) -> str:
-    """What ruff says with the project's own settings, a line for each offence."""
+    """What ruff says of unpickling with the project's own settings, a line for each offence."""
     pytest.importorskip("ruff", reason="pip install 'regatta[test]'")
     command = [sys.executable, "-m", "ruff", "check", "--output-format=concise", *arguments]
     done = subprocess.run(command, cwd=root, input=text, capture_output=True, text=True)
-    return "\n".join(line for line in done.stdout.splitlines() if ".py:" in line)
+    rules = (" TID251 ", " S301 ", " S302 ")
+    return "\n".join(
+        line for line in done.stdout.splitlines() if any(map(line.__contains__, rules))
+    )
 
 
 def test_the_lint_rule_knows_every_way_to_unpickle(root: Path) -> None:
-    said = lint(root, "--select=TID251", "--stdin-filename=x.py", "-", text=UNSAFE)
-    lines = [int(line.split(":")[1]) for line in said.splitlines()]
-    assert lines == [2, 2, 2, *range(5, 12)], said
+    said = lint(root, "--stdin-filename=x.py", "-", text=UNSAFE)
+    banned = [int(line.split(":")[1]) for line in said.splitlines() if " TID251 " in line]
+    assert banned == [2, 2, 2, *range(5, 12)], said
 
 
 def test_nothing_in_the_tree_unpickles(root: Path) -> None:
-    assert lint(root, "--select=S301,S302,TID251", ".") == ""
+    assert lint(root, ".") == ""
     excused = [path for path in own_sources(root) if "TID251" in path.read_text(encoding="utf-8")]
     assert excused == []
 
