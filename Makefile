@@ -56,7 +56,7 @@ screenshots: $(VENV)/.installed-test  ## take the pictures in docs/images (needs
 	$(BIN)/python -P docs/make_screenshots.py
 
 audit: $(VENV)/.installed-dev  ## known vulnerabilities in the locked versions
-	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 # Torch is for the benchmarks alone and not installed here: its number stands in pyproject.toml, and
 # of what it needs the plain Python part is named (the rest, CUDA, is several GB where there is any).

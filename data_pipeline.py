@@ -302,9 +302,14 @@ def about_target(table: ParsedTable, target: str) -> list[Finding]:
     return leaks.about_target(table, _target(table, target))
 
 
-def write_clean(path: Path | str, out: Path, options: ReadingOptions = AS_FOUND) -> dict[str, Any]:
+def write_clean(
+    path: Path | str,
+    out: Path,
+    options: ReadingOptions = AS_FOUND,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Write a file anew as it was read; what was written. See `ingest.cleaning`."""
-    written = cleaning.write_clean(import_csv(path, options), out)
+    written = cleaning.write_clean(import_csv(path, options), out, progress)
     return {"output": str(out.absolute()), "rows": written.rows, "apostrophes": written.defused}
 
 

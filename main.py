@@ -13,15 +13,17 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from regatta.dashboard import settings
 from regatta.dashboard.routes import ROUTES, warm_up
+from regatta.dashboard.security import Guard
 from regatta.utils import RegattaError
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE / "dashboard" / "pages" / "navigation.py"
 
-app = st.App(SCRIPT, routes=ROUTES, lifespan=warm_up)
+app = st.App(SCRIPT, routes=ROUTES, middleware=[Middleware(Guard)], lifespan=warm_up)
 
 
 def serve(
@@ -37,8 +39,8 @@ def serve(
     port : int
         Port to listen on.
     host : str
-        Address to listen on. Another one than this machine's own (127.0.0.1) is refused unless a
-        proxy that signs people in stands in front.
+        Address to listen on. Another one than this machine's own (127.0.0.1) is refused unless
+        people sign in, here or at a proxy in front.
     open_browser : bool
         Open the page in the default browser once it is ready.
     behind_proxy : bool
@@ -61,7 +63,7 @@ if __name__ == "main":  # `streamlit run main.py` imports this file under its ba
     sys.path[:] = [entry for entry in sys.path if entry != str(HERE)]
     try:
         settings.check_address(st.get_option("server.address"))
-        settings.let_proxy_names_in()
+        settings.tell_streamlit()
     except RegattaError as error:
         sys.exit(f"regatta: {error}")
 elif __name__ == "__main__":

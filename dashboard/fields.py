@@ -81,6 +81,7 @@ SOLVERS = {
 SET_ASIDE = "Set these rows aside"
 BUTTONS = {
     "--on-bad-cells missing": "Take them as missing",
+    "--on-new-levels other": "Take them as other",
     "--on-bad-rows skip": SET_ASIDE,
 }
 

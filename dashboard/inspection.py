@@ -89,6 +89,21 @@ def about_target(arguments: Mapping[str, Any], folder: Path, report: Report) -> 
     return [each.to_json() for each in found]
 
 
+def clean_copy(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """``{"file", "rows", "apostrophes"}``: the file as it was read, as a canonical CSV."""
+    from regatta import data_pipeline
+
+    path = Path(arguments["path"])
+    out = folder / f"{path.name.split('.')[0] or 'rows'}-clean.csv"
+    done = data_pipeline.write_clean(
+        path,
+        out,
+        reading_options(arguments.get("reading", {})),
+        progress=lambda rows, of: report(rows / of, f"{rows:,} of {of:,} rows written"),
+    )
+    return {"file": out.name, "rows": done["rows"], "apostrophes": done["apostrophes"]}
+
+
 def _shown(cell: Any) -> Any:
     if cell is None or isinstance(cell, bool | int | float):
         return cell

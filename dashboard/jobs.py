@@ -34,6 +34,7 @@ from regatta.utils import RegattaError, UserError, fingerprint, home, read_json,
 KINDS: Mapping[str, tuple[str, str]] = {
     "inspect": ("regatta.dashboard.inspection", "inspect"),
     "target": ("regatta.dashboard.inspection", "about_target"),
+    "clean": ("regatta.dashboard.inspection", "clean_copy"),
     "sample": ("regatta.dashboard.samples", "write_large"),
     "predict": ("regatta.dashboard.outputs", "predict"),
     "export": ("regatta.dashboard.outputs", "export"),
@@ -174,6 +175,15 @@ def find(job_id: str) -> Job:
     if not ID_PATTERN.fullmatch(job_id) or not (_jobs_folder() / job_id).is_dir():
         raise UserError("There is no such job.", "Start it again on the page.")
     return Job(job_id)
+
+
+def forget_all_of(path: Path) -> None:
+    """Remove what jobs have made of a file that is given up: parts of it, or all."""
+    for folder in _jobs_folder().iterdir():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if read_json(folder / "spec.json")["arguments"].get("path") == str(path):
+                Job(folder.name).cancel()
+                Job(folder.name).forget()
 
 
 def run(job_id: str) -> int:

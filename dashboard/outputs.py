@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regatta.dashboard.choices import reading_options
 from regatta.dashboard.jobs import Report
 
 
@@ -23,6 +24,10 @@ def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
         output,
         progress=lambda done: report(0.0, f"{done:,} rows predicted"),
         on_bad_cells=arguments.get("on_bad_cells", "refuse"),
+        on_new_levels=arguments.get("on_new_levels", "other"),
+        options=reading_options(
+            {name: arguments[name] for name in ("on_bad_rows", "max_bad_rows") if name in arguments}
+        ),
     )
     return {"file": output.name, "rows": done.rows, "notes": sentences(done.schema)}
 

@@ -39,6 +39,7 @@ ENCODINGS = {
 ALWAYS = ("encoding", "delimiter", "decimal", "header")
 USUAL = {"quote": '"', "escape": "", "thousands": "", "comment": "", "skip_rows": 0}
 MOST_LINES = 10
+CLEAN = "The file as it was read: UTF-8, commas, double quotes, decimal points, ISO dates."
 EVIDENCE = {
     "encoding": "all bytes read are valid",
     "decimal": "of the numbers in all columns",
@@ -183,6 +184,39 @@ def show_rejected(report: Report, job: Job) -> None:
                 f"rejected-{job.job_id}", "Rows set aside (CSV)", "jobs", job.job_id, "result",
                 name="rejected-rows.csv", help="Line, text and reason of each row.",
             )  # fmt: skip
+
+
+def show_clean_copy(source: Source, choice: Choice) -> None:
+    """A button that writes the file anew as it was read, and the file to download."""
+    job = source.clean_copy(choice.reading)
+    status = job.status()
+    if status.is_running:
+        actions.wait_for(job, "Writing a clean copy", cancel=True)
+        return
+    if job.result_file():
+        components.download(
+            f"clean-{job.job_id}", "Clean copy (CSV)", "jobs", job.job_id, "result",
+            name=str(status.result["file"]), help=CLEAN,
+        )  # fmt: skip
+        if count := int(status.result["apostrophes"]):
+            cells = "cell that a spreadsheet" if count == 1 else "cells that a spreadsheet"
+            st.caption(f"{count:,} {cells} would run got a leading apostrophe.")
+        return
+    if status.state == "failed":
+        actions.tell_failure(status)
+
+    def make() -> None:
+        job.forget()
+        source.start_clean_copy(choice.reading)
+
+    st.button(
+        "Make a clean copy",
+        key=f"clean-{source.key}",
+        icon=":material/cleaning_services:",
+        width="stretch",
+        help=CLEAN,
+        on_click=make,
+    )
 
 
 def show_bad_rows(rejected: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import threading
 from collections.abc import AsyncIterator
@@ -31,10 +30,9 @@ from starlette.responses import (
     Response,
 )
 from starlette.routing import Route
-from streamlit import file_util
 
 import regatta
-from regatta.dashboard import jobs, live, prometheus, uploads
+from regatta.dashboard import frame, jobs, live, prometheus, uploads
 from regatta.dashboard.security import NotFound, failure, guarded, guarded_async
 from regatta.runs import service
 from regatta.runs.directory import RunDirectory
@@ -51,9 +49,6 @@ DRAINED_BYTES = 256_000_000
 
 # The pages beside the first one, by their path.
 PAGE_PATHS = ("data", "new", "runs")
-# Streamlit's script does not know whether `data` in /data is a page or where the server begins. It
-# asks for /data/_stcore/health first and takes two 404s for an answer, unless it is told.
-WHERE_THE_SERVER_BEGINS = "<script>window.__streamlit={BACKEND_BASE_URL:location.origin}</script>"
 
 _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 
@@ -132,15 +127,9 @@ def asset(request: Request) -> Response:
     return FileResponse(STATIC / name, media_type=ASSETS[name], headers={"Cache-Control": FOREVER})
 
 
-async def frame(request: Request) -> Response:
+async def page_frame(request: Request) -> Response:
     """What Streamlit answers to the path of a page, with the place of its routes."""
-    return HTMLResponse(_frame_text(), headers={"Cache-Control": "no-cache"})
-
-
-@functools.cache
-def _frame_text() -> str:
-    text = (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
-    return text.replace("<head>", f"<head>{WHERE_THE_SERVER_BEGINS}", 1)
+    return HTMLResponse(frame.told_frame(), headers={"Cache-Control": "no-cache"})
 
 
 ROUTES = [
@@ -151,7 +140,7 @@ ROUTES = [
     Route("/api/jobs/{job_id}/result", guarded(job_result), methods=["GET"]),
     Route("/assets/{name}", guarded(asset), methods=["GET"]),
     Route("/metrics", guarded(metrics), methods=["GET"]),
-    *(Route(f"/{path}", frame, methods=["GET"]) for path in PAGE_PATHS),
+    *(Route(f"/{path}", page_frame, methods=["GET"]) for path in PAGE_PATHS),
 ]
 
 
@@ -201,6 +190,8 @@ def _run_directory(request: Request) -> RunDirectory:
 
 
 def _download(path: Path, name: str, media_type: str) -> Response:
+    if not path.resolve().is_relative_to(home().resolve()):
+        raise NotFound("There is no such file.")  # a link that leads out of what is ours
     return FileResponse(
         path,
         media_type=media_type,

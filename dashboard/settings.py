@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regatta.dashboard import sign_in
 from regatta.utils import RegattaError, UserError, limit_blas_threads
 
 DEFAULT_PORT = 5000
@@ -38,12 +39,19 @@ def declare_proxy() -> None:
     os.environ[PROXY_VARIABLE] = "1"
 
 
-def let_proxy_names_in() -> None:
-    """Behind a proxy the page is reached by names that Streamlit's own list does not know."""
-    if behind_proxy():
-        from streamlit import config
+def tell_streamlit() -> None:
+    """What only this process knows, for a Streamlit that has read its settings by itself."""
+    from streamlit import config
 
-        config.set_option("server.allowedHosts", [])
+    for name, value in _own_options(config.get_option("server.allowedHosts")).items():
+        config.set_option(name, value)
+
+
+def is_our_name(host: str | None) -> bool:
+    """Whether ``host``, as a request names it, is one that the page answers to."""
+    return (
+        behind_proxy() or is_loopback(host) or (host is not None and host == sign_in.public_name())
+    )
 
 
 def is_loopback(host: str | None) -> bool:
@@ -59,14 +67,16 @@ def is_loopback(host: str | None) -> bool:
 
 
 def check_address(host: str | None) -> None:
-    """Raise a `UserError` unless only this machine can reach the page, or a proxy guards it."""
-    if is_loopback(host) or behind_proxy():
+    """Raise a `UserError` unless only this machine can reach the page, or someone guards it: a
+    proxy, or the page itself, which asks people to sign in."""
+    sign_in.check()
+    if is_loopback(host) or behind_proxy() or sign_in.is_on():
         return
     named = "every address" if host in {None, "", "0.0.0.0", "::"} else str(host)
     raise UserError(
         f"The page would listen on {named}: whoever reaches it could read and delete your runs.",
-        f"Use --host {DEFAULT_HOST}, or --behind-proxy ({PROXY_VARIABLE}=1) "
-        "where a proxy signs people in.",
+        f"Use --host {DEFAULT_HOST}, let people sign in ({sign_in.ALLOWED_VARIABLE}; see "
+        f"docs/security.md), or say --behind-proxy ({PROXY_VARIABLE}=1) where a proxy does that.",
     )
 
 
@@ -109,9 +119,14 @@ def server_options(*, host: str, port: int, open_browser: bool) -> dict[str, Any
             "server.headless": not open_browser,
         }
     )
-    if behind_proxy():
-        options["server.allowedHosts"] = []
-    return options
+    return options | _own_options(options["server.allowedHosts"])
+
+
+def _own_options(hosts: Sequence[str]) -> dict[str, Any]:
+    # Behind a proxy the page is reached by names that cannot be known here.
+    public = sign_in.public_name()
+    names = [] if behind_proxy() else [*hosts, *([public] if public else [])]
+    return {"server.allowedHosts": names, "secrets.files": [str(sign_in.secrets_file())]}
 
 
 def run_command_line(serve: Callable[..., None], arguments: Sequence[str] | None = None) -> int:

@@ -40,6 +40,14 @@ class Source:
         """Start that job unless it runs or is done."""
         return jobs.start("inspect", **self._inspect_arguments(reading))
 
+    def clean_copy(self, reading: Reading = AS_FOUND) -> jobs.Job:
+        """The job that writes it as a canonical CSV."""
+        return jobs.job_of("clean", **self._inspect_arguments(reading))
+
+    def start_clean_copy(self, reading: Reading = AS_FOUND) -> jobs.Job:
+        """Start that job unless it runs or is done."""
+        return jobs.start("clean", **self._inspect_arguments(reading))
+
     def start_target_check(self, target: str, reading: Reading = AS_FOUND) -> jobs.Job:
         """Start the job that looks at the file with a target in mind, unless it runs or is done."""
         return jobs.start("target", **self._inspect_arguments(reading), target=target)

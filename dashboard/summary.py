@@ -1,4 +1,4 @@
-"""What a finished run gives: scores, coefficients, downloads, predictions for another file."""
+"""What a finished run gives: scores, coefficients, downloads; and predictions for another file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, fields, jobs, uploads, words
+from regatta.dashboard import actions, components, fields, jobs, predicting, words
 from regatta.runs.directory import RunDirectory
 from regatta.runs.store import RunRecord
-from regatta.utils import RegattaError, UserError, read_json
+from regatta.utils import RegattaError, read_json
 
 SHOWN_COEFFICIENTS = 15
 SHOWN_NOTES = 6
@@ -32,7 +32,7 @@ def show(record: RunRecord) -> None:
         show_scores(result)
         show_downloads(directory, record)
     show_path(directory)
-    show_prediction(directory, record)
+    predicting.show(directory, record)
 
 
 def show_notes(result: Mapping[str, Any]) -> None:
@@ -143,56 +143,6 @@ def show_downloads(directory: RunDirectory, record: RunRecord) -> None:
     else:
         actions.tell_failure(status)
         job.forget()
-
-
-def show_prediction(directory: RunDirectory, record: RunRecord) -> None:
-    """A CSV in, the same CSV with a column of predictions out."""
-    with st.container(border=True):
-        st.subheader("Predict on another file")
-        uploaded = components.upload_zone(
-            f"predict-{record.run_id}",
-            title="Drop a CSV with the same columns",
-            hint="You get it back with a last column “prediction”. "
-            f"“{record.target}” may be missing.",
-        )
-        key = f"predicting-{record.run_id}"
-        if uploaded and uploaded["id"] != st.session_state.get(key):
-            st.session_state[key] = uploaded["id"]
-            st.session_state.pop(f"{key}-choice", None)
-        if not st.session_state.get(key):
-            return
-        try:
-            upload = uploads.find_upload(st.session_state[key])
-        except UserError as error:
-            actions.tell(error)
-            return
-        choice = st.session_state.get(f"{key}-choice", "refuse")
-        job = jobs.start(
-            "predict", model=str(directory.model), path=str(upload.path), on_bad_cells=choice
-        )
-        status = job.status()
-        if status.is_running:
-            actions.wait_for(job, "Predicting")
-        elif status.state == "done":
-            st.markdown(f":material/check: {status.result['rows']:,} rows predicted.")
-            for note in status.result["notes"]:
-                st.markdown(f":material/warning: {words.plain(note)}")
-            components.download(
-                f"predictions-{job.job_id}", "Predictions (CSV)", "jobs", job.job_id, "result",
-                name=str(status.result["file"]),
-            )  # fmt: skip
-        else:
-            actions.tell_failure(status)
-            missing = "--on-bad-cells missing"
-            if missing in status.hint:
-                st.button(
-                    fields.BUTTONS[missing],
-                    key=f"{key}-missing",
-                    on_click=lambda: st.session_state.update({f"{key}-choice": "missing"}),
-                )
-                return
-            job.forget()
-            st.session_state.pop(key)
 
 
 def _score(value: float | None, key: str) -> str:

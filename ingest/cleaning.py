@@ -10,7 +10,7 @@ What is written reads back as the same table, and writing that gives the same by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,17 @@ class Cleaned:
     defused: int
 
 
-def write_clean(table: ParsedTable, out: Path) -> Cleaned:
+def write_clean(
+    table: ParsedTable, out: Path, progress: Callable[[int, int], None] | None = None
+) -> Cleaned:
     """Write a table as a canonical CSV file.
 
     Cells of a column of numbers or dates that were taken as missing are blank.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Told the number of rows written so far, and of all.
 
     Raises
     ------
@@ -53,6 +60,7 @@ def write_clean(table: ParsedTable, out: Path) -> Cleaned:
     """
     check_output(out, Path(table.path))
     cells = _Cells(alone=len(table.columns) == 1)
+    written = 0
     with table.hold(), atomic_path(out) as aside, aside.open("wb") as file:
         file.write((",".join(map(cells.text, table.names)) + "\n").encode())
         reread = _Reread(table)
@@ -65,6 +73,9 @@ def write_clean(table: ParsedTable, out: Path) -> Cleaned:
                 for column in table.columns
             ]
             file.write(_lines(columns))
+            written += count
+            if progress is not None:
+                progress(written, table.rows)
         reread.finish()
     return Cleaned(table.rows, cells.defused)
 

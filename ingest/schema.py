@@ -144,7 +144,7 @@ class SchemaCheck:
         if any(each.kind == MISFIT for each in refused):
             hints.append("Mend these cells, or let --on-bad-cells missing leave them blank.")
         if any(each.kind == LEVELS for each in refused):
-            hints.append("Mend these texts, or take them with --on-new-levels other.")
+            hints.append("Mend these texts, or let --on-new-levels other take them.")
         raise DataError(
             " ".join(each.message for each in refused),
             " ".join(hints),

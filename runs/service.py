@@ -187,7 +187,7 @@ def ensure_supervisor(
     log = store.home / "supervisor.log"
     if log.exists() and log.stat().st_size > _LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
-    with log.open("ab") as output:
+    with open(log, "ab", opener=_private) as output:
         starter = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
@@ -204,6 +204,10 @@ def ensure_supervisor(
     if status != 0:
         raise RegattaError("The supervisor did not start.", f"Its log is {log}.")
     return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def nudge(store: RunStore | None = None) -> None:

@@ -11,7 +11,8 @@
 It is nobody's child: it is started detached, in a session of its own, and its coordinators
 outlive it. A new supervisor counts the runs whose lock is held, whoever started them. A run that
 says it is live while its lock is free has crashed; it is resumed after some seconds, at most
-three times. After a minute without work the supervisor leaves. It looks for work one last time
+three times. A run that takes more of the machine than a run may (`regatta.runs.limits`) is ended.
+After a minute without work the supervisor leaves. It looks for work one last time
 under the database's write lock and gives its own lock back there, so that a run queued at that
 moment is either seen by it or starts the next one.
 
@@ -28,11 +29,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regatta.runs.directory import INHERITED_LOCK, LockHeld, take_lock, write_holder
+from regatta.runs.limits import Excess, RunLimits, number_from
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import (
@@ -70,21 +72,27 @@ class Limits:
 
     ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
     resumed, so that a person can see it and decide otherwise; after ``idle`` without work the
-    supervisor leaves; it looks at the queue every ``tick``.
+    supervisor leaves; it looks at the queue every ``tick``, and every ``look`` at what runs take.
+    One that takes more than ``run`` allows is stopped, and killed if it does not stop in ``grace``.
     """
 
     at_once: int = 1
     idle: float = 60.0
     resume_delay: float = 10.0
     tick: float = 0.25
+    look: float = 1.0
+    grace: float = 30.0
+    run: RunLimits = field(default_factory=RunLimits)
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """``REGATTA_MAX_RUNS``, ``REGATTA_SUPERVISOR_IDLE`` and ``REGATTA_RESUME_DELAY``."""
+        """``REGATTA_MAX_RUNS``, ``REGATTA_SUPERVISOR_IDLE``, ``REGATTA_RESUME_DELAY``, and those
+        of `RunLimits`."""
         return cls(
-            at_once=int(_positive("REGATTA_MAX_RUNS", cls.at_once, least=1)),
-            idle=_positive("REGATTA_SUPERVISOR_IDLE", cls.idle),
-            resume_delay=_positive("REGATTA_RESUME_DELAY", cls.resume_delay),
+            at_once=int(number_from("REGATTA_MAX_RUNS", cls.at_once, least=1)),
+            idle=number_from("REGATTA_SUPERVISOR_IDLE", cls.idle),
+            resume_delay=number_from("REGATTA_RESUME_DELAY", cls.resume_delay),
+            run=RunLimits.from_environment(),
         )
 
 
@@ -117,6 +125,8 @@ class Supervisor:
         self._command = command
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._exits: dict[str, int] = {}
+        self._too_much: dict[str, tuple[Excess, float]] = {}  # with when it is killed for it
+        self._next_look = 0.0
         self._terminated = False
 
     def serve(self) -> None:
@@ -139,6 +149,7 @@ class Supervisor:
         self._reap()
         live = [run for run in self.store.live() if run.detached]
         running = [run for run in live if not self._note_if_crashed(run)]
+        self._hold_to_limits(running)
         self._requeue_due()
         at_work = len(running)
         while at_work < self.limits.at_once and (run := self.store.next_queued()) is not None:
@@ -185,7 +196,48 @@ class Supervisor:
         logger.warning("Run %s: %s", run.run_id, message)
         return True
 
+    def _hold_to_limits(self, running: Sequence[RunRecord]) -> None:
+        """Stop runs that take more than they may, and kill those that do not stop."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + self.limits.look
+        for run in running:
+            directory = self.store.directory(run.run_id)
+            pid = directory.holder()
+            if pid is None:
+                continue
+            excess, deadline = self._too_much.get(run.run_id, (None, now))
+            if excess is None:
+                excess = self.limits.run.excess(directory, pid)
+                if excess is None:
+                    continue
+                logger.warning("Run %s: %s", run.run_id, excess.message)
+                deadline = now if excess.at_once else now + self.limits.grace
+                self._too_much[run.run_id] = excess, deadline
+                if not excess.at_once:
+                    self.store.send_command(run.run_id, "stop")
+            if now >= deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # it has a session of its own, with its workers
+        self._say_why_stopped()
+
+    def _say_why_stopped(self) -> None:
+        for run_id, (excess, _) in list(self._too_much.items()):
+            with contextlib.suppress(RegattaError):
+                state = self.store.get(run_id).state
+                if state.is_live or state is RunState.INTERRUPTED:
+                    continue  # the verdict on a crash says it
+                if state is RunState.STOPPED:
+                    self.store.update(
+                        run_id, message=f"Stopped. {excess.message}", hint=excess.hint
+                    )
+            del self._too_much[run_id]
+
     def _verdict(self, run: RunRecord) -> tuple[str, float | None]:
+        if run.run_id in self._too_much:
+            excess, _ = self._too_much.pop(run.run_id)
+            return f"It was ended. {excess.message} {excess.hint}", None
         what = f"Its coordinator {_describe_exit(self._exits.pop(run.run_id, None))}."
         if run.attempts >= AUTOMATIC_RESUMES:
             return f"{what} It was resumed {run.attempts} times already and is not again.", None
@@ -290,19 +342,6 @@ def _describe_exit(status: int | None) -> str:
     name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
     cause = ", perhaps for want of memory" if -status == signal.SIGKILL else ""
     return f"was killed by {name}{cause}"
-
-
-def _positive(variable: str, default: float, *, least: float = 0.0) -> float:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value < float("inf"):
-        raise UserError(f"{variable} is {text!r}.", f"It must be a number of at least {least:g}.")
-    return value
 
 
 def detach(lock: int) -> None:

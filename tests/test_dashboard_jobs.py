@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from regatta.dashboard import jobs, samples
+from regatta.dashboard import inspection, jobs, samples
+from regatta.ingest.importer import ImportProgress
 from regatta.runs.directory import read_holder
 from regatta.utils import UserError, write_json
 
@@ -98,6 +99,16 @@ def test_a_job_that_is_cancelled_ends_soon_and_can_be_started_again(regatta_home
     assert job.status().state == "none" and not job.is_cancelled
 
 
+def test_a_reading_tells_its_rows_their_speed_and_the_time_left() -> None:
+    def told(done: int, rows: int, seconds: float) -> str:
+        return inspection.progress_text(ImportProgress("read", done, 1000, rows, seconds))
+
+    assert told(0, 0, 0.2) == "0 rows read"
+    assert told(10, 5_000, 0.5) == "5,000 rows read · 10,000 rows/s"
+    assert told(250, 120_000, 4.0) == "120,000 rows read · 30,000 rows/s · 12 s left"
+    assert told(1000, 480_000, 16.0) == "480,000 rows read · 30,000 rows/s"
+
+
 def test_a_status_that_was_read_is_read_again_once_it_changes(regatta_home: Path) -> None:
     (regatta_home / "jobs").mkdir()
     job = jobs.job_of("predict", path="z")
@@ -105,3 +116,27 @@ def test_a_status_that_was_read_is_read_again_once_it_changes(regatta_home: Path
     for number in range(3):
         write_json(job.folder / "status.json", vars(jobs.Status("done", result=number)))
         assert job.status().result == job.status().result == number
+
+
+def test_a_clean_copy_is_made_as_the_file_was_read(regatta_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b\n" + "".join(f"{n},5;=x{n % 3}\n" for n in range(30)) + "1;2;3\n")
+    options = {"on_bad_rows": "skip", "max_bad_rows": 0.5}
+    job = jobs.start("clean", path=str(path), reading=options)
+    wait_until(lambda: finished(job))
+    assert job.status().result == {"file": "rows-clean.csv", "rows": 30, "apostrophes": 30}
+    copy = job.result_file()
+    assert copy is not None
+    assert copy.read_text().splitlines()[:3] == ["a,b", '0.5,"\'=x0"', '1.5,"\'=x1"']
+
+
+def test_what_was_made_of_a_file_goes_with_it(regatta_home: Path, tmp_path: Path) -> None:
+    made = []
+    for name in ("gone", "kept"):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("a,b\n" + "".join(f"{n},{n % 3}\n" for n in range(30)))
+        made += [jobs.start(kind, path=str(path)) for kind in ("clean", "inspect")]
+    for job in made:
+        wait_until(lambda job=job: finished(job))  # type: ignore[misc]
+    jobs.forget_all_of(tmp_path / "gone.csv")
+    assert [job.status().state for job in made] == ["none", "none", "done", "done"]

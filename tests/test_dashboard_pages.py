@@ -370,7 +370,7 @@ def test_a_solved_run_shows_path_and_uncertainty(
     finish_export(store, run_id)
 
 
-def test_cells_that_do_not_fit_are_named_and_taken_as_missing_by_a_click(
+def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
     store: RunStore, tmp_path: Path
 ) -> None:
     from regatta.coordinator import run_training
@@ -382,31 +382,53 @@ def test_cells_that_do_not_fit_are_named_and_taken_as_missing_by_a_click(
     run_training(run_id, store)
     folder = uploads.uploads_folder() / ("b" * 16)
     folder.mkdir()
-    (folder / "new.csv").write_text("a,c\n1,u\nmany,w\n")
+    (folder / "new.csv").write_text("a,c\n1,u\nmany,w\n5\n")
     page = AppTest.from_file(str(PAGES / "train.py"), default_timeout=30)
     page.query_params["run"] = run_id
     page.session_state[f"predicting-{run_id}"] = "b" * 16
     page.run()
     finish_export(store, run_id)
 
-    def predicted(choice: str) -> jobs.Status:
+    def predicted(**choices: Any) -> jobs.Status:
         model = str(store.directory(run_id).model)
         new = str(folder / "new.csv")
-        job = jobs.job_of("predict", model=model, path=new, on_bad_cells=choice)
+        taken = {"on_bad_cells": "refuse", "on_new_levels": "other", "on_bad_rows": "refuse"}
+        job = jobs.job_of("predict", model=model, path=new, **{**taken, **choices})
         deadline = time.monotonic() + 60
         while job.status().is_running and time.monotonic() < deadline:
             time.sleep(0.05)
         page.run()
         return job.status()
 
-    assert predicted("refuse").state == "failed"
+    def click(label: str) -> None:
+        assert f"“{label}”" in page.error[0].value
+        next(each for each in page.button if each.label == label).click().run()
+
+    refused = predicted()
+    assert refused.state == "failed" and refused.rejected[0]["row"] == 4
+    assert "Line 4 has 1 field" in page.error[0].value
+    click("Set these rows aside")
+    skip = {"on_bad_rows": "skip", "max_bad_rows": 0.01}
+    assert predicted(**skip).state == "failed"
+    assert "“Most rows set aside” allows 0" in page.error[0].value
+    most = next(each for each in page.text_input if each.label == "Most rows set aside")
+    most.set_value("0.5").run()
+    skip["max_bad_rows"] = 0.5
+    assert predicted(**skip).state == "failed"
     assert "'many'" in page.error[0].value and "line 3" in page.error[0].value
-    assert "“Take them as missing”" in page.error[0].value
-    next(each for each in page.button if each.label == "Take them as missing").click().run()
-    assert predicted("missing").state == "done"
+    click("Take them as missing")
+    missing = {**skip, "on_bad_cells": "missing"}
+    assert predicted(**missing).state == "done"
     shown = texts(page)
-    assert "2 rows predicted" in shown
+    assert "2 rows predicted" in shown and "1 of 3 rows set aside" in shown
     assert "'many'" in shown and "'w'" in shown
+    levels = next(each for each in page.selectbox if "has not seen" in each.label)
+    levels.select("refuse").run()
+    assert predicted(**missing, on_new_levels="refuse").state == "failed"
+    assert "'w'" in page.error[0].value
+    click("Take them as other")
+    assert predicted(**missing).state == "done"
+    assert "2 rows predicted" in texts(page)
 
 
 def finish_export(store: RunStore, run_id: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,14 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.applications import Starlette
-from streamlit import file_util
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import settings, uploads
-from regatta.dashboard.routes import ROUTES, WHERE_THE_SERVER_BEGINS
+from regatta.dashboard import frame, jobs, settings, sign_in, uploads
+from regatta.dashboard.routes import MAX_CONCURRENT_UPLOADS, PAGE_PATHS, ROUTES
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.utils import home
+from regatta.utils import home, write_json
 
 SENT_BY_THE_PAGE = {"X-Regatta-Request": "upload"}
 
@@ -112,6 +113,38 @@ def test_an_upload_over_the_cap_is_413_with_a_sentence(
     assert uploads.list_uploads() == []
 
 
+def test_uploads_over_the_cap_by_number_are_429(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MAX_UPLOADS", 1)
+    assert server.post("/api/upload?name=a.csv", b"a\n1\n")[0] == 200
+    status, answer = server.post("/api/upload?name=b.csv", b"a\n1\n")
+    assert status == 429 and "already" in answer["error"]["message"]
+    assert len(uploads.list_uploads()) == 1
+
+
+def test_no_more_uploads_at_once_than_a_few(server: Server) -> None:
+    """The first ones are still sending when the next one comes."""
+    head = f"POST /api/upload?name=a.csv HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+    head += "X-Regatta-Request: upload\r\nContent-Length: 8\r\n\r\na,b\n"
+    with contextlib.ExitStack() as opened:
+        senders = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(MAX_CONCURRENT_UPLOADS)
+        ]
+        for sender in senders:
+            sender.sendall(head.encode())
+        deadline = time.monotonic() + 20
+        while len(list(uploads.uploads_folder().iterdir())) < len(senders):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.post("/api/upload?name=b.csv", b"a\n1\n")[0] == 429
+        for sender in senders:
+            sender.sendall(b"1,2\n")
+            assert sender.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.post("/api/upload?name=b.csv", b"a\n1\n")[0] == 200
+
+
 @pytest.mark.parametrize(
     ("headers", "path"),
     [
@@ -148,6 +181,28 @@ def test_behind_a_proxy_its_name_is_ours(server: Server, monkeypatch: pytest.Mon
     assert server.get("/api/health", **outside, Origin="https://evil.example")[0] == 403
 
 
+@pytest.mark.parametrize("cookie", ["", "_streamlit_user=x", "_streamlit_user=%7B%7D.x.y"])
+def test_where_people_sign_in_each_route_asks_for_it(
+    server: Server, run_id: str, monkeypatch: pytest.MonkeyPatch, cookie: str
+) -> None:
+    monkeypatch.setenv(sign_in.ALLOWED_VARIABLE, "ann@example.org")
+    for path in (
+        "/api/health",
+        "/metrics",
+        f"/api/runs/{run_id}/live",
+        f"/api/runs/{run_id}/model",
+    ):
+        assert server.ask("GET", path, Cookie=cookie)[0] == 401, path
+    assert server.post("/api/upload?name=x.csv", b"a\n1\n", Cookie=cookie)[0] == 401
+    assert uploads.list_uploads() == []
+
+
+def test_every_route_of_ours_is_guarded() -> None:
+    """A route that is added without the checks is found here; a page's frame holds no data."""
+    bare = {route.path for route in ROUTES if not hasattr(route.endpoint, "is_guarded")}
+    assert bare == {f"/{path}" for path in PAGE_PATHS}
+
+
 def test_live_news_come_once(server: Server, run_id: str) -> None:
     status, first = server.get(f"/api/runs/{run_id}/live?since=")
     assert status == 200 and first["points"]["step"] == [1]
@@ -176,6 +231,40 @@ def test_the_model_is_a_download(server: Server, run_id: str, regatta_home: Path
     status, body, headers = server.ask("GET", path)
     assert status == 200 and json.loads(body) == {"format": "regatta-model"}
     assert headers["content-disposition"] == f'attachment; filename="{run_id}-model.json"'
+
+
+def test_nothing_outside_of_the_home_is_served_through_a_link(
+    server: Server, run_id: str, regatta_home: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    directory = RunStore(regatta_home).directory(run_id)
+    directory.model.symlink_to(secret)
+    assert server.get(f"/api/runs/{run_id}/model")[0] == 404
+    directory.model.unlink()
+    directory.model.write_text("{}")
+    assert server.get(f"/api/runs/{run_id}/model")[0] == 200
+    outside = tmp_path / "outside"
+    directory.path.rename(outside)
+    directory.path.symlink_to(outside)
+    assert server.get(f"/api/runs/{run_id}/model")[0] == 404
+    assert server.get(f"/api/runs/{run_id}/live?since=")[0] == 404
+
+
+def test_a_job_that_is_a_link_has_no_result(
+    server: Server, regatta_home: Path, tmp_path: Path
+) -> None:
+    job = jobs.Job("predict-0123456789abcdef")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "out.csv").write_text("y\n")
+    write_json(outside / "status.json", {"state": "done", "result": {"file": "out.csv"}})
+    job.folder.parent.mkdir(exist_ok=True)
+    job.folder.symlink_to(outside)
+    assert server.get(f"/api/jobs/{job.job_id}/result")[0] == 404
+    job.folder.unlink()
+    outside.rename(job.folder)
+    assert server.ask("GET", f"/api/jobs/{job.job_id}/result")[:2] == (200, b"y\n")
 
 
 @pytest.mark.parametrize("name", ["live.js", "..%2fsettings.py", "plotly-LICENSE.txt"])
@@ -211,8 +300,5 @@ def test_each_page_is_told_where_the_server_begins(server: Server, root: Path) -
         text = body.decode()
         assert status == 200 and headers["content-type"].startswith("text/html")
         assert text.index("BACKEND_BASE_URL:location.origin") < text.index('<script type="module"')
-        assert text.replace(WHERE_THE_SERVER_BEGINS, "") == streamlit_index()
-
-
-def streamlit_index() -> str:
-    return (Path(file_util.get_static_dir()) / "index.html").read_text(encoding="utf-8")
+        added = f"<script>{frame.WHERE_THE_SERVER_BEGINS}</script>"
+        assert text.replace(added, "") == frame.streamlit_frame()

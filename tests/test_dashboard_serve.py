@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -88,8 +89,40 @@ def test_each_way_serves_page_and_routes_on_this_machine_alone(
     for path in ("/api/health", "/metrics"):
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status == 200
     assert addresses(process) == {"127.0.0.1"}
+    check_what_stands_around_every_route(port)
     process.send_signal(signal.SIGTERM)
     process.wait(15)
+
+
+def check_what_stands_around_every_route(port: int) -> None:
+    """Headers on answers of Streamlit's and ours, foreign names refused, one route closed."""
+    for path in ("/", "/data", "/_stcore/health", "/api/health", "/assets/none"):
+        headers = ask(port, path)[1]
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["X-Frame-Options"] == "DENY", path
+        assert headers["Referrer-Policy"] == "same-origin", path
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin", path
+        policy = dict(each.split(" ", 1) for each in headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == policy["connect-src"] == "'self'"
+        assert policy["frame-ancestors"] == policy["object-src"] == "'none'"
+        assert "unsafe" not in policy["script-src"]
+        assert ask(port, path, Host="evil.example")[0] == 403, path
+    body = b"x" * 10
+    status, _, answer = ask(port, "/_stcore/upload_file/session/file", "PUT", body)
+    assert status == 403 and "page “Data”" in answer.decode()
+    assert b"does not serve the agent API" in ask(port, "/_stcore/agent/interact", "POST", b"{}")[2]
+
+
+def ask(
+    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
 
 
 def test_streamlit_cannot_pass_the_refusal_by(start: Start, root: Path) -> None:

@@ -21,15 +21,17 @@ import pytest
 from regatta.configuration import TrainingConfig
 from regatta.runs import service
 from regatta.runs.directory import take_lock
+from regatta.runs.limits import RunLimits
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.runs.supervisor import AUTOMATIC_RESUMES, Limits, Supervisor, lock_path
-from regatta.utils import RegattaError
+from regatta.utils import RegattaError, UserError
 
 DEADLINE = 30.0  # seconds; five times what a slow machine needs
 
 COORDINATOR = """
 import os, sys, time
+from regatta.runs.limits import RunLimits
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import home
@@ -122,13 +124,13 @@ def harbour(regatta_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Har
 def inside(harbour: Harbour) -> Callable[..., Supervisor]:
     """Make a supervisor in this process, to be stepped by hand."""
 
-    def make(**limits: float) -> Supervisor:
+    def make(**limits: object) -> Supervisor:
         lock = take_lock(lock_path(harbour.home))
         assert lock is not None
         return Supervisor(
             harbour.store,
             lock,
-            limits=Limits(**{"resume_delay": 0.0, **limits}),  # type: ignore[arg-type]
+            limits=Limits(**{"resume_delay": 0.0, "look": 0.05, **limits}),  # type: ignore[arg-type]
             command=lambda run_id: [sys.executable, "-P", str(harbour.coordinator), run_id],
         )
 
@@ -335,6 +337,83 @@ def test_a_coordinator_that_cannot_be_started_fails_its_run(
     assert "/no/such/program" in record.message
     harbour.end()
     until(lambda: not supervisor.step(), "nothing left")
+
+
+# Limits
+
+
+EATER = """
+import multiprocessing, os, time
+def eat():
+    food = bytearray(os.urandom(1) * 300_000_000)
+    time.sleep(600)
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=eat, daemon=True).start()
+"""
+
+
+def test_a_run_that_takes_too_much_memory_is_ended_with_its_workers(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    stub = COORDINATOR.replace("    while not", "    eat_with_a_worker()\n    while not")
+    eater = EATER.replace('if __name__ == "__main__":', "def eat_with_a_worker():")
+    main = "".join(f"    {line}\n" for line in stub.strip().splitlines())
+    harbour.coordinator.write_text(f"{eater}\nif __name__ == '__main__':\n{main}")
+    supervisor = inside(run=RunLimits(memory=200e6))
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    until(lambda: not supervisor.step(), "it is ended")
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.INTERRUPTED and record.attempts == 0
+    assert "of memory; a run may use 200 MB here" in record.message
+    assert harbour.notes("start") == [run.run_id], "it is not resumed by itself"
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (RunLimits(hours=1e-6), "a run may work for 1e-06 here"),
+        (RunLimits(disk=100.0), "a run may write 0 MB here"),
+    ],
+)
+def test_a_run_that_takes_too_long_or_too_much_disk_is_stopped(
+    harbour: Harbour, inside: Callable[..., Supervisor], limits: RunLimits, said: str
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside(run=limits)
+    until(lambda: not supervisor.step(), "it is stopped")
+    until(lambda: said in harbour.store.get(run.run_id).message, "it is told", supervisor.step)
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.STOPPED and record.hint
+    assert harbour.notes("start") == harbour.notes("end") == [run.run_id]
+
+
+def test_a_run_that_does_not_stop_for_its_limit_is_killed(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    harbour.coordinator.write_text(COORDINATOR.replace('"stop" in', "'deaf' in"))
+    supervisor = inside(run=RunLimits(hours=1e-6), grace=0.5)
+    until(lambda: not supervisor.step(), "it is killed")
+    record = harbour.store.get(run.run_id)
+    assert record.state is RunState.INTERRUPTED and record.resume_at is None
+    assert "a run may work for 1e-06 here" in record.message
+
+
+def test_limits_of_a_run_are_there_by_default_and_can_be_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HOURS", "MEMORY_MB", "DISK_MB"):
+        monkeypatch.delenv(f"REGATTA_RUN_{name}", raising=False)
+    limits = Limits.from_environment().run
+    assert 0 < limits.memory < psutil.virtual_memory().total
+    assert (limits.hours, limits.disk) == (168.0, 20e9)
+    monkeypatch.setenv("REGATTA_RUN_MEMORY_MB", "0")
+    monkeypatch.setenv("REGATTA_RUN_HOURS", "2")
+    assert RunLimits.from_environment() == RunLimits(hours=2.0, memory=0.0)
+    monkeypatch.setenv("REGATTA_RUN_DISK_MB", "-1")
+    with pytest.raises(UserError, match="REGATTA_RUN_DISK_MB is '-1'"):
+        Limits.from_environment()
 
 
 # Its own life

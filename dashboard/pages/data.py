@@ -83,6 +83,7 @@ def confirm_delete(source: sources.Source) -> None:
         if st.button("Delete it", type="primary"):
             actions.attempt(lambda: uploads.delete_upload(source.key))
             choices.forget(source.key)
+            jobs.forget_all_of(source.path)
             st.rerun()
         if st.button("Keep it"):
             st.rerun()
@@ -177,35 +178,37 @@ def show_report(
 ) -> None:
     """What the file holds on the left; what to do with it, and how it was read, on the right.
 
-    ``job`` has read it; another one may be reading it with other options.
+    Two rows, so that on a narrow screen, where all stands in one column, the target comes before
+    the long table. ``job`` has read the file; another one may be reading it with other options.
     """
     key, found = f"data-{source.key}", result["report"]
     st.markdown(f"{words.plain(report.summary(found, with_options=bool(choice.reading)))}.")
     left, right = st.columns([7, 4], gap="medium")
-    with right:
-        with st.container(border=True):
-            choice = show_next_step(source, choice, found, key, ready=waiting_for is None)
-        with st.container(border=True):
-            st.subheader("How it was read")
-            with st.container():  # what comes and goes in it does not touch what stands below
-                reading.show_in_force(source, choice, key=key)
-            reading.show_found(found)
-            with st.expander("Read it another way", icon=":material/tune:"):
-                reading.show_controls(source, choice, found, key=key)
-            show_waiting(waiting_for)
+    with right, st.container(border=True, height="stretch"):
+        choice = show_next_step(source, choice, found, key, ready=waiting_for is None)
     with left:
         with st.container():
             report.show_warnings(found)
             reading.show_rejected(found, job)
-        with st.container(border=True):
+        with st.container(border=True, height="stretch"):
             st.subheader("First rows")
             report.show_preview(result["preview"])
-        with st.container(border=True):
-            st.subheader("Columns")
-            with st.container(horizontal=True, vertical_alignment="center"):
-                pattern = columns.ask_for_pattern(found, key=key)
-                show_waiting(waiting_for, brief=True)
-            columns.show(found, choice, column_changes(source, found, key), pattern, key=key)
+    left, right = st.columns([7, 4], gap="medium")
+    with right, st.container(border=True):
+        st.subheader("How it was read")
+        with st.container():  # what comes and goes in it does not touch what stands below
+            reading.show_in_force(source, choice, key=key)
+        reading.show_found(found)
+        with st.expander("Read it another way", icon=":material/tune:"):
+            reading.show_controls(source, choice, found, key=key)
+        show_waiting(waiting_for)
+        reading.show_clean_copy(source, choice)
+    with left, st.container(border=True):
+        st.subheader("Columns")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pattern = columns.ask_for_pattern(found, key=key)
+            show_waiting(waiting_for, brief=True)
+        columns.show(found, choice, column_changes(source, found, key), pattern, key=key)
 
 
 def show_waiting(job: jobs.Job | None, *, brief: bool = False) -> None:

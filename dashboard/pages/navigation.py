@@ -11,11 +11,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from regatta.dashboard import sign_in
+
 PAGES = Path(__file__).resolve().parent
 STATIC = PAGES.parent / "static"
 
 st.set_page_config(page_title="Regatta", page_icon=str(STATIC / "icon.svg"), layout="wide")
 st.logo(str(STATIC / "logo.svg"), size="medium")
+sign_in.ask()
 
 st.navigation(
     [

@@ -53,6 +53,8 @@ class PageServer:
 
     home: Path
     port: int = 0
+    host: str = "127.0.0.1"
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     seconds_to_ready: float = 0.0
     log: Path = field(init=False)
@@ -73,16 +75,18 @@ class PageServer:
             **os.environ,
             HOME_VARIABLE: str(self.home),
             UPLOAD_LIMIT_VARIABLE: str(UPLOAD_LIMIT_MB),
+            **self.environment,
         }
         begun = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(ROOT / "main.py"), "--port", str(self.port)],
+                [sys.executable, "-P", str(ROOT / "main.py"), "--port", str(self.port),
+                 "--host", self.host],
                 env=environment,
                 stdout=log,
                 stderr=log,
                 cwd=self.home,
-            )
+            )  # fmt: skip
         while not self.answers():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() - begun < 25, "the server did not become ready"
