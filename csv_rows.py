@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from regatta.configuration import ReadingOptions
 from regatta.data_pipeline import PreparedData, import_csv, prepare, read_for_prediction
 from regatta.fitted_model import FittedModel
 from regatta.solvers.moments import Moments, moments_of
@@ -43,9 +44,17 @@ class CsvRows:
         self.scale = np.append(np.ones(prepared.features), prepared.target_scale)
 
     @classmethod
-    def open(cls, path: Path, target: str, *, processes: int | None, shards: int) -> CsvRows:
+    def open(
+        cls,
+        path: Path,
+        target: str,
+        *,
+        options: ReadingOptions,
+        processes: int | None,
+        shards: int,
+    ) -> CsvRows:
         """Read the file, or find it among those that were read before."""
-        table = import_csv(path, processes=processes)
+        table = import_csv(path, options, processes=processes)
         # One row is the least that can be held out. It is put back among the others.
         prepared = prepare(
             table,
@@ -99,10 +108,10 @@ class CsvRows:
         return self.prepared.open(f"X_{part}"), self.prepared.open(f"y_{part}")
 
 
-def predict_columns(fitted: FittedModel, X: Any) -> Vector:
+def predict_columns(fitted: FittedModel, X: Any, options: ReadingOptions) -> Vector:
     """Predictions for a path, or for a data frame as pandas reads it."""
     if is_path(X):
-        batches = read_for_prediction(Path(X), fitted.preprocessing)
+        batches = read_for_prediction(Path(X), fitted.preprocessing, options=options)
         return np.concatenate([np.empty(0), *(fitted.predict(batch.columns) for batch in batches)])
     if not hasattr(X, "columns"):
         raise ValueError(

@@ -15,7 +15,8 @@ import contextlib
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -31,7 +32,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from regatta import models
-from regatta.configuration import TrainingConfig
+from regatta.configuration import AS_FOUND, ReadingOptions, TrainingConfig, is_repeatable
 from regatta.csv_rows import CsvRows, is_path, predict_columns
 from regatta.fitted_model import FittedModel
 from regatta.solvers import array_steps, choose, exact
@@ -62,6 +63,7 @@ __all__ = [
 
 Array = NDArray[np.floating]
 Vector = NDArray[np.float64]
+Reading = Mapping[str, Any]
 
 SHARDS = 16
 # Rounds of coordinate descent, where nothing is said; they matter only where features with
@@ -75,7 +77,7 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     _model: str
 
-    def predict(self, X: Any) -> Vector:
+    def predict(self, X: Any, *, reading: Reading | None = None) -> Vector:
         """Predict the target.
 
         Parameters
@@ -83,6 +85,8 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like of shape (n_samples, n_features), or path
             What the model was fitted to: an array, or a data frame with the same columns. A model
             of a CSV file takes a data frame as ``pandas.read_csv`` gives it, or a path.
+        reading : mapping, optional
+            With a path: how the file is to be read, as in `fit`.
 
         Returns
         -------
@@ -91,12 +95,13 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         fitted: FittedModel | None = getattr(self, "fitted_model_", None)
         if fitted is not None:
-            return predict_columns(fitted, X)
+            return predict_columns(fitted, X, _reading_options(X, reading))
         if is_path(X):
             raise ValueError(
                 "This model was fitted to an array and cannot tell a file's columns apart. Read "
                 "the file with pandas.read_csv, or fit to a path."
             )
+        _reading_options(X, reading)
         X = validate_data(self, X, dtype=DTYPES, reset=False)
         return cast(Vector, X @ self.coef_ + self.intercept_)
 
@@ -168,14 +173,18 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             _warn(text, category)
         return solution
 
-    def _open(self, path: Any, target: Any, sample_weight: Any, shards: int) -> CsvRows:
+    def _open(
+        self, path: Any, target: Any, sample_weight: Any, shards: int, options: ReadingOptions
+    ) -> CsvRows:
         if not isinstance(target, str):
             raise ValueError("With a file y is the name of the target's column.")
         if sample_weight is not None:
             raise ValueError("Rows of a file have no sample_weight: fit to a data frame.")
         if not self.fit_intercept:
             raise ValueError("Features of a file are centred: the model needs its intercept.")
-        return CsvRows.open(Path(path), target, processes=self.n_workers, shards=shards)
+        return CsvRows.open(
+            Path(path), target, options=options, processes=self.n_workers, shards=shards
+        )
 
     def _take_file(self, file: CsvRows, alpha: float, l1_ratio: float) -> None:
         """Turn coefficients of standardised features into those of the columns' own units."""
@@ -194,7 +203,9 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 class _DistributedRegressor(_DistributedModel):
     """Fits at one alpha."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, reading: Reading | None = None
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -205,14 +216,18 @@ class _DistributedRegressor(_DistributedModel):
             The target; with a file the name of its column.
         sample_weight : array-like of shape (n_samples,), optional
             How often each row counts. Not with a file.
+        reading : mapping, optional
+            With a path: how the file is to be read, where that is not to be found in it; options
+            of `ReadingOptions` by their names, as in ``{"decimal": "comma"}``.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        options = _reading_options(X, reading)
         if is_path(X):
-            return self._fit_file(X, y, sample_weight)
+            return self._fit_file(X, y, sample_weight, options)
         X, y, sample_weight = self._validated(X, y, sample_weight)
         with _value_errors():
             if self._takes_steps(X.shape[1]):
@@ -306,8 +321,10 @@ class _DistributedRegressor(_DistributedModel):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return TrainingConfig(solver="sgd", epochs=self.max_iter, tol=self.tol, seed=seed)
 
-    def _fit_file(self, path: Any, target: Any, sample_weight: Any) -> Self:
-        file = self._open(path, target, sample_weight, SHARDS)
+    def _fit_file(
+        self, path: Any, target: Any, sample_weight: Any, options: ReadingOptions
+    ) -> Self:
+        file = self._open(path, target, sample_weight, SHARDS, options)
         n_features = file.prepared.features
         if self._takes_steps(n_features):
             X, y = file.rows()
@@ -322,7 +339,9 @@ class _DistributedRegressor(_DistributedModel):
 class _DistributedCV(_DistributedModel):
     """Chooses alpha by cross-validation, then fits all rows."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, reading: Reading | None = None
+    ) -> Self:
         """Choose alpha by cross-validation and fit the model to all rows.
 
         Parameters
@@ -333,15 +352,19 @@ class _DistributedCV(_DistributedModel):
             The target; with a file the name of its column.
         sample_weight : array-like of shape (n_samples,), optional
             How often each row counts, in fits and in errors. Not with a file.
+        reading : mapping, optional
+            With a path: how the file is to be read, where that is not to be found in it; options
+            of `ReadingOptions` by their names, as in ``{"decimal": "comma"}``.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        options = _reading_options(X, reading)
         if is_path(X):
             n_folds = self._fold_count()
-            file = self._open(X, y, sample_weight, max(SHARDS, n_folds))
+            file = self._open(X, y, sample_weight, max(SHARDS, n_folds), options)
             _check_width(file.prepared.features)
             parts = file.folds(n_folds)
             self._choose(reduce(add, parts), folds_of(parts))
@@ -993,6 +1016,23 @@ def _check_width(n_features: int) -> None:
             f"{n_features:,} features are too many to choose alpha from statistics (at most "
             f"{choose.EXACT_FEATURES:,}). Use GridSearchCV with solver='sgd'."
         )
+
+
+def _reading_options(X: Any, reading: Reading | None) -> ReadingOptions:
+    """How the file ``X`` is to be read."""
+    if reading is None:
+        return AS_FOUND
+    if not is_path(X):
+        raise ValueError("reading says how a file is to be read, and X is no path.")
+    declared = {each.name: each for each in fields(ReadingOptions)}
+    values: dict[str, Any] = {}
+    for name, value in reading.items():
+        if name not in declared:
+            raise ValueError(f"reading has no option {name!r}: they are {', '.join(declared)}.")
+        one = isinstance(value, str) and is_repeatable(declared[name])
+        values[name] = (value,) if one else tuple(value) if isinstance(value, list) else value
+    with _value_errors():
+        return ReadingOptions(**values)
 
 
 @contextlib.contextmanager

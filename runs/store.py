@@ -200,7 +200,11 @@ class RunStore:
                 changed.discard(run_id)
             else:
                 changed.add(run_id)
-            records.append(_effective(record, self.directory(run_id)))
+            if (
+                record.state.is_live or record.state is RunState.QUEUED
+            ):  # most are neither, for long
+                record = _effective(record, self.directory(run_id))
+            records.append(record)
         if changed:
             with contextlib.suppress(RegattaError):  # the next look mends them
                 self._refresh(changed)
@@ -546,7 +550,7 @@ class RunStore:
             names = [each.name for each in entries if RUN_ID.fullmatch(each.name)]
         for name in names:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                yield name, _stamp(self.root / name / "run.json")
+                yield name, _stamp(f"{self.root}/{name}/run.json")
 
     def _record_or_none(self, run_id: str) -> RunRecord | None:
         try:
@@ -702,9 +706,9 @@ def _next_position(database: sqlite3.Connection) -> int:
     return (last or 0) + 1
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: Path | str) -> str:
     """What tells one content of ``run.json`` from the next: it is replaced, never changed."""
-    status = path.stat()
+    status = os.stat(path)
     return f"{status.st_mtime_ns}-{status.st_ino}-{status.st_size}"
 
 

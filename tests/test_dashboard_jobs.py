@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from regatta.dashboard import jobs, samples
+from regatta.dashboard import inspection, jobs, samples
+from regatta.ingest.importer import ImportProgress
 from regatta.runs.directory import read_holder
 from regatta.utils import UserError, write_json
 
@@ -96,6 +97,16 @@ def test_a_job_that_is_cancelled_ends_soon_and_can_be_started_again(regatta_home
     assert job.status().state == "cancelled" and not path.exists()
     job.forget()
     assert job.status().state == "none" and not job.is_cancelled
+
+
+def test_a_reading_tells_its_rows_their_speed_and_the_time_left() -> None:
+    def told(done: int, rows: int, seconds: float) -> str:
+        return inspection.progress_text(ImportProgress("read", done, 1000, rows, seconds))
+
+    assert told(0, 0, 0.2) == "0 rows read"
+    assert told(10, 5_000, 0.5) == "5,000 rows read · 10,000 rows/s"
+    assert told(250, 120_000, 4.0) == "120,000 rows read · 30,000 rows/s · 12 s left"
+    assert told(1000, 480_000, 16.0) == "480,000 rows read · 30,000 rows/s"
 
 
 def test_a_status_that_was_read_is_read_again_once_it_changes(regatta_home: Path) -> None:

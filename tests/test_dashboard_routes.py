@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from starlette.applications import Starlette
 
 from regatta.configuration import TrainingConfig
 from regatta.dashboard import frame, jobs, settings, sign_in, uploads
-from regatta.dashboard.routes import PAGE_PATHS, ROUTES
+from regatta.dashboard.routes import MAX_CONCURRENT_UPLOADS, PAGE_PATHS, ROUTES
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
@@ -109,6 +111,38 @@ def test_an_upload_over_the_cap_is_413_with_a_sentence(
     assert status == 413
     assert "larger than" in answer["error"]["message"] and answer["error"]["hint"]
     assert uploads.list_uploads() == []
+
+
+def test_uploads_over_the_cap_by_number_are_429(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "MAX_UPLOADS", 1)
+    assert server.post("/api/upload?name=a.csv", b"a\n1\n")[0] == 200
+    status, answer = server.post("/api/upload?name=b.csv", b"a\n1\n")
+    assert status == 429 and "already" in answer["error"]["message"]
+    assert len(uploads.list_uploads()) == 1
+
+
+def test_no_more_uploads_at_once_than_a_few(server: Server) -> None:
+    """The first ones are still sending when the next one comes."""
+    head = f"POST /api/upload?name=a.csv HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+    head += "X-Regatta-Request: upload\r\nContent-Length: 8\r\n\r\na,b\n"
+    with contextlib.ExitStack() as opened:
+        senders = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(MAX_CONCURRENT_UPLOADS)
+        ]
+        for sender in senders:
+            sender.sendall(head.encode())
+        deadline = time.monotonic() + 20
+        while len(list(uploads.uploads_folder().iterdir())) < len(senders):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.post("/api/upload?name=b.csv", b"a\n1\n")[0] == 429
+        for sender in senders:
+            sender.sendall(b"1,2\n")
+            assert sender.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.post("/api/upload?name=b.csv", b"a\n1\n")[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ def check_what_stands_around_every_route(port: int) -> None:
         assert "unsafe" not in policy["script-src"]
         assert ask(port, path, Host="evil.example")[0] == 403, path
     body = b"x" * 10
-    assert ask(port, "/_stcore/upload_file/session/file", "PUT", body)[0] == 403
+    status, _, answer = ask(port, "/_stcore/upload_file/session/file", "PUT", body)
+    assert status == 403 and "page “Data”" in answer.decode()
     assert b"does not serve the agent API" in ask(port, "/_stcore/agent/interact", "POST", b"{}")[2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_a_file_over_the_cap_leaves_nothing(
     with pytest.raises(uploads.UploadTooLarge):
         finished(uploads.store("rows.csv", chunks(*[b"x" * 600] * 2)))
     assert list(uploads.uploads_folder().iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_file(regatta_home: Path) -> None:
+    async def many() -> AsyncIterator[bytes]:
+        for _ in range(48):
+            yield bytes(1_000_000)
+
+    tracemalloc.start()
+    try:
+        stored = finished(uploads.store("rows.csv", many()))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stored.size == 48_000_000 and most < 12_000_000
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(regatta_home: Path) -> None:

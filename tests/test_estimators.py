@@ -438,6 +438,37 @@ def test_names_of_columns_are_kept_and_compared(rows):
         DistributedRidge().predict(frame)
 
 
+@pytest.mark.parametrize(
+    ("kind", "missing"), [(DistributedRidge, ["-99"]), (DistributedRidgeCV, "-99")]
+)
+def test_a_file_is_read_as_one_says(kind, missing, tmp_path, regatta_home):
+    random = np.random.default_rng(0)
+    x = random.normal(size=200).round(3)
+    rows = [f"{each};{2 * each + 1:.4f}" for each in x]
+    rows[7] = rows[7].replace(str(x[7]), "-99")
+    path = tmp_path / "rows.csv"
+    path.write_text("x;y\n" + "\n".join([*rows, "1;2;3"]) + "\n")
+    reading = {"missing": missing, "on_bad_rows": "skip"}
+    with pytest.raises(DataError, match="3 fields"):
+        kind().fit(path, "y")
+    model = kind().fit(path, "y", reading=reading)
+    assert model.fitted_model_.rows_train == 200
+    assert model.fitted_model_.preprocessing.columns[0].missing == ("-99",)
+    assert len(model.predict(path, reading=reading)) == 200
+    with pytest.raises(DataError, match="3 fields"):
+        model.predict(path)
+
+
+def test_what_says_nothing_of_a_file_is_a_sentence(rows, tmp_path, regatta_home):
+    X, y, _ = rows
+    with pytest.raises(ValueError, match="X is no path"):
+        DistributedRidge().fit(X, y, reading={"decimal": "comma"})
+    with pytest.raises(ValueError, match="no option 'comma'"):
+        DistributedRidge().fit("rows.csv", "y", reading={"comma": True})
+    with pytest.raises(ValueError, match="decimal"):
+        DistributedRidge().fit("rows.csv", "y", reading={"decimal": "dot"})
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf], ids=["nan", "inf"])
 def test_missing_and_infinite_values_are_scikit_learns_error(rows, bad):
     X, y, _ = rows

@@ -122,12 +122,6 @@ def test_an_excel_file_is_named(write: Write) -> None:
     assert "Excel" in refused(write(buffer.getvalue())).message
 
 
-def test_a_bomb_is_not_unpacked(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGATTA_MAX_UNPACKED_GB", "0.001")
-    path = write(gzip.compress(b"a,y\n" + b"1,2\n" * 1_000_000), "bomb.csv.gz")
-    assert "unpacks to more" in refused(path).message
-
-
 @pytest.mark.parametrize("name", ["none.csv", "."])
 def test_no_such_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError):

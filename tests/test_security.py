@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from regatta.dashboard import jobs, sources
 from regatta.runs.store import RunStore
+from regatta.utils import available_cores
 
 UNSAFE = """
 import marshal, pickle, shelve
@@ -33,21 +35,24 @@ OWN_PIPES = {"ingest/child.py"}
 
 
 def lint(root: Path, *arguments: str, text: str | None = None) -> str:
-    """What ruff says with the project's own settings, a line for each offence."""
+    """What ruff says of unpickling with the project's own settings, a line for each offence."""
     pytest.importorskip("ruff", reason="pip install 'regatta[test]'")
     command = [sys.executable, "-m", "ruff", "check", "--output-format=concise", *arguments]
     done = subprocess.run(command, cwd=root, input=text, capture_output=True, text=True)
-    return "\n".join(line for line in done.stdout.splitlines() if ".py:" in line)
+    rules = (" TID251 ", " S301 ", " S302 ")
+    return "\n".join(
+        line for line in done.stdout.splitlines() if any(map(line.__contains__, rules))
+    )
 
 
 def test_the_lint_rule_knows_every_way_to_unpickle(root: Path) -> None:
-    said = lint(root, "--select=TID251", "--stdin-filename=x.py", "-", text=UNSAFE)
-    lines = [int(line.split(":")[1]) for line in said.splitlines()]
-    assert lines == [2, 2, 2, *range(5, 12)], said
+    said = lint(root, "--stdin-filename=x.py", "-", text=UNSAFE)
+    banned = [int(line.split(":")[1]) for line in said.splitlines() if " TID251 " in line]
+    assert banned == [2, 2, 2, *range(5, 12)], said
 
 
 def test_nothing_in_the_tree_unpickles(root: Path) -> None:
-    assert lint(root, "--select=S301,S302,TID251", ".") == ""
+    assert lint(root, ".") == ""
     excused = [path for path in own_sources(root) if "TID251" in path.read_text(encoding="utf-8")]
     assert excused == []
 
@@ -74,6 +79,26 @@ def test_the_page_sets_no_markup_from_data(root: Path) -> None:
         # Markup that is written down in the script, nothing put into it.
         for piece in text.split("innerHTML")[1:]:
             assert "${" not in piece.split(";")[0], path.name
+
+
+def test_the_page_offers_no_more_workers_than_cores() -> None:
+    def page() -> None:
+        import dataclasses
+
+        from regatta.configuration import TrainingConfig
+        from regatta.dashboard import fields
+
+        (declared,) = [
+            each for each in dataclasses.fields(TrainingConfig) if each.name == "workers"
+        ]
+        fields._workers(declared)
+
+    main = sys.modules["__main__"]
+    shown = AppTest.from_function(page).run()
+    sys.modules["__main__"] = main
+    assert not shown.exception
+    numbers = [word.split(":")[0] for word in shown.selectbox[0].options]
+    assert numbers == ["auto", *map(str, range(1, available_cores() + 1)), "0"]
 
 
 def own_sources(root: Path) -> Iterator[Path]:

@@ -163,7 +163,8 @@ def test_an_import_is_cancelled_and_taken_up_again(tab: Any, tmp_path: Path) -> 
         shutil.copyfileobj(rows, packed, 1 << 20)
     page = tab.page
     tab.open(f"/data?file={'c' * 16}")
-    expect(page.get_by_text(re.compile(r"rows/s"))).to_be_visible(timeout=READING)
+    how_far = re.compile(r"[\d,]+ rows read · [\d,]+ rows/s · .+ left")
+    expect(page.get_by_text(how_far)).to_be_visible(timeout=READING)
     begun = time.monotonic()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Reading was cancelled")).to_be_visible(timeout=READING)
@@ -220,6 +221,16 @@ def test_a_clean_copy_is_made_and_downloaded(tab: Any, tmp_path: Path) -> None:
     assert downloaded.value.suggested_filename == "commas-clean.csv"
     downloaded.value.save_as(tmp_path / "clean.csv")
     assert (tmp_path / "clean.csv").read_text().startswith("a,b\n0.25,0\n1.25,1\n")
+
+
+def test_a_table_of_the_page_exports_no_formula(tab: Any, tmp_path: Path) -> None:
+    """What is exported of a file goes through Regatta, which defuses it."""
+    path = tmp_path / "formulas.csv"
+    path.write_text("t,y\n" + "".join(f"=1+{n % 3},{n}\n" for n in range(50)))
+    bring(tab, path)
+    tab.page.get_by_test_id("stDataFrame").hover(timeout=READING)
+    expect(tab.page.get_by_role("button", name="Fullscreen")).to_be_visible()
+    expect(tab.page.get_by_role("button", name="Download as CSV")).to_have_count(0)
 
 
 def test_a_telephone_shows_the_target_first_and_the_table_of_columns(
