@@ -6,9 +6,11 @@ the number of the file that failed, and keeps the file in the test's own folder.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -99,6 +101,8 @@ def read_all(folder: Path, numbers: range) -> dict[str, int]:
         path = folder / f"{each}.csv"
         path.write_bytes(made(each))
         began = time.monotonic()
+        # No signal would end a regular expression that tries every way.
+        faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
         try:
             found = import_table(path, processes=0, chunk_bytes=1 << 12)
             assert found.rows > 0 and found.columns
@@ -108,6 +112,8 @@ def read_all(folder: Path, numbers: range) -> dict[str, int]:
             counts["refused"] += 1
         except Exception as error:
             pytest.fail(f"seed {SEED}, file {each} ({path}): {type(error).__name__}: {error}")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         seconds = time.monotonic() - began
         assert seconds < 5 * SECONDS, f"seed {SEED}, file {each} ({path}) took {seconds:.1f} s"
         path.unlink()

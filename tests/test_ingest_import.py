@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
 from regatta.ingest import cache
+from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.table import ParsedTable
@@ -534,6 +535,16 @@ def test_chunks_of_blank_rows_alone(write: Write) -> None:
     table = import_table(write("a,b,c,d\n" + rows * 20 + ",,,\n" * 60 + rows), chunk_bytes=64)
     assert (table.rows, table.column("b").levels) == (42, ("x", "y"))
     assert "60 rows without any value left out" in table.repairs
+
+
+def test_a_line_of_many_blanks_is_soon_told_from_a_blank_row() -> None:
+    """Trying each way to read its blanks would take for ever."""
+    for delimiter in " ,\t":
+        blank = blank_rows(delimiter, '"')
+        row = f' {delimiter}""{delimiter} '.encode()
+        assert blank.fullmatch(row if delimiter != " " else b'  "" ')
+        assert not blank.fullmatch(row * 500 + b"x")
+        assert not blank.fullmatch(b" " * 500 + b"x")
 
 
 def test_blank_rows_of_another_width_are_left_out(write: Write) -> None:
