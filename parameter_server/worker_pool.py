@@ -472,7 +472,10 @@ class WorkerPool:
         self._take_in_who_is_ready()
         if self._in_round:
             return
-        if self._wanted != self.n_workers or len(self._here()) + len(self._starting) > self.n_workers:
+        if (
+            self._wanted != self.n_workers
+            or len(self._here()) + len(self._starting) > self.n_workers
+        ):
             self._adapt()
         elif not self._starting:
             self._balance()

@@ -81,6 +81,7 @@ class OnePass(Solver):
         self._passing = False
         self.problem.rows = self.step_count = self.problem.rows_train
         self.epoch = 1
+        self.problem.pool.idle()  # who watches sees the end of the pass before its result
         self.optimum = while_idling(
             lambda: find_optimum(self._pass.folds(), self._config, self._target_scale),
             self.problem.pool.idle,

@@ -18,7 +18,7 @@ import pytest
 
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
-from regatta.parameter_server import ticket_pool
+from regatta.parameter_server import worker_pool
 from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.ticket_pool import InProcessTicketPool, WorkerTicketPool
 from regatta.parameter_server.update_log import Applied, check_updates
@@ -230,7 +230,7 @@ def test_who_is_being_replaced_is_not_replaced_again_by_a_look_within_a_round(so
 
 
 def test_a_worker_that_stands_still_is_replaced(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(ticket_pool, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(worker_pool, "LEASE_SECONDS", 1.5)
     happened: list[PoolEvent] = []
     with working(source, tmp_path, happened) as (pool, solver):
         victim = pool.samples()[0].pid
