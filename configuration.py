@@ -29,6 +29,7 @@ Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "inverse-scaling", "cosine", "step"]
 Precision = Literal["auto", "float32", "float64"]
 Rule = Literal["min", "1se"]
+Consistency = Literal["sync", "async", "local"]
 Delimiter = Literal["auto", "comma", "semicolon", "tab", "bar", "blanks"]
 Decimal = Literal["auto", "point", "comma", ".", ","]
 Given = Literal["auto", "none"]
@@ -244,6 +245,16 @@ class TrainingConfig(ReadingOptions):
     momentum: float = option(
         0.9, "share of the last step that is kept", group="training", minimum=0, below=1,
         advanced=True)  # fmt: skip
+    consistency: Consistency = option(
+        "sync", "when workers agree on the weights: sync: at every batch; async: no one waits for "
+        "another; local: each takes --sync-every steps alone, then weights are averaged",
+        group="training", advanced=True)  # fmt: skip
+    staleness: int | Literal["unbounded"] | None = option(
+        None, "with async: no gradient is applied that is older than so many updates; auto: twice "
+        "the shards", group="training", minimum=0, unit="updates", advanced=True)  # fmt: skip
+    sync_every: int | None = option(
+        None, "with local: steps that a worker takes between two averages; auto: 16",
+        group="training", minimum=1, unit="steps", advanced=True)  # fmt: skip
     tol: float = option(
         1e-6, "stop when the training objective improves by less than this share an epoch; "
         "0: never", group="training", minimum=0, advanced=True)  # fmt: skip
@@ -273,6 +284,9 @@ STEP_OPTIONS = (
     "schedule",
     "optimizer",
     "momentum",
+    "consistency",
+    "staleness",
+    "sync_every",
     "tol",
     "patience",
 )

@@ -16,6 +16,7 @@ import contextlib
 import gc
 import logging
 import math
+import os
 import sqlite3
 import time
 import traceback
@@ -31,7 +32,9 @@ from regatta.ingest.importer import Cancelled, ImportProgress
 from regatta.ingest.table import ParsedTable
 from regatta.metrics import Clock
 from regatta.parameter_server.checkpoints import CheckpointFolder
-from regatta.parameter_server.worker_pool import Pool, PoolEvent, open_pool
+from regatta.parameter_server.ticket_pool import open_pool
+from regatta.parameter_server.update_log import UpdateLog
+from regatta.parameter_server.worker_pool import Pool, PoolEvent
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.recorder import Recorder
@@ -43,13 +46,17 @@ from regatta.runs.store import RunStore
 from regatta.solvers import choose
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.training import Evaluation, Training, identity, source_of
-from regatta.utils import DivergenceError, RegattaError, Stopwatch, log_to
+from regatta.solvers.unsynchronised import UnsynchronisedSGD
+from regatta.utils import DivergenceError, RegattaError, Stopwatch, UserError, log_to
 
 TICK_SECONDS = 0.3
+SCALE_SECONDS = 0.05  # between two looks while workers come or go
 CHECKPOINT_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
 RECORD_SECONDS = 1.0
+# Set, it makes runs whose workers do not wait for each other write every update to updates.log.
+LOG_UPDATES = "REGATTA_LOG_UPDATES"
 # Evaluations that decide nothing may take this share of the training time.
 EVALUATION_SHARE = 0.05
 EVALUATION_GROWTH = 1.02
@@ -142,6 +149,8 @@ class Coordinator:
         self._clock = Clock()
         self._recorder = Recorder(self._writer, self._clock)
         self._wish = ""  # the last command: pause, resume or stop
+        self._wanted: int | None = None  # workers, where the run was told to scale
+        self._n_workers = 0
         self._step = store.get(run_id).step or 0
         self._resumed_at = 0  # step and seconds of training where this attempt begins
         self._resumed_seconds = 0.0
@@ -150,12 +159,14 @@ class Coordinator:
         self._next_evaluation = 0
         self._next_record = 0.0
         self._next_tick = 0.0
+        self._next_look = 0.0  # of its own: else ticks within rounds put it off for ever
         self._stands = False  # paused, or waiting for room
         self._saved_step = 0
         self._reserve = Reserve(directory.room)
         self._pool: Pool | None = None
         self._training: Training | None = None  # once it can be paused
         self._folder: CheckpointFolder | None = None
+        self._updates: UpdateLog | None = None
 
     def run(self) -> dict[str, Any]:
         """From file to model, with every outcome written down."""
@@ -191,9 +202,9 @@ class Coordinator:
         table, prepared = self._prepare()
         self._import_seconds = self._watch.seconds
         settings = choose.resolve(config, tuple(prepared.train_offsets), prepared.features)
-        if settings.note:
-            self._event("warning", settings.note)
-        n_workers = choose.workers(config)
+        for note in choose.notes(config, settings):
+            self._event("warning", note)
+        n_workers = self._n_workers = self._crew_size()
         self._store.update(self._run_id, workers=n_workers, solver=settings.solver)
         with prepared.hold():
             pool = open_pool(
@@ -205,12 +216,18 @@ class Coordinator:
                 with_statistics=settings.with_statistics,
                 on_event=self._pool_event,
                 idle=self._attend,
+                steps=settings.steps,
             )
             try:
                 return self._train(table, prepared, settings, pool)
             finally:
                 self._pool = None
                 pool.close()
+
+    def _crew_size(self) -> int:
+        """Workers to begin with: those that it had last, if it was told to scale."""
+        config, had = self._config, self._store.get(self._run_id).workers
+        return choose.workers(config) if had is None else min(had, config.shards)
 
     # From a file to rows
 
@@ -287,6 +304,8 @@ class Coordinator:
         self._event("started", settings.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
+        if isinstance(training.solver, UnsynchronisedSGD):
+            self._log_updates(training.solver)
         self._pool, self._training, self._folder = pool, training, folder
         gc.collect()
         gc.freeze()
@@ -299,7 +318,15 @@ class Coordinator:
             raise
         finally:
             self._training = None
+            if self._updates is not None:
+                self._updates.close()
             gc.unfreeze()
+
+    def _log_updates(self, solver: UnsynchronisedSGD) -> None:
+        """Write down every update, where that is asked for."""
+        if os.environ.get(LOG_UPDATES):
+            self._updates = UpdateLog(self._directory.updates, solver.rounds)
+            solver.on_applied = self._updates.add
 
     def _loop(self, training: Training) -> None:
         """Steps until the solver is done. Everything in here costs time at every step."""
@@ -316,7 +343,7 @@ class Coordinator:
                 recorder.point(training, now, solver.rounds)
             if ended and solver.iterative and not solver.finished:
                 self._evaluate_if_cheap(training)
-            if now >= self._next_tick:
+            if now >= self._next_look:
                 self._look_around()
                 now = time.perf_counter()
                 if now >= next_save:
@@ -352,7 +379,7 @@ class Coordinator:
             self._recorder.point(training, time.perf_counter(), training.solver.rounds)
         evaluation = self._evaluate(training)
         scores = evaluation.scores
-        self._recorder.sample(pool.samples(), force=True)
+        self._recorder.sample(pool.samples(), staleness=training.staleness, force=True)
         for warning in training.warnings:
             self._event("warning", warning)
         self._event("converged" if training.solver.converged else "finished", reason)
@@ -372,6 +399,7 @@ class Coordinator:
                     self._clock.seconds,
                     self._resumed_seconds + self._watch.seconds,
                 ),
+                notes=choose.notes(self._config, settings),
             )
             self._writer.flush()
             self._store.update_state(
@@ -406,7 +434,9 @@ class Coordinator:
         assert self._pool is not None
         self._pool.watch()
         self._with_room(self._tick)
-        self._next_tick = time.perf_counter() + TICK_SECONDS
+        now = time.perf_counter()
+        self._next_tick = now + TICK_SECONDS
+        self._next_look = now + (SCALE_SECONDS if self._pool.is_changing else TICK_SECONDS)
 
     def _tick(self) -> None:
         self._look_for_commands()
@@ -416,12 +446,28 @@ class Coordinator:
         if training is None or self._pool is None:
             self._writer.flush()
             return
+        self._scale(training, self._pool)
         if self._wish == "pause":
             self._pause(training)
         self._step = training.step
-        self._recorder.sample(self._pool.samples())
+        self._recorder.sample(self._pool.samples(), staleness=training.staleness)
         self._writer.flush()
         self._tell_training(training)
+
+    def _scale(self, training: Training, pool: Pool) -> None:
+        """Pass on that another number of workers is wanted, and tell once it is there."""
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            try:
+                training.scale(wanted)
+            except UserError as error:
+                self._event("warning", error.message)
+        if pool.n_workers == self._n_workers:
+            return
+        before, self._n_workers = self._n_workers, pool.n_workers
+        self._recorder.gone(range(pool.n_workers, before))
+        self._store.update(self._run_id, workers=pool.n_workers)
+        self._event("scaled", f"{pool.n_workers} workers train now, {before} did before.")
 
     def _pause(self, training: Training) -> None:
         """Stand still until told otherwise."""
@@ -437,6 +483,7 @@ class Coordinator:
                 if self._must_stop():
                     raise Stopped
                 assert self._pool is not None
+                self._scale(training, self._pool)
                 self._pool.watch()
                 self._recorder.sample(self._pool.samples())
                 self._writer.flush()
@@ -459,6 +506,8 @@ class Coordinator:
         training, folder = self._training, self._folder
         if training is None or folder is None or not training.solver.iterative:
             return  # a pass starts again: it is over in the time that a checkpoint takes
+        if self._updates is not None:
+            self._updates.flush()  # so that it never lacks what a checkpoint has
         folder.save(training.checkpoint(self._clock.seconds))
         self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")
@@ -526,7 +575,10 @@ class Coordinator:
     def _look_for_commands(self) -> None:
         for command in self._store.take_commands(self._run_id):
             _log.info("Told to %s.", command)
-            self._wish = command
+            if command.startswith("scale "):
+                self._wanted = int(command.split()[1])
+            else:
+                self._wish = command
 
     def _must_stop(self) -> bool:
         return self._wish == "stop" or self._signals.received is not None

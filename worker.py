@@ -17,13 +17,16 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from time import perf_counter
 
 from regatta import models
 from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import (
+    ANSWERED,
     ASLEEP,
+    BATCHES,
     COMMUNICATE_SECONDS,
     COMPUTE_SECONDS,
     COORDINATOR_ASLEEP,
@@ -32,17 +35,25 @@ from regatta.parameter_server.protocol import (
     FAILED,
     FINISHED,
     FIRST,
+    FIRST_BATCH,
     HEARTBEAT,
     INCARNATION,
+    L1,
+    L2,
     MARK,
     MILESTONES,
     MILESTONES_KEPT,
     OP,
     ORDER,
+    RATE,
     READY,
     ROWS,
     SPINNING_IS_SAFE,
+    START,
     STATE,
+    STOP,
+    STRIDE,
+    TICKET,
     VERSION,
     WAIT_SECONDS,
     Board,
@@ -51,6 +62,7 @@ from regatta.parameter_server.protocol import (
     WorkerState,
 )
 from regatta.parameter_server.shared_memory import SharedMemory
+from regatta.parameter_server.step_kernel import StepKernel
 
 # How long a worker looks for the next round before it sleeps: several times a round of the usual
 # batches, short enough that an idle worker costs nothing that anyone would notice.
@@ -59,6 +71,7 @@ SPIN_SECONDS = 1e-3 if SPINNING_IS_SAFE else 0.0
 SLEEP_SECONDS = 0.1
 
 PR_SET_PDEATHSIG = 1
+NO_SHARDS = int(Op.MOMENTS)  # the first of the orders that are about no shards
 
 
 def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, parent: int) -> None:
@@ -106,6 +119,11 @@ class Worker:
         )
         self._slots = list(self._board.slots)
         self._buffers = list(self._board.parameters)
+        self._ticket = setup.ticket
+        self._steps: StepKernel | None = None
+        if setup.steps is not None:
+            n_features = setup.source.n_features
+            self._steps = StepKernel(self._kernel, setup.steps, n_features, self._beat_alone)
         self._counts[INCARNATION] = setup.incarnation
         self._counts[DONE] = setup.version
         self._counts[STATE] = WorkerState.WAIT
@@ -122,9 +140,12 @@ class Worker:
             if control[VERSION] != version:
                 continue  # what was read may be of two rounds; this worker had no shard in it
             self._seen = version
-            if op == Op.EXIT:
-                counts[STATE] = WorkerState.LEFT
-                return
+            if op >= NO_SHARDS:
+                if not self._stay(op, count):
+                    counts[STATE] = WorkerState.LEFT
+                    return
+                mark = times[MARK]
+                continue
             shards = self._mine(first, count)
             if shards:
                 counts[STATE] = WorkerState.COMPUTE
@@ -145,6 +166,84 @@ class Worker:
                 times[WAIT_SECONDS] += woken - mark
                 mark = times[MARK] = told
 
+    def _stay(self, op: int, count: int) -> bool:
+        """Obey an order that is about no shards of one's own; False: to leave."""
+        if op == Op.TICKETS:
+            self._serve_tickets(self._take_steps)
+        elif op == Op.MOMENTS:
+            self._serve_tickets(self._sum_moments)
+        elif op == Op.GATHER:
+            self._counts[DONE] = self._seen
+            if self._board.control[COORDINATOR_ASLEEP]:
+                self._pipe.send_bytes(FINISHED)
+        return op < Op.GATHER or (op == Op.GATHER and self.rank < count)
+
+    def _serve_tickets(self, compute: Callable[[], None]) -> None:
+        """Compute the tickets that this worker is given, until there is another round."""
+        counts, times, control = self._counts, self._times, self._board.control
+        mark = perf_counter()
+        times[WAIT_SECONDS] += mark - times[MARK]
+        times[MARK] = mark
+        while self._await_ticket():
+            woken = perf_counter()
+            counts[STATE] = WorkerState.COMPUTE
+            try:
+                compute()
+            except _Abandoned:
+                return
+            computed = perf_counter()
+            counts[STATE] = WorkerState.WAIT
+            counts[ANSWERED] = self._ticket
+            if control[COORDINATOR_ASLEEP]:
+                self._pipe.send_bytes(FINISHED)
+            told = perf_counter()
+            times[COMPUTE_SECONDS] += computed - woken
+            times[COMMUNICATE_SECONDS] += told - computed
+            times[WAIT_SECONDS] += woken - mark
+            mark = times[MARK] = told
+
+    def _take_steps(self) -> None:
+        """The batches of a ticket."""
+        order, numbers = self._board.orders[self.rank], self._board.order_numbers[self.rank]
+        start, answer = self._board.inputs[self.rank], self._board.answers[self.rank]
+        penalty = models.Penalty(numbers[L1], numbers[L2])
+        first, stride, batches = order[FIRST_BATCH], order[STRIDE], order[BATCHES]
+        assert self._steps is not None
+        self._counts[ROWS] += self._steps.run(
+            first, stride, batches, start, answer, numbers[RATE], penalty
+        )
+
+    def _sum_moments(self) -> None:
+        """The moments of a ticket's rows."""
+        order, matrix = self._board.orders[self.rank], self._board.matrices[self.rank]
+        self._kernel.moments(order[START], order[STOP], matrix, self._beat_alone, self._count_rows)
+
+    def _await_ticket(self) -> bool:
+        """Whether a ticket came; False: another round did."""
+        control, order, counts = self._board.control, self._board.orders[self.rank], self._counts
+        seen, ticket, give_way = self._seen, self._ticket, _yield
+        while True:
+            deadline = perf_counter() + SPIN_SECONDS
+            while True:
+                if control[VERSION] != seen:
+                    return False
+                if order[TICKET] != ticket:
+                    counts[HEARTBEAT] += 1
+                    self._ticket = order[TICKET]
+                    return True
+                if perf_counter() >= deadline:
+                    break
+                give_way()
+            self._sleep_until(self._has_round_or_ticket)
+
+    def _beat_alone(self) -> None:
+        """Beat within a ticket, which other rounds wait for; only the end of the run does not."""
+        self._counts[HEARTBEAT] += 1
+        control = self._board.control
+        version = control[VERSION]
+        if version != self._seen and control[ORDER[version & 1] + OP] == Op.EXIT:
+            raise _Abandoned
+
     def _mine(self, first: int, count: int) -> list[int]:
         owners, rank = self._board.owners, self.rank
         return [shard for shard in range(first, first + count) if owners[shard] == rank]
@@ -155,13 +254,9 @@ class Worker:
         for shard in shards:
             word = 2 * (base + shard)
             start, stop = ranges[word], ranges[word + 1]
-            if op == Op.STATISTICS:
-                matrix = self._board.matrices[self.rank]
-                kernel.moments(start, stop, matrix, self._beat, self._count_rows)
-            else:
-                kernel.run(op, start, stop, self._slots[shard], self._beat)
-                if op == Op.GRADIENT:
-                    counts[ROWS] += stop - start
+            kernel.run(op, start, stop, self._slots[shard], self._beat)
+            if op == Op.GRADIENT:
+                counts[ROWS] += stop - start
 
     def _beat(self) -> None:
         self._counts[HEARTBEAT] += 1
@@ -189,14 +284,24 @@ class Worker:
                 if perf_counter() >= deadline:
                     break
                 give_way()
-            counts[ASLEEP] = 1
-            counts[STATE] = WorkerState.ASLEEP
-            while control[VERSION] == seen:
-                counts[HEARTBEAT] += 1
-                if self._pipe.poll(SLEEP_SECONDS):
-                    self._pipe.recv_bytes()
-            counts[ASLEEP] = 0
-            counts[STATE] = WorkerState.WAIT
+            self._sleep_until(self._has_round)
+
+    def _has_round(self) -> bool:
+        return self._board.control[VERSION] != self._seen
+
+    def _has_round_or_ticket(self) -> bool:
+        return self._has_round() or self._board.orders[self.rank][TICKET] != self._ticket
+
+    def _sleep_until(self, called: Callable[[], bool]) -> None:
+        counts = self._counts
+        counts[ASLEEP] = 1
+        counts[STATE] = WorkerState.ASLEEP
+        while not called():
+            counts[HEARTBEAT] += 1
+            if self._pipe.poll(SLEEP_SECONDS):
+                self._pipe.recv_bytes()
+        counts[ASLEEP] = 0
+        counts[STATE] = WorkerState.WAIT
 
 
 def _die_with(parent: int) -> None:

@@ -216,7 +216,9 @@ def add_export(commands: Any) -> None:
 
 
 def add_runs(commands: Any) -> None:
-    parser = command(commands, "runs", "runs:list_runs", "list runs, and pause, resume or stop one")
+    parser = command(
+        commands, "runs", "runs:list_runs", "list runs, and pause, resume, scale or stop one"
+    )
     parser.set_defaults(limit=20)
     add_json(parser)
     inner = parser.add_subparsers(metavar="COMMAND", dest="runs_command")
@@ -230,14 +232,16 @@ def add_runs(commands: Any) -> None:
         inner, "resume", "runs:resume", "let a run go on from its last checkpoint, here and now"
     )
     stop = command(inner, "stop", "runs:stop", "stop a run so that it can be resumed")
+    scale = command(inner, "scale", "runs:scale", "let a run go on with another number of workers")
     delete = command(inner, "delete", "runs:delete", "delete runs and their models")
-    for each in (show, pause, resume, stop):
+    for each in (show, pause, resume, stop, scale):
         add_run(each)
+    scale.add_argument("workers", type=whole, metavar="N", help="worker processes, at least 1")
     delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
     resume.add_argument(
         "--detach", action="store_true", help="queue it and return; it runs in the background"
     )
-    for each in (listing, show, pause, resume, stop, delete):
+    for each in (listing, show, pause, resume, stop, scale, delete):
         # Given to `regatta runs --json list`, it must not be forgotten here.
         add_json(each, default=argparse.SUPPRESS)
 

@@ -1,4 +1,4 @@
-"""``regatta runs``: list runs, show one, and pause, resume, stop or delete it."""
+"""``regatta runs``: list runs, show one, and pause, resume, scale, stop or delete it."""
 
 from __future__ import annotations
 
@@ -78,6 +78,29 @@ def pause(chosen: argparse.Namespace) -> int:
 def stop(chosen: argparse.Namespace) -> int:
     """``regatta runs stop RUN``."""
     return _command(chosen, "stop", lambda state: state.is_terminal)
+
+
+def scale(chosen: argparse.Namespace) -> int:
+    """``regatta runs scale RUN N``."""
+    store = RunStore(home())
+    run_id = service.find(chosen.run, store=store).run_id
+    run, wanted = service.scale(run_id, chosen.workers, store=store)
+    if wanted < chosen.workers:
+        output.say_aside(
+            f"the run has {wanted:,} shards, and so {wanted:,} workers at most, "
+            f"not {chosen.workers:,}."
+        )
+    deadline = time.monotonic() + OBEY_SECONDS
+    while run.workers != wanted and run.state.is_live and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        run = store.get(run_id)
+    if run.workers != wanted and run.state.is_live:
+        output.say_aside(f"told to take {wanted} workers; it has not yet done so.")
+    if chosen.json:
+        return _tell_state(run, as_json=True)
+    workers = "1 worker" if run.workers == 1 else f"{run.workers} workers"
+    print(f"Run {run_id} is {run.state}, with {workers}.")
+    return 0
 
 
 def resume(chosen: argparse.Namespace) -> int:

@@ -187,6 +187,7 @@ def summary(result: Mapping[str, Any]) -> str:
         [
             f"Run {run_id}: {result['model']}{penalty}, {how}.",
             *_gap(result),
+            *_consistency(result),
             "",
             _scores(result["metrics"]),
             "",
@@ -212,6 +213,25 @@ def _gap(result: Mapping[str, Any]) -> list[str]:
     if result["optimum_gap_of"] == "variance":
         return [f"A perfect fit is possible; what is left is {gap:.1g} of the target's variance."]
     return [f"The objective is above that of the exact optimum by {gap:.1g} of its value."]
+
+
+def _consistency(result: Mapping[str, Any]) -> list[str]:
+    """How workers agreed on the weights, where they did not at every batch."""
+    if "staleness" in result:
+        late = result["staleness"]
+        bound = (
+            "nothing bounded it" if late["bound"] is None else f"the bound was {late['bound']:,}"
+        )
+        return [
+            f"Gradients were applied {late['mean']:.1f} updates late in the mean and "
+            f"{late['max']:,} at most ({bound})."
+        ]
+    if "sync_every" in result:
+        return [
+            f"Workers stepped alone; their weights were averaged {result['updates']:,} times, "
+            f"every {result['sync_every']:,} steps."
+        ]
+    return []
 
 
 def _end(result: Mapping[str, Any]) -> str:

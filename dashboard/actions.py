@@ -64,13 +64,20 @@ def go_to_data(**parameters: str) -> None:
 def command(record: RunRecord, word: str, told: str) -> None:
     """Send a command, and say so until the state of the run follows."""
     if attempt(lambda: service.command(record.run_id, word)):
-        st.session_state["told"] = (record.run_id, str(record.state), told)
+        st.session_state["told"] = (record.run_id, record.stands, told)
+
+
+def scale(record: RunRecord, n_workers: int) -> None:
+    """Ask for another number of workers, and say so until the run has them."""
+    if attempt(lambda: service.scale(record.run_id, n_workers)):
+        going = "Another worker starts …" if n_workers > (record.workers or 0) else "One leaves …"
+        st.session_state["told"] = (record.run_id, record.stands, going)
 
 
 def told(record: RunRecord) -> str:
     """What was said about the last command, as long as the run has not followed it."""
-    run_id, state, text = st.session_state.get("told", ("", "", ""))
-    return str(text) if (run_id, state) == (record.run_id, str(record.state)) else ""
+    run_id, stands, text = st.session_state.get("told", ("", "", ""))
+    return str(text) if (run_id, stands) == (record.run_id, record.stands) else ""
 
 
 def attempt(action: Callable[[], Any]) -> bool:

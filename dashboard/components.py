@@ -43,10 +43,11 @@ def _nothing() -> None:
 
 
 def live_view(record: RunRecord) -> None:
-    """Draw a run as it is and as it goes on; the script runs again when its state changes."""
+    """Draw a run as it is and as it goes on; the script runs again when its state, or the number of
+    its workers, changes."""
     _live(
         key=f"live-{record.run_id}",
-        data={"run_id": record.run_id, "state": str(record.state)},
+        data={"run_id": record.run_id, "state": str(record.state), "stands": record.stands},
         on_state_change=_nothing,
     )
 

@@ -132,6 +132,7 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
         "id": record.run_id,
         "name": record.name,
         "state": str(record.state),
+        "stands": record.stands,
         "exact": record.solver == "exact",
         "terminal": record.state.is_terminal,
         "message": record.message or "",

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 WORTHWHILE = 0.85
 # A worker so many times slower than the others is named.
 SLOW = 1.5
+# Seconds of computing that a speed is measured over.
+MEASURED_SECONDS = 0.2
+TRIAL_SECONDS = 5.0
 
 
 def share_out(n_shards: int, parts: int, speeds: Mapping[int, float]) -> list[int]:
@@ -76,3 +79,42 @@ def slow_ranks(speeds: Mapping[int, float]) -> dict[int, float]:
         if times >= SLOW:
             found[rank] = times
     return found
+
+
+class Paces:
+    """How fast each worker has been lately, from its counts of rows and of seconds computing."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._speeds: dict[int, float] = {}
+
+    def measure(self, work: Mapping[int, tuple[int, float]]) -> bool:
+        """Take in rows and seconds of each rank so far; whether their speeds are known anew.
+
+        That is when each has computed for `MEASURED_SECONDS` more. One that has nothing to compute
+        is taken to be as fast as the others every `TRIAL_SECONDS`: it may have recovered.
+        """
+        for rank in work.keys() - self._seen.keys():
+            self._seen[rank] = work[rank]
+        done = {rank: (rows - self._seen[rank][0], seconds - self._seen[rank][1])
+                for rank, (rows, seconds) in work.items()}  # fmt: skip
+        speeds = {
+            rank: rows / seconds for rank, (rows, seconds) in done.items() if rows and seconds
+        }
+        if not speeds:
+            return False
+        enough = MEASURED_SECONDS if len(speeds) == len(work) else TRIAL_SECONDS
+        if min(done[rank][1] for rank in speeds) < enough:
+            return False
+        self._seen, self._speeds = dict(work), speeds
+        return True
+
+    def speeds(self, ranks: Sequence[int]) -> dict[int, float]:
+        """The speed of each rank; of one that is new, that of the middle."""
+        usual = statistics.median(self._speeds.values()) if self._speeds else 1.0
+        return {rank: self._speeds.get(rank, usual) for rank in ranks}
+
+    def forget(self, rank: int) -> None:
+        """Another process computes as this rank from now on."""
+        self._seen.pop(rank, None)
+        self._speeds.pop(rank, None)

@@ -110,6 +110,11 @@ class RunDirectory:
         return self.path / "path.json"
 
     @property
+    def updates(self) -> Path:
+        """Every update of the weights, where that was asked for."""
+        return self.path / "updates.log"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.db"
 

@@ -50,7 +50,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "rank INTEGER",
         "pid INTEGER",
         "incarnation INTEGER",
-        "state TEXT",  # starting, wait, compute, asleep, left
+        "state TEXT",  # starting, wait, compute, asleep, left; gone: let go, with the figures empty
         "rows INTEGER",
         "compute REAL",  # cumulative seconds; the three add up to the worker's time
         "wait REAL",
@@ -69,6 +69,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "net_received INTEGER",
         "gpu_percent REAL",
         "gpu_memory INTEGER",
+    ),
+    "staleness": (  # of asynchronous runs
+        "staleness INTEGER PRIMARY KEY",  # updates between a gradient's parameters and its own
+        "gradients INTEGER",  # so far
     ),
     "events": (
         "id INTEGER PRIMARY KEY",
@@ -136,7 +140,9 @@ class MetricsWriter:
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def forget_after(self, step: int) -> None:
-        """Delete points and evaluations beyond ``step``: a resumed run makes them again."""
+        """Delete points and evaluations beyond ``step``: a resumed run makes them again. So it does
+        the staleness, which it counts on from its checkpoint."""
+        self._connection.execute("DELETE FROM staleness")
         for table in ("points", "evaluations"):
             self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
 
@@ -180,11 +186,11 @@ class MetricsReader:
         return dict(zip(names, rows[0], strict=True)) if rows else None
 
     def latest_workers(self) -> list[dict[str, Any]]:
-        """The last row of each rank, by rank."""
+        """The last row of each rank that has not been let go, by rank."""
         names = column_names("workers")
         query = (
             f"SELECT {', '.join(names)} FROM workers WHERE id IN "
-            "(SELECT max(id) FROM workers GROUP BY rank) ORDER BY rank"
+            "(SELECT max(id) FROM workers GROUP BY rank) AND state IS NOT 'gone' ORDER BY rank"
         )
         return [dict(zip(names, row, strict=True)) for row in self._rows(query, ())]
 

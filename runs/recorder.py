@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from regatta.metrics import Clock, MachineSampler, ProcessSampler, Throughput
 from regatta.parameter_server.worker_pool import WorkerSample
@@ -119,8 +119,20 @@ class Recorder:
             message=message,
         )
 
-    def sample(self, workers: Sequence[WorkerSample], *, force: bool = False) -> None:
-        """Record what workers and machine are doing, at most once a second unless forced."""
+    def gone(self, ranks: Iterable[int]) -> None:
+        """Record that workers were let go."""
+        for rank in ranks:
+            self._writer.add("workers", seconds=self._clock.seconds, rank=rank, state="gone")
+
+    def sample(
+        self,
+        workers: Sequence[WorkerSample],
+        *,
+        staleness: Mapping[int, int] | None = None,
+        force: bool = False,
+    ) -> None:
+        """Record what workers and machine are doing, and how stale gradients were, at most once a
+        second unless forced."""
         now = time.monotonic()
         if now < self._next_sample and not force:
             return
@@ -143,4 +155,6 @@ class Recorder:
                 memory_bytes=memory,
                 shards=worker.shards,
             )
+        for updates, gradients in (staleness or {}).items():
+            self._writer.add("staleness", staleness=updates, gradients=gradients)
         self._writer.add("machine", seconds=seconds, **self._machine.sample())

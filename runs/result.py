@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,12 @@ def write_results(
     n_workers: int,
     evaluation: Evaluation,
     seconds: Seconds,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write ``model.json`` and ``result.json``; returns the latter's content."""
+    """Write ``model.json`` and ``result.json``; returns the latter's content.
+
+    ``notes`` are warnings about what was asked for.
+    """
     weights, intercept = parameters_in_units(prepared, training.solver.parameters)
     model = FittedModel(
         preprocessing=prepared.preprocessing,
@@ -82,7 +87,7 @@ def write_results(
         "intercept": model.original_intercept,
         "weights_sha256": model.weights_sha256,
         "model_path": str(directory.model),
-        "warnings": prepared.warnings,
+        "warnings": [*prepared.warnings, *notes],
     }
     optimum = training.optimum
     if optimum is not None:

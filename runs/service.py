@@ -99,6 +99,36 @@ def command(run_id: str, word: str, *, store: RunStore | None = None) -> RunReco
     return resume(run_id, store=store) if word == "resume" else store.send_command(run_id, word)
 
 
+def scale(run_id: str, n_workers: int, *, store: RunStore | None = None) -> tuple[RunRecord, int]:
+    """Ask a live run for ``n_workers`` workers; its record, and how many it will have.
+
+    That is never more than it has shards.
+
+    Raises
+    ------
+    UserError
+        It has no workers to add to, or no one works on it.
+    """
+    store = store or RunStore(home())
+    record = store.get(run_id)
+    if n_workers < 1:
+        raise UserError(
+            f"A run cannot go on with {n_workers} workers.",
+            f"`regatta runs pause {run_id}` lets it stand still.",
+        )
+    if record.state.is_live and record.workers == 0:
+        raise UserError(
+            f"Run {run_id} trains inside its own process: it has no workers to add to.",
+            "Start it with --workers 1 or more.",
+        )
+    if record.state.is_live and record.solver == "exact":
+        raise UserError(
+            f"Run {run_id} keeps its workers: the exact solver's one pass is soon over.",
+        )
+    wanted = min(n_workers, store.config(run_id).shards)
+    return store.send_command(run_id, f"scale {wanted}"), wanted
+
+
 def delete(run_id: str, *, store: RunStore | None = None) -> None:
     """Delete a run that no one works on."""
     (store or RunStore(home())).delete(run_id)

@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 5.0
-COMMANDS = ("pause", "resume", "stop")
+COMMANDS = ("pause", "resume", "stop", "scale")
 
 # A foreground run is queued for an instant before its coordinator takes the lock.
 # If it stays so, the process died in between.
@@ -126,6 +126,11 @@ class RunRecord:
     def title(self) -> str:
         """Its name, or what it does where it has none."""
         return self.name or f"{self.dataset}: {self.target}"
+
+    @property
+    def stands(self) -> str:
+        """Changes whenever the run follows a command: its state and the number of its workers."""
+        return f"{self.state.value} {self.workers}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "state": self.state.value}
@@ -376,14 +381,16 @@ class RunStore:
     # Commands
 
     def send_command(self, run_id: str, command: str) -> RunRecord:
-        """Tell a run to pause, resume or stop. A run that no one works on is stopped at once.
+        """Tell a run to pause, resume or stop, or to ``scale N``. A run that no one works on is
+        stopped at once.
 
         Returns
         -------
         RunRecord
             The record after that; a live coordinator takes the command a moment later.
         """
-        if command not in COMMANDS:
+        word, _, number = command.partition(" ")
+        if word not in COMMANDS or (word == "scale") != number.isdecimal():
             raise UserError(f"There is no command {command!r}.", f"Known: {', '.join(COMMANDS)}.")
 
         def send(database: sqlite3.Connection) -> RunRecord:
@@ -395,14 +402,14 @@ class RunStore:
                     (run_id, command, time.time()),
                 )
                 return record
-            if command == "stop" and record.state in (RunState.QUEUED, RunState.INTERRUPTED):
+            if word == "stop" and record.state in (RunState.QUEUED, RunState.INTERRUPTED):
                 stopped = self._changed(
                     database, record, RunState.STOPPED, {"message": "Stopped.", "hint": ""}
                 )
                 self._write(database, stopped)
                 return stopped
             raise UserError(
-                f"Run {run_id} is {record.state}: there is nothing to {command}.",
+                f"Run {run_id} is {record.state}: there is nothing to {word}.",
                 f"`regatta runs resume {run_id}` takes it up again."
                 if record.state.is_resumable
                 else "",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import partial
 
 from regatta import models
-from regatta.configuration import STEP_OPTIONS, TrainingConfig
+from regatta.configuration import STEP_OPTIONS, TrainingConfig, flag
 from regatta.parameter_server import learning_rate, optimizers
 from regatta.parameter_server.batches import BatchPlan
+from regatta.parameter_server.step_kernel import StepPlan
 from regatta.solvers.base import Solver
 from regatta.solvers.fista import Fista
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.optimum import fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
+from regatta.solvers.unsynchronised import AsynchronousSGD, LocalSGD
 from regatta.utils import UserError, available_cores
 
 DEFAULT_BATCH = 1024
@@ -24,6 +27,12 @@ FULL_BATCH_ROWS = 8192
 FULL_BATCH_STEPS = 20_000
 MIN_SGD_STEPS = 20_000
 MIN_SGD_EPOCHS = 20
+# Where workers do not wait for each other there must be several batches at once, of few rows too.
+FEWEST_BATCHES = 8
+# The bound of "auto" is for stragglers alone: with up to as many workers as shards all of them can
+# be at work. Local: few enough steps that the copies stay near each other.
+STALENESS_A_SHARD = 2
+SYNC_EVERY = 16
 # Models whose loss is the squared residual: those that scikit-learn has under these names.
 EXACT_MODELS = ("linear", "ridge", "lasso", "elasticnet")
 
@@ -43,7 +52,9 @@ class Settings:
 
     ``solver`` is exact, fista (all rows a step) or sgd. ``with_statistics`` tells whether the
     moments of the rows are gathered: for the exact solver, to choose alpha, and so that steps are
-    shown against the optimum. ``note`` is a word to the user, or empty.
+    shown against the optimum. ``note`` is a word to the user, or empty. ``steps`` is there where
+    workers do not wait for each other at every batch; ``staleness`` bounds async (None: nothing
+    does), ``sync_every`` is of local.
     """
 
     solver: str
@@ -52,6 +63,10 @@ class Settings:
     epochs: int
     plan: BatchPlan
     note: str = ""
+    consistency: str = "sync"
+    steps: StepPlan | None = None
+    staleness: int | None = None
+    sync_every: int | None = None
 
     @property
     def full_batch(self) -> bool:
@@ -72,12 +87,18 @@ class Settings:
             Fista.name: "fista, all rows a step",
             MiniBatchSGD.name: f"sgd, {self.batch_size:,} rows a step",
         }[self.solver]
+        if self.sync_every is not None:
+            how += f", local: averaged every {self.sync_every:,} steps"
+        elif self.steps is not None:
+            bound = "unbounded" if self.staleness is None else f"at most {self.staleness:,}"
+            how += f", asynchronous: staleness {bound}"
         crew = {0: "in one process", 1: "1 worker"}.get(n_workers, f"{n_workers} workers")
         return f"{config.model}, {how}, {crew}."
 
 
 def check(config: TrainingConfig) -> None:
     """Refuse, with a `UserError`, what no file could make right."""
+    _check_consistency(config)
     wants_exact(config)
     models.get(config.model)
     if config.alpha != "auto":
@@ -92,6 +113,29 @@ def check(config: TrainingConfig) -> None:
             "Give --alpha a number.",
         )
     fold_count(config, config.shards)
+
+
+def _check_consistency(config: TrainingConfig) -> None:
+    """Refuse options of the steps that contradict each other."""
+    how = config.consistency
+    for name, meant in (("staleness", "async"), ("sync_every", "local")):
+        if getattr(config, name) is not None and how != meant:
+            raise UserError(
+                f"{flag(name)} is for --consistency {meant}, and it is {how}.",
+                f"Add --consistency {meant}, or leave {flag(name)} out.",
+            )
+    if how == "sync":
+        return
+    if config.solver == "exact":
+        raise UserError(
+            f"--solver exact takes no steps, so --consistency {how} means nothing to it.",
+            "Leave one of the two out.",
+        )
+    if config.batch_size == "full":
+        raise UserError(
+            f"--consistency {how} is for mini-batches, and --batch-size is full.",
+            "Give --batch-size a number, or leave it out.",
+        )
 
 
 def wants_exact(config: TrainingConfig) -> bool:
@@ -129,10 +173,19 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: 
             "Give --alpha a number.",
         )
     rows = train_offsets[-1]
+    how = consistency(config)
     asked = config.batch_size
-    if asked is None:
+    if asked is None and how != "sync":
+        asked = max(1, min(DEFAULT_BATCH, rows // FEWEST_BATCHES))
+    elif asked is None:
         asked = "full" if rows <= FULL_BATCH_ROWS else DEFAULT_BATCH
     full = asked == "full" or asked >= rows
+    if full and how != "sync":
+        raise UserError(
+            f"--consistency {how} is for mini-batches, and {asked} rows a step are all there are "
+            f"({rows:,}).",
+            "Give a smaller --batch-size.",
+        )
     batch = rows if asked == "full" or full else int(asked)
     plan = BatchPlan(train_offsets, batch, config.seed)
     if config.epochs is not None:
@@ -145,13 +198,59 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: 
         return Settings(OnePass.name, True, rows, 1, plan)
     solver = Fista.name if full else MiniBatchSGD.name
     shown = fits and (config.alpha == "auto" or rows * n_features**2 <= OPTIMUM_PRODUCTS)
-    return Settings(solver, shown, batch, epochs, plan, note)
+    if how == "sync":
+        if config.consistency == "async":
+            note = "With --staleness 0 every gradient waits for the one before: that is sync."
+        return Settings(solver, shown, batch, epochs, plan, note)
+    local = how == "local"
+    steps = StepPlan(
+        plan, epochs * plan.rounds, local, config.schedule, config.optimizer, config.momentum
+    )
+    bound = STALENESS_A_SHARD * config.shards if config.staleness is None else config.staleness
+    return Settings(
+        solver,
+        shown,
+        batch,
+        epochs,
+        plan,
+        note,
+        how,
+        steps,
+        staleness=None if local or bound == "unbounded" else int(bound),
+        sync_every=(config.sync_every or SYNC_EVERY) if local else None,
+    )
+
+
+def consistency(config: TrainingConfig) -> str:
+    """When workers agree: async that bounds the staleness by 0 is sync."""
+    return "sync" if config.staleness == 0 else config.consistency
 
 
 def workers(config: TrainingConfig) -> int:
     """Worker processes of a run: as told, else one a core; never more than shards."""
     wanted = config.workers if config.workers is not None else available_cores()
     return min(wanted, config.shards)
+
+
+def notes(config: TrainingConfig, settings: Settings) -> list[str]:
+    """What is not done as it was asked for, in words."""
+    found = [settings.note] if settings.note else []
+    if config.workers is not None and config.workers > config.shards:
+        found.append(_fewer_workers(config))
+    bound, n_workers = settings.staleness, workers(config)
+    if bound is not None and n_workers > bound + 1:
+        found.append(
+            f"With --staleness {bound:,} no more than {bound + 1:,} workers are at work at once, "
+            f"and {n_workers:,} start."
+        )
+    return found
+
+
+def _fewer_workers(config: TrainingConfig) -> str:
+    return (
+        f"{config.workers:,} workers were asked for, and there are {config.shards:,} shards: "
+        f"{config.shards:,} workers start, since a worker without a shard has nothing to do."
+    )
 
 
 def make(
@@ -180,6 +279,23 @@ def make(
         rate = config.learning_rate
     if rate is None:
         rate = safe_rate(config, settings, problem)
+    if settings.steps is not None:
+        kind = LocalSGD if settings.sync_every is not None else AsynchronousSGD
+        return kind(
+            problem,
+            settings.steps,
+            epochs=settings.epochs,
+            rate=rate,
+            tol=config.tol,
+            staleness=settings.staleness,
+            sync_every=settings.sync_every,
+            # A rate that was given is kept, and Adam's says nothing of delays.
+            delay_of=(
+                partial(mean_delay, settings)
+                if config.learning_rate is None and config.optimizer != "adam"
+                else None
+            ),
+        )
     return MiniBatchSGD(
         problem,
         settings.plan,
@@ -204,4 +320,13 @@ def safe_rate(config: TrainingConfig, settings: Settings, problem: Problem) -> f
         plan.n_rows / plan.rounds,
         rule.memory,
         problem.penalty.l2,
+        mean_delay(settings, problem.pool.n_workers),
     )
+
+
+def mean_delay(settings: Settings, n_workers: int) -> float:
+    """Updates that a gradient is late, in the mean: the others that are out meanwhile."""
+    if settings.steps is None or settings.sync_every is not None:
+        return 0.0
+    others = max(0, n_workers - 1)
+    return float(others if settings.staleness is None else min(others, settings.staleness))

@@ -17,7 +17,7 @@ from regatta.utils import while_idling
 
 
 class OnePass(Solver):
-    """Steps are rows. A call of `step` takes in a shard for each worker; the last one solves.
+    """Steps are rows. One call of `step` takes in all of them, and solves.
 
     Parameters
     ----------
@@ -42,9 +42,7 @@ class OnePass(Solver):
         self._target_scale = target_scale
         shards = len(problem.train_offsets) - 1
         self._pass = Pass(problem.pool, problem.train_offsets, fold_count(config, shards))
-        self._in_round = False
-        self._rounds = 0
-        self._rows = 0  # of the rounds before the present, or last, one
+        self._passing = False
         self.optimum: Optimum | None = None
 
     @property
@@ -57,7 +55,7 @@ class OnePass(Solver):
 
     @property
     def rounds(self) -> int:
-        return self._rounds
+        return self._pass.shards_done
 
     @property
     def finished(self) -> bool:
@@ -70,24 +68,20 @@ class OnePass(Solver):
 
     def look(self) -> Iterator[float]:
         """Bring `step_count` to what it was at each moment that the workers noted within the
-        present, or last, round, and give the moment (``time.perf_counter``)."""
-        now = self.step_count
+        pass and that was not looked at yet, and give the moment (``time.perf_counter``)."""
         for when, rows in self.problem.pool.milestones():
-            self.step_count = self._rows + rows
+            self.step_count = rows
             yield when
-        if not self._in_round:
-            self.step_count = now
+        if not self._passing:
+            self.step_count = self.problem.rows
 
     def step(self) -> bool:
-        self._rows += self.problem.rows
-        self._in_round = True
-        self.problem.rows = self._pass.advance()
-        self._in_round = False
-        self._rounds += 1
-        self.step_count = self._rows + self.problem.rows
-        if not self._pass.finished:
-            return False
+        self._passing = True
+        self._pass.run()
+        self._passing = False
+        self.problem.rows = self.step_count = self.problem.rows_train
         self.epoch = 1
+        self.problem.pool.idle()  # who watches sees the end of the pass before its result
         self.optimum = while_idling(
             lambda: find_optimum(self._pass.folds(), self._config, self._target_scale),
             self.problem.pool.idle,

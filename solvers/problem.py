@@ -73,6 +73,15 @@ class Problem:
         Partial sums are added in shard order, so the result does not depend on who made them.
         """
         self._sum(self.pool.run(Op.GRADIENT, parameters, first, ranges))
+        self._take_sums(parameters)
+
+    def take_gradient(self, parameters: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
+        """`batch_gradient`, of sums that a worker made of a whole batch, maybe at older parameters;
+        the penalty's part is of ``parameters``."""
+        np.copyto(self._sums, sums)
+        self._take_sums(parameters)
+
+    def _take_sums(self, parameters: NDArray[np.float64]) -> None:
         rows = self._extras[COUNTED]
         share = 1.0 / rows if rows else 1.0  # empty where there are more shards than rows
         np.multiply(self._gradient_sums, share, out=self.gradient)

@@ -87,12 +87,12 @@ class MiniBatchSGD(Solver):
         self._round = turn + 1
         if self._round < self._plan.rounds:
             return False
+        self._round = 0
         self._end_epoch()
         return True
 
     def _end_epoch(self) -> None:
         self.epoch += 1
-        self._round = 0
         self.epoch_loss = self._loss_sum / self._rows
         self._loss_sum, self._rows = 0.0, 0
         settled = not self._falling or self.rate <= SETTLED * self._base_rate

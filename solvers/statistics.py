@@ -22,6 +22,8 @@ from regatta.parameter_server.worker_pool import Pool
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
+# Moments that wait for those of an earlier shard, at most.
+EARLY_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,11 @@ class Statistics:
 
 
 class Pass:
-    """One pass over the training rows: the statistics of each fold, a few shards at a time.
+    """One pass over the training rows: the statistics of each fold.
 
     On disk a shard is of one fold (`folds_of_shards`); rows made from parsed columns say theirs.
-    Moments are added in the order of shards, so the result does not depend on who computed them.
+    Moments are added in the order of shards, so the result does not depend on who computed them,
+    nor on who was done first: what comes early waits, here as long as there is room.
 
     Parameters
     ----------
@@ -129,6 +132,11 @@ class Pass:
         First row of each shard, and the end.
     n_folds : int
         At most the number of shards.
+
+    Attributes
+    ----------
+    shards_done : int
+        Shards that are in.
     """
 
     def __init__(self, pool: Pool, offsets: Sequence[int], n_folds: int) -> None:
@@ -136,33 +144,41 @@ class Pass:
         self._ranges = whole_shards(tuple(offsets))
         self._sums: list[Matrix | None] = [None] * n_folds
         self._folds = folds_of_shards(offsets, n_folds)
-        self._next = 0
+        self._early: dict[int, Matrix] = {}
+        self._early_bytes = 0
+        self.shards_done = 0
 
     @property
-    def finished(self) -> bool:
-        """Whether every shard is in."""
-        return self._next == len(self._ranges)
+    def n_shards(self) -> int:
+        return len(self._ranges)
 
-    @property
-    def shards_done(self) -> int:
-        """Shards that are in."""
-        return self._next
+    def run(self) -> None:
+        """Take in all shards."""
+        self._pool.moments(self._ranges, self._take)
 
-    @property
-    def rounds(self) -> int:
-        """Calls of `advance` in all."""
-        return -(-len(self._ranges) // self._pool.shards_at_once)
+    def _take(self, shard: int, matrices: Matrix) -> bool:
+        if shard != self.shards_done:
+            return self._keep(shard, matrices)
+        self._take_in(matrices)
+        while self.shards_done in self._early:
+            matrices = self._early.pop(self.shards_done)
+            self._early_bytes -= matrices.nbytes
+            self._take_in(matrices)
+        return True
 
-    def advance(self) -> int:
-        """Take in the next shards, one a worker; the rows that they have."""
-        ranges = self._ranges[self._next : self._next + self._pool.shards_at_once]
-        matrices = self._pool.moments(self._next, ranges)
-        for shard, by_fold in enumerate(matrices, self._next):
-            first = self._folds[shard] if len(by_fold) == 1 else 0
-            for fold, matrix in enumerate(by_fold, first):
-                self._add(fold, matrix)
-        self._next += len(ranges)
-        return int((ranges[:, 1] - ranges[:, 0]).sum())
+    def _keep(self, shard: int, matrices: Matrix) -> bool:
+        """Copy the moments of a shard whose turn has not come, if there is room."""
+        if self._early_bytes + matrices.nbytes > EARLY_BYTES:
+            return False
+        self._early[shard] = matrices.copy()
+        self._early_bytes += matrices.nbytes
+        return True
+
+    def _take_in(self, matrices: Matrix) -> None:
+        first = self._folds[self.shards_done] if len(matrices) == 1 else 0
+        for fold, matrix in enumerate(matrices, first):
+            self._add(fold, matrix)
+        self.shards_done += 1
 
     def _add(self, fold: int, matrix: Matrix) -> None:
         so_far = self._sums[fold]
@@ -180,6 +196,5 @@ class Pass:
 def gather(pool: Pool, offsets: Sequence[int], n_folds: int) -> list[Statistics]:
     """The statistics of each fold, from a whole `Pass`."""
     one = Pass(pool, offsets, n_folds)
-    while not one.finished:
-        one.advance()
+    one.run()
     return one.folds()

@@ -6,7 +6,7 @@ Knows nothing of runs, files or people: the coordinator drives it step by step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,7 +29,8 @@ from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.statistics import gather
 from regatta.solvers.stopping import Patience
-from regatta.utils import DivergenceError, fingerprint, while_idling
+from regatta.solvers.unsynchronised import AsynchronousSGD, UnsynchronisedSGD
+from regatta.utils import DivergenceError, UserError, fingerprint, while_idling
 
 # A loss this many times the first one is on its way to infinity.
 DIVERGED_FOLD = 1e6
@@ -144,6 +145,8 @@ class Training:
         """Bytes of parameters written for the workers so far."""
         if not self.problem.pool.n_workers:
             return 0
+        if isinstance(self.solver, UnsynchronisedSGD):
+            return self.solver.bytes_published
         return 8 * len(self.solver.parameters) * self.solver.rounds
 
     @property
@@ -154,6 +157,8 @@ class Training:
         if isinstance(self.solver, OnePass):
             return self.solver.bytes_gathered
         plan, full = self._settings.plan, self._settings.full_batch
+        if isinstance(self.solver, UnsynchronisedSGD):
+            return self.solver.bytes_gathered
         slots = plan.n_shards if full else plan.parts
         return 8 * slots * (len(self.solver.parameters) + SLOT_EXTRAS) * self.solver.step_count
 
@@ -176,6 +181,28 @@ class Training:
             self._unseen = True
             self._look_at_validation()
         return ended
+
+    def scale(self, n_workers: int) -> None:
+        """Ask for another number of workers; the pool's `watch` brings it about.
+
+        Raises
+        ------
+        UserError
+            This run keeps the workers that it has.
+        """
+        pool = self.problem.pool
+        if not self.solver.iterative:
+            raise UserError("The exact solver keeps its workers: one pass is soon over.")
+        if not 1 <= n_workers <= pool.capacity:
+            raise UserError(f"This run has room for {pool.capacity:,} workers, not {n_workers:,}.")
+        pool.resize(n_workers)
+        if isinstance(self.solver, UnsynchronisedSGD):
+            self.solver.scale(n_workers)
+
+    @property
+    def staleness(self) -> Mapping[int, int] | None:
+        """How many gradients were applied so many updates late; None where none can be."""
+        return self.solver.staleness if isinstance(self.solver, AsynchronousSGD) else None
 
     def look(self) -> Iterator[float]:
         """Bring `rows` to what they were at moments within the present, or last, step that were
@@ -281,6 +308,25 @@ class Training:
             "converged": solver.converged and not patience.is_exhausted,
             "validation_used_to_stop": patience.epochs is not None,
             "stopped_early": patience.is_exhausted,
+            "consistency": self._settings.consistency,
+            **self._consistency_report(),
+        }
+
+    def _consistency_report(self) -> dict[str, Any]:
+        solver = self.solver
+        if not isinstance(solver, UnsynchronisedSGD):
+            return {}
+        if not isinstance(solver, AsynchronousSGD):
+            return {"sync_every": self._settings.sync_every, "updates": solver.rounds}
+        counts = sorted(solver.staleness.items())
+        total = sum(count for _, count in counts)
+        return {
+            "staleness": {
+                "bound": solver.bound,
+                "mean": sum(late * count for late, count in counts) / total if total else 0.0,
+                "max": counts[-1][0] if counts else 0,
+                "histogram": {str(late): count for late, count in counts},
+            }
         }
 
     def checkpoint(self, seconds: float) -> Checkpoint:

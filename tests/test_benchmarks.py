@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from regatta.benchmarks import _exact, _report, _saved
+from regatta.benchmarks import _consistency, _exact, _report, _saved
 from regatta.benchmarks._aims import aims
 from regatta.benchmarks._csv_jobs import READERS
 from regatta.benchmarks._data import (
@@ -277,3 +277,35 @@ def test_a_contender_that_dies_costs_its_own_figures_only(tmp_path: Path) -> Non
 def test_the_fastest_reader_is_one_that_scikit_learn_can_stand_behind() -> None:
     speeds = {"Regatta": [9.0, 9.0], "pandas": [1.0, 5.0], "polars": [4.0, 3.0], "pyarrow": [2.0]}
     assert _exact.fastest_reader(speeds) == "polars"
+
+
+# Consistency
+
+
+@pytest.mark.parametrize("way", _consistency.WAYS)
+def test_the_ways_to_agree_are_run_on_the_same_rows(tmp_path: Path, way: str) -> None:
+    generate(tmp_path, 20_000)
+    course = _consistency.run(tmp_path, _consistency.Case(way, 2), steps=1500)
+    assert course.gap < 1e-2 and course.total > 0
+    assert (course.mean_staleness > 0) == (way == "async")
+    reached = [seconds for seconds in course.seconds.values() if seconds is not None]
+    assert reached == sorted(reached) and all(seconds <= course.total for seconds in reached)
+
+
+def test_it_is_said_plainly_when_more_workers_lose() -> None:
+    times: dict[tuple[str, int], float | None] = {}
+    times |= {("sync", 1): 2.0, ("sync", 2): 1.0, ("sync", 4): 3.0}
+    times |= {("async", 1): 1.0, ("async", 2): 1.02, ("async", 4): None}
+    times |= {("local", 1): 1.0, ("local", 2): 1.0, ("local", 4): 1.0}
+    courses = {
+        _consistency.Case(*key): [
+            _consistency.Course({1e-3: 0.1, 1e-4: at}, {1e-3: 1, 1e-4: 2}, 0, 4)
+        ]
+        for key, at in times.items()
+    }
+    told = _consistency.markdown(courses, 1000, 1)
+    assert "- sync: 2 workers win: they take 0.50 of the time" in told
+    assert "- sync: 4 workers lose: they take 1.50 times as long to 1e-4 as 1." in told
+    assert "- async: 2 workers are as soon at 1e-4 as 1 (1.02 of the time)." in told
+    assert "- async: 4 workers: no comparison, since 4 did not reach 1e-4." in told
+    assert "| async | 4 | 0.10 | 1 | never |" in told

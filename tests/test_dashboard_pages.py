@@ -140,6 +140,35 @@ def test_a_run_offers_what_its_state_allows(
         assert labels(open_page("train", run=record.run_id)) == offered
 
 
+@pytest.mark.parametrize(
+    ("has", "cores", "button", "gets"),
+    [(2, 4, "+", 3), (2, 4, "\N{MINUS SIGN}", 1), (1, 4, "+", 2)],
+)
+def test_workers_are_added_and_let_go(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, has: int, cores: int, button: str, gets: int
+) -> None:
+    monkeypatch.setattr("regatta.utils.available_cores", lambda: cores)
+    record = make_run(store, STARTING, RUNNING, workers=has, solver="sgd")
+    with store.directory(record.run_id).lock():
+        page = open_page("train", run=record.run_id)
+        (pressed,) = [each for each in page.button if each.label == button]
+        page = pressed.click().run()
+        assert not page.exception
+        assert store.take_commands(record.run_id) == [f"scale {gets}"]
+        assert "Another worker starts" in texts(page) or "One leaves" in texts(page)
+
+
+def test_workers_cannot_be_added_beyond_the_cores_nor_the_last_let_go(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regatta.utils.available_cores", lambda: 1)
+    record = make_run(store, STARTING, RUNNING, workers=1, solver="sgd")
+    with store.directory(record.run_id).lock():
+        page = open_page("train", run=record.run_id)
+        crew = [each for each in page.button if each.label in "+\N{MINUS SIGN}"]
+        assert len(crew) == 2 and all(each.disabled for each in crew)
+
+
 def test_a_killed_run_says_so_and_can_be_resumed(store: RunStore) -> None:
     record = make_run(store, STARTING, RUNNING)
     page = open_page("train", run=record.run_id)

@@ -83,16 +83,16 @@ def test_a_killed_worker_costs_one_shard(store, table, monkeypatch):
     from regatta.solvers.statistics import Pass
 
     killed: list[int] = []
-    advance = Pass.advance
+    take_in = Pass._take_in
 
-    def kill_then_advance(self):
+    def take_in_and_kill(self, matrices):
+        take_in(self, matrices)
         if not killed:
             killed.append(self._pool.samples()[0].pid)
             os.kill(killed[0], signal.SIGKILL)
-        return advance(self)
 
     undisturbed = train(store, table, workers=2)
-    monkeypatch.setattr(Pass, "advance", kill_then_advance)
+    monkeypatch.setattr(Pass, "_take_in", take_in_and_kill)
     result = train(store, table, workers=2)
     events = MetricsReader(store.directory(result["run_id"]).metrics).read("events")
     assert [e["rank"] for e in events if e["kind"] == "worker_died"] == [0]

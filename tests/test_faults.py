@@ -247,7 +247,7 @@ def test_rows_are_counted_within_a_round(tmp_path):
         pool.idle = partial(note_rows, pool, seen)
         try:
             ends = np.linspace(0, len(X), source.n_shards + 1).astype(int)
-            pool.moments(0, whole_shards(tuple(ends)))
+            pool.moments(whole_shards(tuple(ends)), lambda shard, matrices: True)
             assert seen, n_workers
             seen += pool.milestones()
         finally:

@@ -9,7 +9,7 @@ import streamlit as st
 from regatta.dashboard import actions, components, jobs, reading, samples, summary, words
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
-from regatta.utils import RegattaError, UserError
+from regatta.utils import RegattaError, UserError, available_cores
 
 
 def main() -> None:
@@ -193,6 +193,7 @@ def show_buttons(record: RunRecord) -> None:
         actions.command(record, "resume", "Taking it up again …")
         if not state.is_live:
             st.rerun()
+    show_crew_buttons(record)
     if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
         confirm_cancel(record)
     if state.is_terminal and st.button(
@@ -200,6 +201,21 @@ def show_buttons(record: RunRecord) -> None:
     ):
         suggested = re.search(r"--learning-rate\s+([0-9.eE+-]*[0-9])", record.hint or "")
         actions.go_to_new_run(like=run_id, rate=suggested.group(1) if suggested else "")
+
+
+def show_crew_buttons(record: RunRecord) -> None:
+    """One worker fewer, one more, where a run takes steps on workers."""
+    has = record.workers
+    if record.state not in (RunState.RUNNING, RunState.PAUSED) or not has:
+        return
+    if record.solver == "exact":
+        return
+    cores = available_cores()
+    if st.button("\N{MINUS SIGN}", help="One worker fewer", disabled=has == 1):
+        actions.scale(record, has - 1)
+    more = "One worker more" if has < cores else f"There are {cores} cores, each with a worker"
+    if st.button("+", help=more, disabled=has >= cores):
+        actions.scale(record, has + 1)
 
 
 @st.dialog("Cancel this run?")

@@ -61,7 +61,7 @@ class LiveView {
   }
 
   configure(data, setStateValue) {
-    this.knownState = data.state;
+    this.known = data.stands;
     this.reported = undefined;
     this.setStateValue = setStateValue;
     // The page's script may run again for another reason, or because an ended run was resumed.
@@ -128,7 +128,7 @@ class LiveView {
     if (this.history.workers.rank.length > 6 * MAX_POINTS) this.cursor = "";
     this.ended = this.hasEnded();
     this.draw();
-    this.report(update.run.state);
+    this.report(update.run.stands);
   }
 
   /** Whether nothing can change any more. */
@@ -136,10 +136,10 @@ class LiveView {
     return ["finished", "diverged"].includes(this.status?.state);
   }
 
-  report(state) {
-    if (state === this.knownState || state === this.reported) return;
-    this.reported = state;
-    this.setStateValue("state", state);
+  report(stands) {
+    if (stands === this.known || stands === this.reported) return;
+    this.reported = stands;
+    this.setStateValue("state", stands);
   }
 
   setConnection(there) {
