@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_a_slow_worker_is_named_and_given_fewer_shards_until_it_recovers(tmp_pat
     assert settings.plan.parts == 16
     events: list[PoolEvent] = []
     slow_worker.write_text("regatta-worker-1")
-    options = {"model": "sleepy:Sleepy", "learning_rate": 1e-3, "epochs": 10**6}
+    options: dict[str, Any] = {"model": "sleepy:Sleepy", "learning_rate": 1e-3, "epochs": 10**6}
     with crew.solving(source, 2, tmp_path, settings, on_event=events.append, **options) as (
         pool,
         solver,

@@ -188,6 +188,7 @@ def test_the_others_go_on_while_a_dead_worker_is_replaced(source, undisturbed, t
     """A round takes what it takes to share out the shards, and not the start of a process."""
     pool = open_pool(source, "ridge", "float32", 2, logs=tmp_path)
     try:
+        assert isinstance(pool, WorkerPool)
         sums(pool, source)
         os.kill(pool.samples()[1].pid, signal.SIGKILL)
         before = [sample.rows for sample in pool.samples()]
@@ -202,8 +203,9 @@ def test_the_others_go_on_while_a_dead_worker_is_replaced(source, undisturbed, t
         pool.close()
 
 
-def await_everyone(pool: WorkerPool) -> None:
+def await_everyone(pool: Pool) -> None:
     """Until those who were replaced are there."""
+    assert isinstance(pool, WorkerPool)
     deadline = time.monotonic() + 60
     while pool._starting and time.monotonic() < deadline:
         pool.watch()

@@ -10,7 +10,6 @@ import faulthandler
 import os
 import random
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -102,7 +101,7 @@ def read_all(folder: Path, numbers: range) -> dict[str, int]:
         path.write_bytes(made(each))
         began = time.monotonic()
         # No signal would end a regular expression that tries every way.
-        faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(60, exit=True, file=2)
         try:
             found = import_table(path, processes=0, chunk_bytes=1 << 12)
             assert found.rows > 0 and found.columns
