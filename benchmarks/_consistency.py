@@ -6,10 +6,11 @@ the steps, until the objective is first within a gap of the optimum; looks at th
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from regatta.configuration import TrainingConfig
 from regatta.parameter_server.batches import shard_offsets
 from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.ticket_pool import open_pool
+from regatta.parameter_server.worker_pool import Pool, PoolEvent
 from regatta.solvers import choose
+from regatta.solvers.base import Solver
 from regatta.solvers.problem import Problem
 from regatta.solvers.unsynchronised import AsynchronousSGD
 from regatta.utils import limit_blas_threads
@@ -76,9 +79,7 @@ def main(n_rows: int, turns: int) -> str:
 
 def run(folder: Path, case: Case, steps: int = STEPS) -> Course:
     """One run from zero."""
-    rows, norm = open_rows(folder)
-    optimum = Optimum(rows)
-    offsets = shard_offsets(rows.n_rows, SHARDS)
+    rows, _ = open_rows(folder)
     batches = max(1, rows.n_rows // BATCH)
     config = TrainingConfig(
         model="linear",
@@ -88,9 +89,26 @@ def run(folder: Path, case: Case, steps: int = STEPS) -> Course:
         tol=0.0,
         consistency=case.way,  # type: ignore[arg-type]
     )
+    with solving(folder, config, case.workers) as (_, solver):
+        return follow(solver, Optimum(rows))
+
+
+@contextlib.contextmanager
+def solving(
+    folder: Path,
+    config: TrainingConfig,
+    n_workers: int,
+    on_event: Callable[[PoolEvent], None] = lambda event: None,
+) -> Iterator[tuple[Pool, Solver]]:
+    """A solver on the generated rows in a folder, with workers of its own."""
+    rows, norm = open_rows(folder)
+    offsets = shard_offsets(rows.n_rows, SHARDS)
     settings = choose.resolve(config, offsets, rows.n_features)
     source = DataSource(folder, "float32", rows.n_rows, 1024, rows.n_features, SHARDS)
-    pool = open_pool(source, "linear", "float32", case.workers, logs=folder, steps=settings.steps)
+    pool = open_pool(
+        source, "linear", "float32", n_workers,
+        logs=folder, steps=settings.steps, on_event=on_event,
+    )  # fmt: skip
     try:
         objective = models.get("linear")
         problem = Problem(
@@ -102,7 +120,7 @@ def run(folder: Path, case: Case, steps: int = STEPS) -> Course:
             n_features=rows.n_features,
             max_row_norm2=norm,
         )
-        return follow(choose.make(config, settings, problem), optimum)
+        yield pool, choose.make(config, settings, problem)
     finally:
         pool.close()
 

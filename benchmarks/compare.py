@@ -5,6 +5,7 @@
     regatta bench --only exact        or steps: the exact solver, or the parameter server; the other
                                       part of the page stays as it was measured before
     regatta bench --only consistency  sync, async and local beside each other; prints only
+    regatta bench --only faults       how soon each is made up for, what that costs; prints only
 
 Contenders are processes that sleep while another one is measured. They take turns, so that what
 else the machine does meets all of them; a ratio is taken within a turn, and its median reported.
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from regatta.benchmarks import _consistency, _exact, _report, _saved
+from regatta.benchmarks import _consistency, _exact, _faults, _report, _saved
 from regatta.benchmarks._data import Recipe, generate, write_csv
 from regatta.benchmarks._exact import ExactResults, say
 from regatta.benchmarks._processes import ContenderProcess, run_measured
@@ -103,13 +104,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, help="rows of the generated data")
     parser.add_argument("--turns", type=int, help="measurements of each contender")
     parser.add_argument(
-        "--only", choices=("steps", "exact", "consistency"), help="leave the other parts out"
+        "--only",
+        choices=("steps", "exact", "consistency", "faults"),
+        help="leave the other parts out",
     )
     parser.add_argument("--output", type=Path, help="folder for benchmarks.md (default: docs)")
     chosen = parser.parse_args(arguments)
     if chosen.only == "consistency":
         n_rows = chosen.rows or (100_000 if chosen.quick else 500_000)
         print(_consistency.main(n_rows, chosen.turns or (1 if chosen.quick else 5)))
+        return 0
+    if chosen.only == "faults":
+        n_rows = chosen.rows or (100_000 if chosen.quick else 500_000)
+        print(_faults.main(n_rows, chosen.turns or (2 if chosen.quick else 20)))
         return 0
     results = planned(chosen)
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as name:

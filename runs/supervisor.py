@@ -50,6 +50,7 @@ from regatta.utils import (
 logger = logging.getLogger("regatta.runs.supervisor")
 
 AUTOMATIC_RESUMES = 3
+DELAY_GROWTH = 10.0  # of the wait before a resume, at each
 # Between the end of a coordinator's lock and its exit code lie some milliseconds.
 LAST_WORD_SECONDS = 2.0
 
@@ -71,14 +72,14 @@ class Limits:
     """How a supervisor behaves. Times in seconds.
 
     ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
-    resumed, so that a person can see it and decide otherwise; after ``idle`` without work the
-    supervisor leaves; it looks at the queue every ``tick``, and every ``look`` at what runs take.
+    resumed, and ten times as long before the next time, so that a person can see it and decide
+    otherwise; after ``idle`` without work the supervisor leaves; it looks at the queue every ``tick``, and every ``look`` at what runs take.
     One that takes more than ``run`` allows is stopped, and killed if it does not stop in ``grace``.
     """
 
     at_once: int = 1
     idle: float = 60.0
-    resume_delay: float = 10.0
+    resume_delay: float = 1.0
     tick: float = 0.25
     look: float = 1.0
     grace: float = 30.0
@@ -242,15 +243,19 @@ class Supervisor:
         if run.attempts >= AUTOMATIC_RESUMES:
             return f"{what} It was resumed {run.attempts} times already and is not again.", None
         number = f"{run.attempts + 1} of {AUTOMATIC_RESUMES}"
-        delay = self.limits.resume_delay
+        delay = self._delay(run)
         return f"{what} It is resumed by itself in {delay:g} s ({number}).", time.time() + delay
+
+    def _delay(self, run: RunRecord) -> float:
+        """Seconds before the next resume: what crashes again and again is given time."""
+        return self.limits.resume_delay * DELAY_GROWTH**run.attempts
 
     def _requeue_due(self) -> None:
         now = time.time()
         for run in self.store.to_resume():
             # A clock that was set back must not postpone it for a day.
             waiting = (run.resume_at or 0.0) - now
-            if 0.0 < waiting <= self.limits.resume_delay:
+            if 0.0 < waiting <= self._delay(run):
                 continue
             try:
                 self.store.requeue(run.run_id, detached=True, attempts=run.attempts + 1)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -579,3 +580,12 @@ def test_a_wrong_limit_is_told_in_a_sentence(harbour: Harbour) -> None:
     assert done.returncode == 2
     assert "REGATTA_MAX_RUNS is 'many'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_crashes_again_is_given_more_time(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    (run,) = harbour.queue()
+    supervisor = inside(resume_delay=2.0)
+    delays = [supervisor._delay(replace(run, attempts=attempts)) for attempts in range(3)]
+    assert delays == [2.0, 20.0, 200.0]
