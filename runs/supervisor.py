@@ -73,8 +73,9 @@ class Limits:
 
     ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
     resumed, and ten times as long before the next time, so that a person can see it and decide
-    otherwise; after ``idle`` without work the supervisor leaves; it looks at the queue every ``tick``, and every ``look`` at what runs take.
-    One that takes more than ``run`` allows is stopped, and killed if it does not stop in ``grace``.
+    otherwise; after ``idle`` without work the supervisor leaves; it looks at the queue every
+    ``tick``, and every ``look`` at what runs take. One that takes more than ``run`` allows is
+    stopped, and killed if it does not stop in ``grace``.
     """
 
     at_once: int = 1

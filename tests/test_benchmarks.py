@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from regatta.benchmarks import _consistency, _exact, _report, _saved
+from regatta.benchmarks import _consistency, _exact, _faults, _report, _saved
 from regatta.benchmarks._aims import aims
 from regatta.benchmarks._csv_jobs import READERS
 from regatta.benchmarks._data import (
@@ -309,3 +310,12 @@ def test_it_is_said_plainly_when_more_workers_lose() -> None:
     assert "- async: 2 workers are as soon at 1e-4 as 1 (1.02 of the time)." in told
     assert "- async: 4 workers: no comparison, since 4 did not reach 1e-4." in told
     assert "| async | 4 | 0.10 | 1 | never |" in told
+
+
+def test_faults_are_made_up_for_while_they_are_timed(tmp_path):
+    generate(tmp_path, 4000)
+    times = _faults.worker_faults(tmp_path, signal.SIGKILL, 1)
+    (noticed,), (longest,), (replaced,) = times.values()
+    assert 0 < noticed < replaced and longest > 0
+    told = _faults.markdown({"worker, SIGKILL": times}, 4000)
+    assert f"| worker, SIGKILL | 1 | noticed | {noticed:.3f} | {noticed:.3f} |" in told
