@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from regatta.cli import main
@@ -328,6 +329,22 @@ def test_a_signal_stops_and_resume_gives_the_same_weights(
     done = regatta("runs", "resume", "last", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["weights_sha256"] == undisturbed
+
+
+def test_a_second_signal_is_not_waited_for(csv: Path, store: RunStore) -> None:
+    """The first one is obeyed by a coordinator that can; this one stands still in between."""
+    run = start("train", csv, *ENDLESS, "--json")
+    until(lambda: training(store), "it trains")
+    workers = psutil.Process(run.pid).children()
+    run.send_signal(signal.SIGSTOP)
+    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGINT)
+    run.send_signal(signal.SIGCONT)
+    _, err = run.communicate(timeout=DEADLINE)
+    assert run.returncode in (130, 143), err
+    assert not psutil.wait_procs(workers, timeout=DEADLINE)[1]
+    record = store.list()[0]
+    assert record.state in (RunState.STOPPED, RunState.INTERRUPTED) and record.state.is_resumable
 
 
 def test_ctrl_c_says_how_to_resume(csv: Path, store: RunStore) -> None:
