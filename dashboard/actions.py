@@ -61,6 +61,11 @@ def go_to_data(**parameters: str) -> None:
     st.switch_page(PAGES / "data.py", query_params=parameters)
 
 
+def go_to_comparison(run_ids: Sequence[str]) -> None:
+    """Show runs beside each other."""
+    st.switch_page(PAGES / "runs.py", query_params={"compare": list(run_ids)})
+
+
 def command(record: RunRecord, word: str, told: str) -> None:
     """Send a command, and say so until the state of the run follows."""
     if attempt(lambda: service.command(record.run_id, word)):

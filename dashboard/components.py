@@ -71,7 +71,8 @@ def chart(
     label: str,
     height: int,
 ) -> None:
-    """A Plotly chart in the page's theme. Colours: "@training", "@validation", "@quiet"."""
+    """A Plotly chart in the page's theme. Colours: "@training", "@validation", "@quiet", and
+    "@series-0" to "@series-5" where several of a kind are told apart."""
     _chart(
         key=key,
         data={

@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, words
+from regatta.dashboard import actions, comparing, words
+from regatta.dashboard.comparison import MOST_RUNS
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
@@ -15,6 +16,9 @@ from regatta.utils import fingerprint
 
 
 def main() -> None:
+    if comparing.wanted() and actions.store().list():
+        comparing.show()
+        return
     st.title("Runs")
     if not actions.store().list():
         show_empty()
@@ -61,7 +65,7 @@ def show_runs() -> None:
         hide_index=True,
         height=words.table_height(len(table), 14),
         on_select="rerun",
-        selection_mode=["single-row", "single-cell"],
+        selection_mode=["multi-row", "single-cell"],
         key=key,
         placeholder="–",
         column_config={
@@ -82,11 +86,13 @@ def show_runs() -> None:
         },
     )  # fmt: skip
     rows = [*chosen.selection.rows, *(cell[0] for cell in chosen.selection.cells)]
-    record = _remembered(key, shown[rows[0]] if rows else None, shown)
-    if record is None:
-        st.caption("Click a run to open, resume, stop or delete it.")
-        return
-    show_actions(record)
+    chosen_runs = _remembered(key, [shown[row] for row in dict.fromkeys(rows)], shown)
+    if not chosen_runs:
+        st.caption("Click a run to open, resume, stop or delete it; tick two or more to compare.")
+    elif len(chosen_runs) == 1:
+        show_actions(chosen_runs[0])
+    else:
+        show_comparing(chosen_runs)
 
 
 def show_actions(record: RunRecord) -> None:
@@ -99,6 +105,8 @@ def show_actions(record: RunRecord) -> None:
         if st.button("Open", type="primary", icon=":material/monitoring:"):
             st.session_state["runs-go"] = record.run_id
             st.rerun()
+        if st.button("Compare", icon=":material/compare_arrows:", help="With other runs."):
+            compare([record])
         resumable = state.is_resumable or state is RunState.PAUSED
         if resumable and st.button("Resume", icon=":material/play_arrow:"):
             actions.command(record, "resume", "Taking it up again …")
@@ -110,6 +118,26 @@ def show_actions(record: RunRecord) -> None:
         st.caption(f":material/hourglass_top: {actions.told(record)}")
     if record.message and state.is_terminal and state is not RunState.FINISHED:
         st.caption(actions.told_here(record.message, record.hint))
+
+
+def show_comparing(records: Sequence[RunRecord]) -> None:
+    """What can be done with several."""
+    most = MOST_RUNS
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        many = "" if len(records) <= most else f"; {most} at most can be compared"
+        st.markdown(f"**{len(records)} runs are ticked**{many}", width="stretch")
+        if st.button(
+            f"Compare these {len(records)}", type="primary", icon=":material/compare_arrows:",
+            disabled=len(records) > most,
+        ):  # fmt: skip
+            compare(records)
+
+
+def compare(records: Sequence[RunRecord]) -> None:
+    """Set runs beside each other, the oldest first."""
+    run_ids = [each.run_id for each in sorted(records, key=lambda each: each.created)]
+    st.query_params[comparing.PARAMETER] = run_ids
+    st.rerun()
 
 
 @st.dialog("Stop this run?")
@@ -136,13 +164,15 @@ def confirm_delete(run_id: str, title: str) -> None:
             st.rerun()
 
 
-def _remembered(key: str, record: RunRecord | None, shown: Sequence[RunRecord]) -> RunRecord | None:
-    """The run that was chosen, also after the list has changed; none after it was given up."""
-    last_key, run_id = st.session_state.get("runs-chosen", ("", ""))
-    if record is None and key != last_key:
-        record = next((each for each in shown if each.run_id == run_id), None)
-    st.session_state["runs-chosen"] = (key, record.run_id if record else "")
-    return record
+def _remembered(
+    key: str, chosen: Sequence[RunRecord], shown: Sequence[RunRecord]
+) -> Sequence[RunRecord]:
+    """The runs that were chosen, also after the list has changed; none after they were given up."""
+    last_key, run_ids = st.session_state.get("runs-chosen", ("", []))
+    if not chosen and key != last_key:
+        chosen = [each for each in shown if each.run_id in run_ids]
+    st.session_state["runs-chosen"] = (key, [each.run_id for each in chosen])
+    return chosen
 
 
 def _belongs(record: RunRecord, wanted: str) -> bool:

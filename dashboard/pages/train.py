@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, jobs, reading, samples, summary, words
+from regatta.dashboard import actions, components, jobs, reading, samples, summary, ways, words
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
 from regatta.utils import RegattaError, UserError, available_cores
@@ -196,6 +196,7 @@ def show_buttons(record: RunRecord) -> None:
     show_crew_buttons(record)
     if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
         confirm_cancel(record)
+    ways.offer(record)
     if state.is_terminal and st.button(
         "Train again", icon=":material/replay:", help="A new run that starts from these settings."
     ):

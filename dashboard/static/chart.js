@@ -38,12 +38,15 @@ export default function (component) {
   };
 }
 
-/** Colours named by their role ("@training") become those of the theme. */
+/** Colours named by their role ("@training", "@series-0" …) become those of the theme. */
 function themed(traces, theme) {
   const roles = {
     "@training": theme.dark ? "#4C82FF" : COLOURS[0],
     "@validation": COLOURS[1],
     "@quiet": fade(theme.text, 0.45),
   };
+  COLOURS.forEach((colour, place) => {
+    roles[`@series-${place}`] = place === 0 ? roles["@training"] : colour;
+  });
   return JSON.parse(JSON.stringify(traces), (key, value) => roles[value] ?? value);
 }
