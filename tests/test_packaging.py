@@ -170,3 +170,10 @@ def test_the_command_works_beside_a_stray_module(
     result = json.loads(done.stdout)
     assert result["state"] == "finished"
     assert result["metrics"]["validation"]["r2"] > 0.99
+
+
+def test_every_test_that_the_reliability_table_names_exists(root: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "reliability.md").read_text()))
+    text = "".join(path.read_text() for path in (root / "tests").rglob("test_*.py"))
+    missing = [name for name in named if f"def {name}(" not in text]
+    assert len(named) > 30 and not missing
