@@ -15,12 +15,16 @@ PYTEST := $(BIN)/python -P -m pytest
 PORT ?= 5000
 # Options for pytest: `make test PYTEST_OPTIONS='-k export -x'`.
 PYTEST_OPTIONS ?=
+# Of `make chaos`; more: `make chaos CHAOS_OPTIONS='--fault-every 2 --faults worker-kill'`.
+SECONDS ?= 60
+SEED ?= 1
+CHAOS_OPTIONS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two pip at once in one environment damage it.
 .NOTPARALLEL:
-.PHONY: help venv serve test test-slow lint format bench docs screenshots audit lock clean distclean
+.PHONY: help venv serve test test-slow chaos lint format bench docs screenshots audit lock clean distclean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,6 +37,9 @@ test: $(VENV)/.installed-test  ## every test but the slow ones
 
 test-slow: $(VENV)/.installed-test  ## the slow tests
 	$(PYTEST) -m slow $(PYTEST_OPTIONS)
+
+chaos: $(VENV)/.installed-test  ## runs that are killed and stopped at random: SECONDS=60 SEED=1
+	$(BIN)/python -P -m regatta.tests.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS_OPTIONS)
 
 # mypy does not follow the import hook of an editable install, and the root is the package: a link
 # called `regatta` shows it the tree (mypy_path in pyproject.toml). It lies in .venv because mypy
