@@ -569,7 +569,8 @@ class _Parsed:
     def facts(self) -> NumericFacts:
         values = self.values
         first, last = values[:, 0].copy(), values[:, -1].copy()
-        counting = (last - first) == self.rows - 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            counting = (last - first) == self.rows - 1
         for place in np.flatnonzero(counting):
             counting[place] = bool((np.diff(values[place]) == 1).all())
         return NumericFacts(
