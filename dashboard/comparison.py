@@ -275,13 +275,11 @@ def _setting(course: Course, name: str) -> str:
         return "–" if _means_nothing(course, name) else f"auto{became}"
     if isinstance(value, tuple):
         return words.plain(", ".join(map(str, value))) or "none"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:g}" if _is_real(value) else value
+    if isinstance(value, str):
+        return words.plain(value)
     unit = options.DECLARED[name].metadata["unit"]
-    return words.plain(str(text)) + (f" {unit}" if unit and not isinstance(value, str) else "")
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, float)
+    text = f"{value:g}" if isinstance(value, float) else f"{value:,}"
+    return f"{text} {unit}".strip()
 
 
 def _means_nothing(course: Course, name: str) -> bool:

@@ -33,6 +33,8 @@ from regatta.utils import available_cores
 NOISE = 0.1
 # Of each worker's time, waiting that is worth a word.
 MUCH_WAITING = 0.3
+MOSTLY = 0.5
+TIMES = ("compute", "wait", "communicate")
 
 
 def verdicts(courses: Sequence[Course]) -> list[str]:
@@ -192,8 +194,9 @@ def _why_slow(pair: Pair, after: Reach) -> str:
     if not pair.by_workers:
         return ""
     told = ""
-    compute = _computing(pair.base)
-    if compute is not None and compute < 0.5 / after.pace:
+    compute, busy = _computing(pair.base), _busiest(pair.other)
+    # Where a worker computes most of the time, it is slow, and handing over is not to blame.
+    if compute is not None and busy is not None and busy < MOSTLY:
         batch = pair.other.of_result("batch_size")
         what = f"{batch:,} rows" if batch else "the rows of a step"
         told += (
@@ -221,10 +224,18 @@ def _computing(course: Course) -> float | None:
     return seconds / course.step if course.step and seconds else None
 
 
+def _busiest(course: Course) -> float | None:
+    """The share of its time that the worker computed that did so most."""
+    times = [sum(each[name] or 0.0 for name in TIMES) for each in course.times]
+    return max(
+        (each["compute"] / time for each, time in zip(course.times, times, strict=True) if time),
+        default=None,
+    )
+
+
 def _waiting(course: Course) -> float | None:
     """The share of the workers' time that they waited."""
-    parts = [[each[name] or 0.0 for name in ("compute", "wait", "communicate")]
-             for each in course.times]  # fmt: skip
+    parts = [[each[name] or 0.0 for name in TIMES] for each in course.times]
     total = sum(map(sum, parts))
     return sum(part[1] for part in parts) / total if total else None
 
@@ -280,9 +291,8 @@ def _nobody(courses: Sequence[Course]) -> str:
 
 
 def _not_one_problem(differing: Sequence[str]) -> str:
-    names = _listed([options.label(name).lower() for name in differing if name != "path"])
-    data = "the data" if "path" in differing else ""
-    what = " and ".join(each for each in (data, names) if each)
+    names = ["the data" if each == "path" else options.label(each).lower() for each in differing]
+    what = _listed(names)
     return f"These runs differ in {what}, so their times to the optimum say nothing of each other."
 
 

@@ -66,6 +66,7 @@ def show_runs() -> None:
         height=words.table_height(len(table), 14),
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],
+        selection_default={"selection": {"rows": _ticked_at_first(key, shown)}},
         key=key,
         placeholder="–",
         column_config={
@@ -86,7 +87,8 @@ def show_runs() -> None:
         },
     )  # fmt: skip
     rows = [*chosen.selection.rows, *(cell[0] for cell in chosen.selection.cells)]
-    chosen_runs = _remembered(key, [shown[row] for row in dict.fromkeys(rows)], shown)
+    chosen_runs = [shown[row] for row in dict.fromkeys(rows)]
+    st.session_state["runs-chosen"] = [each.run_id for each in chosen_runs]
     if not chosen_runs:
         st.caption("Click a run to open, resume, stop or delete it; tick two or more to compare.")
     elif len(chosen_runs) == 1:
@@ -164,15 +166,14 @@ def confirm_delete(run_id: str, title: str) -> None:
             st.rerun()
 
 
-def _remembered(
-    key: str, chosen: Sequence[RunRecord], shown: Sequence[RunRecord]
-) -> Sequence[RunRecord]:
-    """The runs that were chosen, also after the list has changed; none after they were given up."""
-    last_key, run_ids = st.session_state.get("runs-chosen", ("", []))
-    if not chosen and key != last_key:
-        chosen = [each for each in shown if each.run_id in run_ids]
-    st.session_state["runs-chosen"] = (key, [each.run_id for each in chosen])
-    return chosen
+def _ticked_at_first(key: str, shown: Sequence[RunRecord]) -> list[int]:
+    """Where the runs that were chosen stand now that the list is another one."""
+    last_key, places = st.session_state.get("runs-ticked", ("", []))
+    if key != last_key:
+        chosen = st.session_state.get("runs-chosen", [])
+        places = [place for place, each in enumerate(shown) if each.run_id in chosen]
+        st.session_state["runs-ticked"] = (key, places)
+    return list(places)
 
 
 def _belongs(record: RunRecord, wanted: str) -> bool:

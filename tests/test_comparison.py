@@ -1,0 +1,473 @@
+"""Runs beside each other: the table of what differs, the sentences, and what a click queues."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from regatta.configuration import TrainingConfig
+from regatta.dashboard import actions, comparing, comparison, verdicts, ways
+from regatta.dashboard.comparison import Course, Reach
+from regatta.runs.metrics_store import MetricsWriter
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.utils import write_json
+
+RUNS_PAGE = Path(actions.__file__).resolve().parent / "pages" / "runs.py"
+OPTIMUM = 2.0
+# The gap at each look: within 1e-3 at the third, within 1e-4 at the fourth.
+COURSE_OF_GAPS = (0.5, 1e-2, 5e-4, 5e-5)
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """And a page under test becomes the main module, which workers of later tests would run."""
+    for module in (verdicts, ways):
+        monkeypatch.setattr(module, "available_cores", lambda: 2)
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
+def rows(
+    end: float, steps: int = 400, gaps: tuple[float, ...] = COURSE_OF_GAPS, r2: float = 0.9
+) -> list[dict[str, Any]]:
+    """Evaluations at equal distances, the last after ``end`` seconds and so many steps."""
+    return [
+        {
+            "step": steps * place // len(gaps),
+            "epoch": float(place),
+            "seconds": end * place / len(gaps),
+            "train_objective": OPTIMUM * (1 + gap),
+            "validation_loss": 1.0 + gap,
+            "validation_r2": r2,
+            "validation_rmse": 3.0,
+        }
+        for place, gap in enumerate(gaps, 1)
+    ]
+
+
+def course(letter: str, end: float, steps: int = 400, **changes: Any) -> Course:
+    """A run that was done after ``end`` seconds; ``changes`` are settings and figures."""
+    figures = {"result", "staleness", "times", "scaled"} & changes.keys()
+    workers, solver = changes.pop("workers", 2), changes.pop("solver", "sgd")
+    state, r2 = changes.pop("state", RunState.FINISHED), changes.pop("r2", 0.9)
+    gaps = changes.pop("gaps", COURSE_OF_GAPS)
+    known = {name: changes.pop(name) for name in figures}
+    optimum = changes.pop("optimum", OPTIMUM)
+    settings = {"path": "/data/rows.csv", "target": "y", "workers": workers, **changes}
+    config = TrainingConfig(**settings)
+    record = RunRecord(
+        run_id=f"20260101-000000-000{letter.lower()}", name="Sensors", state=state, model="ridge",
+        solver=solver, workers=workers, total_steps=400, progress=0.5,
+    )  # fmt: skip
+    return Course(
+        letter=letter, record=record, config=config,
+        evaluations=rows(end, steps, gaps, r2) if gaps else (), seconds=end, step=steps,
+        optimum=optimum, unit=optimum, **known,
+    )  # fmt: skip
+
+
+def waiting(share: float, *, compute: float = 0.1) -> list[dict[str, Any]]:
+    """A worker's time, of which it waited ``share``."""
+    return [{"rank": 0, "compute": compute, "wait": compute * share / (1 - share),
+             "communicate": 0.0}]  # fmt: skip
+
+
+def cells(lines: list[comparison.Line], label: str) -> list[str]:
+    (found,) = [each for name, each in lines if name == label]
+    return found
+
+
+# When a gap was reached
+
+
+def test_a_gap_is_reached_at_the_first_look_that_finds_it() -> None:
+    found = course("A", 4.0)
+    assert found.reach(1e-3) == Reach(seconds=3.0, after=2.0, step=300)
+    assert found.reach(1e-4) == Reach(seconds=4.0, after=3.0, step=400)
+    assert found.reach(1e-5) is None
+    assert found.gap == pytest.approx(5e-5)
+
+
+def test_rounding_below_the_optimum_is_no_gap() -> None:
+    assert course("A", 1.0, gaps=(0.5, -1e-9)).gap == 0.0
+
+
+def test_without_an_optimum_there_is_no_gap() -> None:
+    found = course("A", 4.0, optimum=None)
+    assert found.gap is None and found.reach(1e-3) is None
+
+
+def test_what_one_run_knows_of_the_optimum_holds_for_its_problem() -> None:
+    known, exact = course("A", 1.0), course("B", 0.1, optimum=None, solver="exact", gaps=(0.0,))
+    other = course("C", 1.0, optimum=None, seed=1)
+    shared = comparison.with_shared_optimum([known, exact, other])
+    assert [each.optimum for each in shared] == [OPTIMUM, OPTIMUM, None]
+    assert shared[1].reach(1e-4) == Reach(0.1, 0.1, 400)
+
+
+# The table
+
+
+def test_the_table_has_the_settings_that_differ_and_no_others() -> None:
+    one = course("A", 4.0, consistency="sync", momentum=0.5)
+    other = course(
+        "B", 2.0, consistency="async", momentum=0.5, staleness={0: 30, 2: 10},
+        result={"learning_rate": 0.01, "staleness": {"bound": 32}},
+    )  # fmt: skip
+    lines = comparison.table([one, other])
+    labels = [label for label, _ in lines]
+    assert cells(lines, "Consistency") == ["sync", "async"]
+    assert "Momentum" not in labels and "Path" not in labels and "State" not in labels
+    assert cells(lines, "Workers") == ["2", "2"]
+    assert cells(lines, "Time to a gap of 1e-3") == ["3.00 s", "**1.50 s**"]
+    assert cells(lines, "Time to a gap of 1e-4") == ["4.00 s", "**2.00 s**"]
+    assert cells(lines, "Steps to a gap of 1e-4") == ["400", "400"]
+    assert cells(lines, "Staleness, mean (largest)") == ["none", "0.5 (2) updates"]
+    assert cells(lines, "Time in training") == ["4.00 s", "2.00 s"]
+    assert cells(lines, "Validation R²") == ["0.9000", "0.9000"]
+
+
+def test_rounds_of_local_are_averages() -> None:
+    local = course("B", 1.0, consistency="local", result={"updates": 25, "sync_every": 16})
+    lines = comparison.table([course("A", 1.0), local])
+    assert cells(lines, "Rounds: updates of the weights") == ["400", "25"]
+    assert cells(lines, "Staleness, mean (largest)") == ["none", "averaged every 16 steps"]
+
+
+def test_what_auto_became_stands_behind_it() -> None:
+    one = course("A", 1.0, learning_rate=0.5, alpha=2.0)
+    other = course("B", 1.0, alpha="auto", result={"learning_rate": 0.25, "alpha": 1.5})
+    lines = comparison.table([one, other])
+    assert cells(lines, "Learning rate") == ["0.5", "auto: 0.25"]
+    assert cells(lines, "Penalty strength (alpha)") == ["2", "auto: 1.5"]
+
+
+def test_the_same_number_of_workers_is_no_difference_however_it_was_told() -> None:
+    one, other = course("A", 1.0), course("B", 1.0)
+    other = replace(other, config=replace(other.config, workers=None))
+    assert comparison.config_differences([one, other]) == []
+
+
+def test_a_run_under_way_says_so_and_has_not_failed_to_reach_a_gap() -> None:
+    live = course("B", 1.0, state=RunState.RUNNING, gaps=(0.5,))
+    lines = comparison.table([course("A", 1.0), live])
+    assert cells(lines, "State") == ["finished", "running, 50 %"]
+    assert cells(lines, "Time to a gap of 1e-4") == ["1.00 s", "not yet"]
+    ended = course("B", 1.0, gaps=(0.5,))
+    lines = comparison.table([course("A", 1.0), ended])
+    assert cells(lines, "Time to a gap of 1e-4")[1] == "not reached"
+
+
+def test_scores_of_other_rows_are_not_called_better() -> None:
+    same = comparison.table([course("A", 1.0, r2=0.8), course("B", 1.0)])
+    other = comparison.table([course("A", 1.0, r2=0.8), course("B", 1.0, seed=1)])
+    assert cells(same, "Validation R²") == ["0.8000", "**0.9000**"]
+    assert cells(other, "Validation R²") == ["0.8000", "0.9000"]
+
+
+# The sentences
+
+
+def told(*courses: Course) -> str:
+    return " ".join(verdicts.verdicts(courses))
+
+
+def test_a_way_that_is_sooner_is_told_with_its_times() -> None:
+    text = told(course("A", 4.2), course("B", 3.0, consistency="async"))
+    assert text.startswith(
+        "With 2 workers, asynchronous (B) reached a gap of 1e-4 1.4 times sooner than "
+        "synchronous (A), after 3.00 s and not 4.20 s."
+    )
+    assert "took more steps a second: 133 and not 95.2." in text
+
+
+def test_a_way_that_is_later_is_told_as_such() -> None:
+    text = told(course("A", 2.0), course("B", 5.0, consistency="local"))
+    assert (
+        "With 2 workers, local (B) took 2.5 times as long to a gap of 1e-4 as synchronous" in text
+    )
+    assert "fewer steps a second" in text
+
+
+def test_fewer_steps_at_another_rate_are_the_reason_where_they_are() -> None:
+    one = course("A", 4.0, steps=4000, result={"learning_rate": 0.69})
+    other = course("B", 2.0, steps=2000, consistency="async", staleness={1: 10},
+                   result={"learning_rate": 0.046})  # fmt: skip
+    text = told(one, other)
+    assert "It took fewer steps: 2,000 and not 4,000, at a learning rate of 0.046 and not 0.69" in (
+        text
+    )
+    assert "1.0 updates late in the mean" in text
+
+
+def test_more_workers_that_lose_are_told_plainly_and_why() -> None:
+    one = course("A", 0.4, steps=4000, workers=1, times=waiting(0.1, compute=0.06))
+    two = course("B", 0.8, steps=4000, workers=2, times=waiting(0.8),
+                 result={"batch_size": 1024})  # fmt: skip
+    text = told(two, one)
+    assert (
+        "Synchronous: 2 workers (B) lose: they took 2.0 times as long to a gap of 1e-4 as 1 (A), "
+        "after 0.80 s and not 0.40 s." in text
+    )
+    # 0.06 s of computing in 4,000 steps; a step of two took 0.2 ms.
+    assert "1,024 rows are 0.015 ms of computing, and a step took 0.2 ms: too few to share." in text
+    assert "They waited 80 % of the time, since every step waits for all of them." in text
+
+
+def test_workers_that_lose_are_not_told_to_share_too_little_where_computing_is_most_of_it() -> None:
+    one = course("A", 0.4, steps=400, workers=1, times=waiting(0.1, compute=0.38))
+    text = told(course("B", 0.8, workers=4, times=waiting(0.1)), one)
+    assert "lose" in text and "too few to share" not in text and "waited" not in text
+    assert "Here 2 cores have to do for all of them." in text
+
+
+def test_more_workers_that_win_are_told_too() -> None:
+    text = told(course("A", 4.0, workers=1), course("B", 2.0, workers=2))
+    assert "2 workers (B) win: they reached a gap of 1e-4 2.0 times sooner than 1 (A)" in text
+
+
+@pytest.mark.parametrize(("end", "why"), [(4.3, "noise"), (5.0, "between two looks")])
+def test_times_that_one_run_each_cannot_tell_apart_are_no_verdict(end: float, why: str) -> None:
+    # After 5.0 s: the look before, at 3.75 s, is from before the other was there.
+    text = told(course("A", 4.0), course("B", end, consistency="async"))
+    assert "no difference that one run each can show" in text, why
+    assert "sooner" not in text and "as long" not in text
+
+
+def test_of_several_the_first_is_told_and_each_pair_that_differs_in_one_thing() -> None:
+    several = [
+        course("A", 4.0), course("B", 2.0, consistency="async"),
+        course("C", 1.0, consistency="local"), course("D", 8.0, workers=1),
+    ]  # fmt: skip
+    sentences = verdicts.verdicts(several)
+    assert sentences[0] == (
+        "First at a gap of 1e-4: C (local, 2 workers), after 1.00 s; "
+        "next B (asynchronous, 2 workers), after 2.00 s."
+    )
+    assert [each[:40] for each in sentences[1:]] == [
+        "With 2 workers, asynchronous (B) reached",
+        "With 2 workers, local (C) reached a gap ",
+        "Synchronous: 2 workers (A) win: they rea",
+    ]
+
+
+def test_two_that_differ_in_more_are_told_with_what_they_differ_in() -> None:
+    text = told(course("A", 1.0), course("B", 4.0, workers=1, batch_size=64))
+    assert "A (synchronous, 2 workers) reached a gap of 1e-4 4.0 times sooner than B" in text
+    assert "They differ in workers and batch size." in text
+
+
+def test_who_did_not_get_there_is_told_and_with_what() -> None:
+    stuck = course("B", 1.0, consistency="async", gaps=(0.5, 2.3e-3))
+    assert "B (asynchronous, 2 workers) did not reach a gap of 1e-4: it ended at 2.3e-3." in told(
+        course("A", 4.0), stuck
+    )
+    live = replace(stuck, record=replace(stuck.record, state=RunState.RUNNING))
+    assert "B (asynchronous, 2 workers) is not at a gap of 1e-4 yet" in told(course("A", 4.0), live)
+    assert "None of these runs has been within a gap of 1e-3: nearest is B" in told(
+        course("A", 1.0, gaps=(0.5,)), stuck
+    )
+    assert "None of these runs has figures yet" in told(
+        *(course(letter, 0.0, gaps=(), state=RunState.QUEUED) for letter in "AB")
+    )
+
+
+def test_the_larger_gap_is_told_where_only_one_has_reached_the_smaller() -> None:
+    early = course("B", 1.0, consistency="async", gaps=(0.5, 5e-4))
+    assert "reached a gap of 1e-3" in told(course("A", 4.0), early)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"seed": 1}, "seed"), ({"model": "lasso"}, "model"), ({"path": "/data/b.csv"}, "the data"),
+     ({"target": "z"}, "column to predict"), ({"alpha": 3.0}, "penalty strength (alpha)")],
+)  # fmt: skip
+def test_runs_of_different_problems_are_not_timed_against_each_other(
+    change: Mapping[str, Any], named: str
+) -> None:
+    text = told(course("A", 4.0), course("B", 1.0, consistency="async", **change))
+    assert f"These runs differ in {named}, so their times" in text
+    assert "sooner" not in text and "as long" not in text
+
+
+def test_models_on_the_same_rows_are_told_by_their_scores() -> None:
+    text = told(course("A", 4.0, r2=0.8), course("B", 1.0, model="lasso"))
+    assert "On the same held-out rows B · Lasso, sync, 2 workers predicts best: R² 0.9000" in text
+    other = told(course("A", 4.0, r2=0.8), course("B", 1.0, seed=1))
+    assert "predicts best" not in other and "not the same" in other
+
+
+def test_a_file_that_changed_between_the_runs_is_noticed() -> None:
+    assert "the file has changed" in told(course("A", 4.0), course("B", 1.0, optimum=2.1))
+
+
+def test_a_run_whose_workers_were_changed_is_no_witness() -> None:
+    text = told(course("A", 4.0), course("B", 1.0, workers=1, scaled=True))
+    assert "lose" not in text and "The number of workers of B was changed meanwhile." in text
+
+
+def test_without_an_optimum_scores_are_told() -> None:
+    text = told(course("A", 4.0, optimum=None), course("B", 1.0, optimum=None, r2=0.95))
+    assert "optimum is not known" in text and "R² 0.9500" in text
+
+
+# The chart
+
+
+def test_curves_have_a_colour_a_dash_and_a_letter_each() -> None:
+    several = [course("A", 4.0), course("B", 2.0, consistency="async")]
+    traces = comparing.curves(several, "seconds", by_gap=True)
+    assert [each["name"] for each in traces[:2]] == ["A · sync, 2 workers", "B · async, 2 workers"]
+    assert len({each["line"]["dash"] for each in traces[:2]}) == 2
+    assert traces[1]["x"] == [0.5, 1.0, 1.5, 2.0]
+    assert traces[1]["y"] == pytest.approx(COURSE_OF_GAPS)
+    assert [each["y"][0] for each in traces[2:]] == [1e-3, 1e-4]  # what times are told to
+    assert comparing.curves(several, "step", by_gap=False)[0]["x"] == [100, 200, 300, 400]
+
+
+# What a click queues
+
+CONFIG = TrainingConfig(path="rows.csv", target="y", name="Sensors", batch_size=64, workers=4)
+
+
+def ways_of(configs: list[TrainingConfig]) -> list[tuple[str, int | None]]:
+    return [(each.consistency, each.workers) for each in configs]
+
+
+def test_the_twins_differ_in_one_thing() -> None:
+    found = ways.twins(CONFIG, 4)
+    assert ways_of(found) == [("async", 4), ("local", 4), ("sync", 2), ("sync", 1)]
+    assert all(each.batch_size == 64 and each.name.startswith("Sensors, ") for each in found)
+    assert ways_of(ways.twins(CONFIG, 2)) == [("async", 2), ("local", 2), ("sync", 1)]
+
+
+def test_a_run_with_one_worker_is_compared_with_one_a_core() -> None:
+    assert ways_of(ways.twins(CONFIG, 1)) == [("sync", 2), ("async", 2), ("local", 2)]
+
+
+# The page
+
+
+@pytest.fixture
+def store(regatta_home: Path) -> RunStore:
+    return RunStore(regatta_home)
+
+
+def finished_run(store: RunStore, tmp_path: Path, end: float, **settings: Any) -> str:
+    """A run as it lies on the disk when it is done."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n1,2\n")
+    config = TrainingConfig(
+        path=str(path), target="y", **{"name": "A *bold* name", "workers": 2, **settings}
+    )
+    run_id = store.create(config).run_id
+    directory = store.directory(run_id)
+    writer = MetricsWriter(directory.metrics)
+    for name, value in (("optimal_objective", OPTIMUM), ("gap_unit", OPTIMUM)):
+        writer.fact(name, value)
+    for row in rows(end):
+        writer.add("evaluations", **row)
+    writer.add("points", step=400, epoch=4.0, seconds=end, rows=400)
+    writer.add("staleness", staleness=1, gradients=400)
+    writer.close()
+    write_json(directory.result, {"batch_size": 64, "learning_rate": 0.5})
+    for state in (RunState.STARTING, RunState.RUNNING, RunState.FINISHED):
+        store.update_state(run_id, state, solver="sgd")
+    return run_id
+
+
+def open_comparison(*run_ids: str) -> AppTest:
+    page = AppTest.from_file(str(RUNS_PAGE), default_timeout=30)
+    page.query_params["compare"] = list(run_ids)
+    page.run()
+    assert not page.exception, page.exception
+    return page
+
+
+def texts(page: AppTest) -> str:
+    kinds = (page.markdown, page.caption, page.warning, page.subheader, page.title)
+    return "\n".join(str(each.value) for kind in kinds for each in kind)
+
+
+def labels(page: AppTest) -> set[str]:
+    return {each.label for each in page.button}
+
+
+def test_the_address_names_the_runs_that_are_compared(store: RunStore, tmp_path: Path) -> None:
+    first = finished_run(store, tmp_path, 4.2)
+    second = finished_run(store, tmp_path, 3.0, consistency="async")
+    page = open_comparison(first, second)
+    assert page.multiselect[0].value == [first, second]
+    assert "1.4 times sooner than synchronous (A)" in texts(page)
+    table = page.table[0].value
+    assert list(table.columns) == ["A · sync, 2 workers", "B · async, 2 workers"]
+    assert list(table.loc["Consistency"]) == ["sync", "async"]
+    assert table.loc["Run"].iloc[0].startswith(r"A \*bold\* name")
+    third = finished_run(store, tmp_path, 1.0, seed=1)
+    page.multiselect[0].set_value([first, third]).run()
+    assert not page.exception
+    assert page.query_params["compare"] == [first, third]
+    assert "differ in seed" in texts(page)
+
+
+def test_less_than_two_runs_offer_the_next_step(store: RunStore, tmp_path: Path) -> None:
+    run_id = finished_run(store, tmp_path, 4.0)
+    page = open_comparison(run_id, "20200101-000000-0000")
+    assert "One of these runs is not here any more." in texts(page)
+    assert {"Compare the ways", "New run", "All runs"} <= labels(page)
+    assert "Choose another run" in texts(page)
+
+
+def test_runs_without_figures_are_compared_by_their_settings(store: RunStore) -> None:
+    configs = [TrainingConfig(path="rows.csv", target="y", momentum=each) for each in (0.5, 0.8)]
+    page = open_comparison(*(store.create(each).run_id for each in configs))
+    assert list(page.table[0].value.loc["Momentum"]) == ["0.5", "0.8"]
+    assert "No curve yet" in texts(page) and "so far" in texts(page)
+
+
+def test_a_click_queues_the_ways_once(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regatta.runs.service.ensure_supervisor", lambda *_, **__: False)
+    run_id = finished_run(store, tmp_path, 4.0)
+    page = open_comparison(run_id)
+    next(each for each in page.button if each.label == "Compare the ways").click().run()
+    assert len(store.list()) == 4
+    again = ways.queue_twins(store, store.get(run_id), supervise=False)
+    assert len(store.list()) == 4 and again[0] == run_id and len(set(again)) == 4
+    found = [store.config(each) for each in again[1:]]
+    assert ways_of(found) == [("async", 2), ("local", 2), ("sync", 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "solver", "state"),
+    [({"consistency": "async"}, "sgd", RunState.FINISHED), ({}, "exact", RunState.FINISHED),
+     ({}, "fista", RunState.FINISHED), ({}, "sgd", RunState.STOPPED)],
+)  # fmt: skip
+def test_the_ways_are_offered_for_synchronous_steps_alone(
+    changes: Mapping[str, Any], solver: str, state: RunState
+) -> None:
+    record = RunRecord(run_id="20260101-000000-0000", state=state, solver=solver, workers=2)
+    assert not ways.is_comparable(record, TrainingConfig(**changes))
+    record = replace(record, state=RunState.FINISHED, solver="sgd")
+    assert ways.is_comparable(record, TrainingConfig())
+    assert not ways.is_comparable(replace(record, workers=0), TrainingConfig())
+
+
+def test_several_ticked_runs_can_be_compared(store: RunStore, tmp_path: Path) -> None:
+    run_ids = [finished_run(store, tmp_path, 4.0 + each, seed=each) for each in range(2)]
+    page = AppTest.from_file(str(RUNS_PAGE), default_timeout=30)
+    page.session_state["runs-chosen"] = run_ids
+    page.run()
+    assert not page.exception
+    next(each for each in page.button if each.label == "Compare these 2").click().run()
+    assert page.query_params["compare"] == run_ids
+    assert "Compare runs" in texts(page)
