@@ -4,6 +4,7 @@ memory. Each fault is a real one, and each test asserts that it happened."""
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import re
@@ -474,4 +475,5 @@ def fill(path: Path) -> bool:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(150, exit=True)  # where it stands, should it hang
     print(json.dumps(fill_the_disk(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))
