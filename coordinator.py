@@ -402,16 +402,21 @@ class Coordinator:
                 notes=choose.notes(self._config, settings),
             )
             self._writer.flush()
-            self._store.update_state(
-                self._run_id,
-                RunState.FINISHED,
-                step=training.step,
-                progress=1.0,
-                message=reason,
-                train_r2=scores["train"]["r2"],
-                validation_r2=scores["validation"]["r2"],
-                rows_per_second=result["rows_per_second"],
-            )
+            try:
+                self._store.update_state(
+                    self._run_id,
+                    RunState.FINISHED,
+                    step=training.step,
+                    progress=1.0,
+                    message=reason,
+                    train_r2=scores["train"]["r2"],
+                    validation_r2=scores["validation"]["r2"],
+                    rows_per_second=result["rows_per_second"],
+                )
+            except (OSError, sqlite3.Error, RegattaError):
+                # The record counts; the list of runs learns of it from there.
+                if self._store.get(self._run_id).state is not RunState.FINISHED:
+                    raise
             return result
 
         return self._with_room(write)

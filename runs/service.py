@@ -213,6 +213,12 @@ def _private(path: str, flags: int) -> int:
 def nudge(store: RunStore | None = None) -> None:
     """Start a supervisor if runs wait for one: for instance after it was killed."""
     store = store or RunStore(home())
-    waiting = store.next_queued() is not None or bool(store.to_resume())
-    if waiting and supervisor_pid(store) is None:
+    if supervisor_pid(store) is not None:
+        return
+    if store.next_queued() is not None or store.to_resume() or _has_unseen_crash(store):
         ensure_supervisor(store)
+
+
+def _has_unseen_crash(store: RunStore) -> bool:
+    """Whether a run died that no supervisor has seen, which would have promised to resume it."""
+    return any(run.detached and not store.directory(run.run_id).is_locked() for run in store.live())

@@ -26,6 +26,7 @@ import logging
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from pathlib import Path
 
 from regatta.runs.directory import INHERITED_LOCK, LockHeld, take_lock, write_holder
 from regatta.runs.limits import Excess, RunLimits, number_from
+from regatta.runs.room import lacks_room
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import (
@@ -136,7 +138,7 @@ class Supervisor:
         idle_since = time.monotonic()
         with self._woken_by_signals() as wake:
             while not self._terminated:
-                if self.step():
+                if self._step_if_room():
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since >= self.limits.idle:
                     if self.store.if_idle(lambda: os.close(self._lock)):
@@ -145,6 +147,16 @@ class Supervisor:
                     idle_since = time.monotonic()
                 _wait(wake, self.limits.tick)
         logger.info("Told to leave; %d coordinators go on.", len(self._children))
+
+    def _step_if_room(self) -> bool:
+        """`step`; where the disk is full the queue stays as it is until there is room."""
+        try:
+            return self.step()
+        except (OSError, sqlite3.Error, RegattaError) as error:
+            if not lacks_room(error):
+                raise
+            logger.warning("The disk of %s is full: %s", self.store.home, error)
+            return True
 
     def step(self) -> bool:
         """Look once: reap, note crashes, resume, start. Returns whether there is work."""
@@ -279,6 +291,8 @@ class Supervisor:
         except IllegalTransition:
             return True  # stopped while it waited
         except OSError as error:
+            if lacks_room(error):
+                raise  # it waits on
             reason = f"Its coordinator could not be started: {error}."
             self.store.update_state(run.run_id, RunState.FAILED, message=reason)
             return True

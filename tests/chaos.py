@@ -97,6 +97,7 @@ FAULTS = {
 }
 LOOK_SECONDS = 0.1
 SEEN_SECONDS = 10.0  # within which a fault must be seen to have happened
+CALM_SECONDS = 120.0  # within which all must end once nothing bad happens any more
 DISK = "size=160m"
 INSIDE = "REGATTA_CHAOS_DISK"
 
@@ -205,7 +206,8 @@ class Chaos:
         for run in self.under_way():
             record = self._state_of(run)
             self._figures_of(run)
-            if record.state in {RunState.FINISHED, RunState.FAILED, RunState.DIVERGED}:
+            ended = record.state.is_terminal and record.state is not RunState.INTERRUPTED
+            if ended and not waits_for_a_person(record):
                 self._look_what_is_left(run)
 
     def _state_of(self, run: Watched) -> RunRecord:
@@ -417,8 +419,7 @@ class Chaos:
         service.nudge(self.store)
         for run in self.under_way():
             record = self.store.get(run.run_id)
-            spent = record.state is RunState.INTERRUPTED and "is not again" in record.message
-            if spent or record.state is RunState.STOPPED:
+            if waits_for_a_person(record):
                 self.log("taken up", run=run.run_id, message=record.message)
                 service.resume(run.run_id, store=self.store)
 
@@ -433,6 +434,14 @@ class Chaos:
         self.log("end", left=left)
         self._log.close()
         return left
+
+
+def waits_for_a_person(record: RunRecord) -> bool:
+    """Whether a run can go on, and will not by itself."""
+    if record.state is RunState.FAILED:
+        return "is full" in record.message  # of a disk, while it started
+    spent = "is not again" in record.message  # its three automatic resumes
+    return record.state is RunState.STOPPED or (record.state is RunState.INTERRUPTED and spent)
 
 
 def processes_in(sessions: set[int]) -> Iterator[tuple[int, str]]:
@@ -488,9 +497,11 @@ def run(options: argparse.Namespace, folder: Path, disk: bool) -> dict[str, Any]
     try:
         chaos.solo()
         chaos.rage(options.seconds, options.runs, options.fault_every)
-        chaos.calm(120.0)
+        chaos.calm(CALM_SECONDS)
     finally:
         left = chaos.end()
+        if disk and options.keep:  # it goes with this process
+            shutil.copytree(home, folder / "kept")
     lines = chaos_check.read_lines(log)
     figures = chaos_check.summary(chaos_check.histories(lines, home / "runs"), lines)
     if left:

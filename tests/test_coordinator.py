@@ -503,3 +503,21 @@ def test_a_model_of_ones_own_is_trained_by_real_workers(store, table, tmp_path, 
     result = train(store, table, model="huber:Huber", epochs=20, batch_size=1024, workers=2)
     assert result["metrics"]["validation"]["r2"] > 0.97
     assert result["model"] == "huber:Huber"
+
+
+def test_a_run_whose_end_the_list_did_not_learn_of_has_ended_well(
+    store: RunStore, table: Path
+) -> None:
+    """Its record is written, and then, as on a full disk, the row in the list is refused."""
+    run_id = create(store, table, workers=0)
+    with closing(sqlite3.connect(store.path)) as database, database:
+        database.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON runs WHEN NEW.state = 'finished' "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    assert run_training(run_id, store)["state"] == "finished"
+    with closing(sqlite3.connect(store.path)) as database, database:
+        (state,) = database.execute("SELECT state FROM runs").fetchone()
+        database.execute("DROP TRIGGER full")
+    assert state == "running", "the list was refused"
+    assert [run.state for run in store.list()] == [RunState.FINISHED]

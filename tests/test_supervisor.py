@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -514,6 +515,38 @@ def test_a_run_whose_coordinator_died_unwatched_is_resumed_by_the_next(harbour: 
     harbour.ensure_supervisor()
     until(lambda: harbour.state(run) is RunState.FINISHED, "it was resumed")
     assert len(harbour.notes("start")) == 2
+
+
+def test_a_crash_that_no_supervisor_saw_starts_one(harbour: Harbour) -> None:
+    (run,) = harbour.queue()
+    harbour.ensure_supervisor()
+    until(lambda: harbour.is_working(run), "it works")
+    supervisor = service.supervisor_pid(harbour.store)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: service.supervisor_pid(harbour.store) is None, "the supervisor is gone")
+    until(lambda: not harbour.store.directory(run.run_id).is_locked(), "the coordinator is gone")
+    service.nudge(harbour.store)
+    assert service.supervisor_pid(harbour.store) is not None
+    until(lambda: harbour.store.get(run.run_id).attempts == 1, "it is resumed")
+
+
+def test_a_full_disk_leaves_the_queue_as_it_is(harbour: Harbour) -> None:
+    """No file may grow, as if the disk were full."""
+    harbour.ensure_supervisor()
+    supervisor = service.supervisor_pid(harbour.store)
+    assert supervisor is not None
+    limits = resource.prlimit(supervisor, resource.RLIMIT_FSIZE)
+    resource.prlimit(supervisor, resource.RLIMIT_FSIZE, (0, limits[1]))
+    runs = harbour.queue(3)
+    time.sleep(1.5)  # it looks four times a second
+    assert service.supervisor_pid(harbour.store) == supervisor
+    assert not harbour.notes("start") and {harbour.state(run) for run in runs} == {RunState.QUEUED}
+    resource.prlimit(supervisor, resource.RLIMIT_FSIZE, limits)
+    harbour.end()
+    until(lambda: len(harbour.notes("end")) == 3, "all ran")
+    until(lambda: {harbour.state(run) for run in runs} == {RunState.FINISHED}, "all ended")
 
 
 def test_garbage_in_the_database_does_not_stop_it(harbour: Harbour) -> None:
