@@ -43,7 +43,7 @@ def verdicts(courses: Sequence[Course]) -> list[str]:
         return []
     differing = config_differences(courses, PROBLEM)
     if differing:
-        return [_not_one_problem(differing), *_scores(courses)]
+        return [_not_one_problem(differing), *_scores(courses), *_within_problems(courses)]
     if optima_differ(courses):
         return ["The optima of these runs differ: the file has changed between them, so their "
                 "times say nothing of each other."]  # fmt: skip
@@ -51,6 +51,19 @@ def verdicts(courses: Sequence[Course]) -> list[str]:
         return ["The optimum is not known, so how near a run is to it cannot be told.",
                 *_scores(courses)]  # fmt: skip
     return _about_times(courses)
+
+
+def _within_problems(courses: Sequence[Course]) -> list[str]:
+    """Of those among them that are of one problem, what their times show."""
+    told: list[str] = []
+    seen: set[str] = set()
+    for course in courses:
+        same = [each for each in courses if not config_differences([course, each], PROBLEM)]
+        if len(same) > 1 and course.letter not in seen:
+            told += [f"{_listed([each.letter for each in same])} do not differ in these:"]
+            told += verdicts(same)
+        seen |= {each.letter for each in same}
+    return told
 
 
 def _about_times(courses: Sequence[Course]) -> list[str]:

@@ -298,6 +298,13 @@ def test_runs_of_different_problems_are_not_timed_against_each_other(
     assert "sooner" not in text and "as long" not in text
 
 
+def test_those_of_one_problem_are_timed_although_others_are_of_another() -> None:
+    text = told(course("A", 4.0), course("B", 9.0, seed=1), course("C", 2.0, consistency="async"))
+    assert "These runs differ in seed" in text and "A and C do not differ in these:" in text
+    assert "asynchronous (C) reached a gap of 1e-4 2.0 times sooner" in text
+    assert "(B)" not in text
+
+
 def test_models_on_the_same_rows_are_told_by_their_scores() -> None:
     text = told(course("A", 4.0, r2=0.8), course("B", 1.0, model="lasso"))
     assert "On the same held-out rows B · Lasso, sync, 2 workers predicts best: R² 0.9000" in text

@@ -61,10 +61,13 @@ def test_one_click_sets_the_ways_beside_each_other(
     expect(page.get_by_role("heading", name="Compare runs")).to_be_visible()
     expect(page).to_have_url(re.compile(rf"/runs\?compare={synchronous}(&compare=[\w-]+){{3}}$"))
     # The queued runs train, and their curves come by themselves, until nothing is under way.
+    page.locator(f"{CHART} .scatterlayer").first.wait_for(state="attached")
+    page.evaluate(f"() => {{ document.querySelector('{CHART}').mark = 'mine'; }}")
     expect(page.get_by_role("heading", name="What this shows", exact=True)).to_be_visible(
         timeout=120_000
     )
     assert names_in_chart(tab) == NAMES
+    assert page.evaluate(f"() => document.querySelector('{CHART}').mark") == "mine"
     sentences = page.get_by_role("listitem")
     # Who wins is the machine's affair; that each pair is told of is not.
     for subject in ("With 2 workers, asynchronous (B)", "With 2 workers, local (C)",
