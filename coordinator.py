@@ -276,6 +276,13 @@ class Coordinator:
     ) -> dict[str, Any]:
         folder = CheckpointFolder(self._directory.checkpoints, identity(prepared, self._config))
         saved = folder.newest()
+        if saved is None and folder.foreign:
+            raise UserError(
+                f"The run cannot go on from its checkpoint: {folder.foreign}. "
+                f"{Path(self._config.path).name} is not what it was when the run began, or Regatta "
+                "is not.",
+                "Bring the file back and resume, or start a new run on it.",
+            )
         if settings.with_statistics and settings.solver != OnePass.name:
             self._store.note_progress(self._run_id, message="Finding the exact optimum")
         training = Training(self._config, prepared, settings, pool, saved)

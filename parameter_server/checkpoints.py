@@ -53,11 +53,22 @@ class InvalidCheckpoint(Exception):
     """The file is not a whole checkpoint of this run; the text says why."""
 
 
+class ForeignCheckpoint(InvalidCheckpoint):
+    """The file is whole, but of other data, other settings or another version of Regatta."""
+
+
 class CheckpointFolder:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Attributes
+    ----------
+    foreign : str
+        Why `newest` skipped a whole checkpoint, where it did.
+    """
 
     def __init__(self, path: Path, identity: str) -> None:
         self._path = path
+        self.foreign = ""
         self._identity = identity
 
     def save(self, checkpoint: Checkpoint) -> Path:
@@ -86,9 +97,11 @@ class CheckpointFolder:
             try:
                 checkpoint = decode(path.read_bytes())
                 if checkpoint.identity != self._identity:
-                    raise InvalidCheckpoint("it is of other data or other settings")
+                    raise ForeignCheckpoint("it is of other data or other settings")
                 return checkpoint
             except (InvalidCheckpoint, OSError) as error:
+                if isinstance(error, ForeignCheckpoint):
+                    self.foreign = str(error)
                 _log.warning("Checkpoint %s is skipped: %s.", path.name, error)
         return None
 
@@ -123,7 +136,7 @@ def decode(data: bytes) -> Checkpoint:
         raise InvalidCheckpoint("its header is damaged")
     header = json.loads(text)
     if header.get("format") != FORMAT or header.get("version") != VERSION:
-        raise InvalidCheckpoint(f"it has version {header.get('version')}, not {VERSION}")
+        raise ForeignCheckpoint(f"it has version {header.get('version')}, not {VERSION}")
     if hashlib.sha256(body).hexdigest() != header["body_sha256"]:
         raise InvalidCheckpoint("its body is damaged")
     arrays, offset = {}, 0

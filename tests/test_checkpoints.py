@@ -65,11 +65,13 @@ def test_the_newest_three_are_kept_and_the_newest_valid_is_used(tmp_path, caplog
 
 def test_a_checkpoint_of_another_run_is_skipped(tmp_path):
     CheckpointFolder(tmp_path, "other").save(checkpoint(5, "other"))
-    assert CheckpointFolder(tmp_path, "mine").newest() is None
+    folder = CheckpointFolder(tmp_path, "mine")
+    assert folder.newest() is None
+    assert folder.foreign == "it is of other data or other settings"
 
 
 def test_checkpoints_that_were_skipped_make_room(tmp_path):
-    """A run whose file has changed begins again: its first steps are worth keeping too."""
+    """Damaged ones of later steps would stand in the way of what follows."""
     for step in (100, 200, 300):
         CheckpointFolder(tmp_path, "the file as it was").save(checkpoint(step, "before"))
     folder = CheckpointFolder(tmp_path, "mine")

@@ -312,6 +312,22 @@ def test_a_stopped_run_resumes_to_the_same_bytes(store, table, undisturbed):
     assert steps == sorted(set(steps))
 
 
+def test_a_resume_with_other_data_is_refused_and_loses_nothing(store, table, tmp_path, undisturbed):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(table.read_bytes())
+    run_id = create(store, path, **LONG)
+    process = start(run_id)
+    wait_for_step(store, run_id, 5_000)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    path.write_bytes(table.read_bytes() + b"1,2,3,4,5,6,7\n")
+    with pytest.raises(UserError, match=r"of other data .* rows\.csv is not what it was"):
+        run_training(run_id, store)
+    assert store.get(run_id).state is RunState.FAILED
+    path.write_bytes(table.read_bytes())
+    assert run_training(run_id, store)["weights_sha256"] == undisturbed
+
+
 def test_a_resume_that_is_stopped_while_it_imports_keeps_its_step(store, table, monkeypatch):
     run_id = create(store, table, **LONG)
     process = start(run_id)
