@@ -9,9 +9,10 @@ an attempt the points of its curves tell: a coordinator writes one for a step wh
 before is 0.05 s old, stamped with the clock of the training, so a gap of more than `PATIENCE`
 between two points is down time beyond `PATIENCE`. Between two attempts, where nobody asked for the
 end of the first, all is down time from the signal on that ended it to the first point of the
-next: noticing, waiting for the resume, starting and reading the checkpoint. Work that is done twice
-is no down time: it is told apart, as work lost. The last moments of a killed coordinator's
-training, which it had not written, count for neither.
+next: noticing, waiting for the resume, starting and reading the checkpoint; and so is what lies
+between the last point of an attempt and its end, beyond what may not have been written. Work that
+is done twice is no down time: it is told apart, as work lost. The last moments of a killed
+coordinator's training, which it had not written, count for neither.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from regatta.parameter_server.update_log import Applied, check_updates, read_upd
 PATIENCE = 0.25  # seconds between two points that are no down time
 # Within these a checkpoint is due: one interval, the next look around, and the steps before it.
 LOST_SECONDS = CHECKPOINT_SECONDS + 1.0
+UNWRITTEN = 0.5  # seconds of training that a coordinator may not have written yet
 CLEAN_SECONDS = 25.0  # five times what is promised
 GAP = 1e-3
 BY_DESIGN = re.compile(r"Worker \d+ .* died: ")  # the end of a run that lost a rank four times
@@ -245,11 +247,22 @@ def _outages(history: History, trained: Sequence[Attempt]) -> list[float]:
     found = []
     for before, after in itertools.pairwise(trained):
         deadly = history.deadly(before, after)
+        if deadly:
+            found.append(_tail(history, before, deadly[0]["time"]))
         if any(fault["kind"] == "coordinator-kill" for fault in deadly[:1]) or not deadly:
             begin = deadly[0]["time"] if deadly else before.points[-1].wall
             # To the first point; its gap from the start of the training is counted already.
             found.append(max(0.0, after.points[0].wall - begin - after.gaps()[0][0]))
     return found
+
+
+def _tail(history: History, attempt: Attempt, end: float) -> float:
+    """Seconds that an attempt stood still at its end: no point tells of those."""
+    last = attempt.points[-1].wall
+    asked = {"pause", "full-disk"}
+    if any(f["kind"] in asked and last - 1.0 < f["time"] < end for f in history.faults):
+        return 0.0
+    return max(0.0, end - last - PATIENCE - UNWRITTEN)
 
 
 def recovery(history: History, fault: Line) -> float | None:

@@ -14,6 +14,7 @@ import pytest
 from regatta.parameter_server.update_log import Applied
 from regatta.tests.chaos_check import (
     PATIENCE,
+    UNWRITTEN,
     Attempt,
     History,
     Point,
@@ -162,6 +163,15 @@ def test_down_time_is_a_gap_between_points(history: History) -> None:
         point.seconds += 1.0
     _, down = trained_and_down(history)
     assert down == pytest.approx(2.0 + 1.1 - PATIENCE)
+
+
+def test_standing_still_until_the_end_of_an_attempt_is_down_time(history: History) -> None:
+    history.faults[0] |= {"kind": "stop", "time": 1011.0}
+    history.attempts[1].points = points(50, 5.0, 50, 1018.0)
+    assert trained_and_down(history)[1] == pytest.approx(5.0 - PATIENCE - UNWRITTEN)
+    pause = {**history.faults[0], "kind": "pause", "time": 1006.0}
+    history.faults.insert(0, pause)
+    assert trained_and_down(history)[1] == 0.0
 
 
 def test_a_stop_that_was_asked_for_is_no_down_time(history: History) -> None:
