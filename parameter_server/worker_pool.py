@@ -517,8 +517,11 @@ class WorkerPool:
     def _has_started(self, member: _Member) -> bool:
         """Whether a worker that starts aside is ready; one that died there is replaced."""
         self._drain(member)
-        if not member.ready and time.monotonic() - member.born > START_SECONDS:
-            member.note = f"it was not ready after {START_SECONDS:.0f} s, so it was killed"
+        age = time.monotonic() - member.born
+        stopped = not member.ready and age > LEASE_SECONDS and member.is_stopped
+        if stopped or (not member.ready and age > START_SECONDS):
+            what = "it was stopped" if stopped else f"it was not ready after {START_SECONDS:.0f} s"
+            member.note = f"{what} while it started, so it was killed"
             member.process.kill()
             member.process.join()
         if not member.ready and not member.process.is_alive():
@@ -886,6 +889,13 @@ class _Member:
     def look_at_memory(self) -> None:
         with contextlib.suppress(psutil.Error):
             self.memory = own_memory(self.process.pid or 0) or self.memory
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal (SIGSTOP) keeps it from running."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        return False
 
     @property
     def ran_out_of_memory(self) -> bool:

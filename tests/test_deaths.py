@@ -203,6 +203,29 @@ def test_the_others_go_on_while_a_dead_worker_is_replaced(source, undisturbed, t
         pool.close()
 
 
+def test_a_worker_that_is_stopped_while_it_starts_is_replaced(
+    source, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker_pool, "LEASE_SECONDS", 2.0)
+    events: list[PoolEvent] = []
+    pool = open_pool(source, "ridge", "float32", 1, logs=tmp_path, on_event=events.append)
+    try:
+        assert isinstance(pool, WorkerPool)
+        os.kill(pool.samples()[0].pid, signal.SIGKILL)
+        while not pool._starting:
+            pool.watch()
+        successor = pool._starting[0].process.pid
+        assert successor is not None
+        os.kill(successor, signal.SIGSTOP)
+        before = time.monotonic()
+        assert sums(pool, source) == undisturbed
+        assert time.monotonic() - before < 5 * worker_pool.LEASE_SECONDS
+    finally:
+        pool.close()
+    died = [event.message for event in events if event.kind == "worker_died"]
+    assert len(died) == 2 and f"pid {successor}" in died[1] and "it was stopped" in died[1]
+
+
 def await_everyone(pool: Pool) -> None:
     """Until those who were replaced are there."""
     assert isinstance(pool, WorkerPool)
