@@ -271,9 +271,12 @@ def recovery(history: History, fault: Line) -> float | None:
     begin, kind = fault["time"], fault["kind"]
     if "back" in fault:  # what was asked for ended then
         begin = fault["back"]
-    if kind in {"coordinator-kill", "pause", "stop", "full-disk"}:
-        after = [p.wall for a in history.attempts for p in a.points if p.wall > begin]
-        return min(after) - begin if after else None
+    if kind in {"coordinator-kill", "stop"}:
+        walls = [attempt.points[0].wall for attempt in history.attempts if attempt.points]
+    else:
+        walls = [point.wall for attempt in history.attempts for point in attempt.points]
+    if kind in {"coordinator-kill", "stop", "pause"}:
+        return min((wall for wall in walls if wall > begin), default=begin) - begin or None
     end = begin + (8.0 if kind.startswith("worker-stop") else 2.0)
     around = [
         gap
