@@ -3,10 +3,10 @@
     python -P -m regatta.tests.chaos --seconds 60 --seed 1
 
 submits runs of several kinds to a home of its own, keeps as many under way as there may be at once,
-and does something bad every so many seconds: the kinds, the moments and the victims come from the
-seed. Then it lets all runs come to their end, and `chaos_check` proves from the log and the files
-that nothing was lost. Every process is a real one, every fault a real signal; the log says of each
-whether it was seen to happen.
+and does something bad every so many seconds: kinds, moments and victims come from the seed. Then it
+lets all runs come to their end, and `chaos_check` proves from the log and the files that nothing
+was lost. Every process is a real one, every fault a real signal; the log says of each whether it
+was seen to happen.
 
 So that runs last some seconds on a machine of any speed and leave its cores alone, their processes
 import a `sitecustomize` that lets each part of a gradient, or of moments, take some milliseconds
@@ -83,7 +83,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "local": {**STEPS, "batch_size": 1024, "epochs": 42, "consistency": "local", "sync_every": 2},
     "exact": {"solver": "exact", "shards": 8, "workers": 2},
 }
-# How often each fault is chosen.
+# A deck of faults: how often each is in it.
 FAULTS = {
     "worker-kill": 6,
     "worker-stop": 1,  # and never continued
@@ -138,7 +138,9 @@ class Chaos:
         self, home: Path, log: Path, seed: int, at_once: int, faults: Sequence[str], disk: bool
     ) -> None:
         self.home = home
-        self.random = random.Random(seed)
+        # Each of its own, so that what happens does not depend on how fast the machine is.
+        self.random, self._kinds, self._order = (random.Random(f"{seed} {k}") for k in range(3))
+        self._deck: list[str] = []
         self.at_once = at_once
         self.faults = [name for name in faults if disk or name != "full-disk"]
         self.runs: dict[str, Watched] = {}
@@ -192,7 +194,7 @@ class Chaos:
             self.log("solo", kind=kind, result={k: result[k] for k in kept if k in result})
 
     def submit(self) -> None:
-        kind = f"{self.random.choice(list(KINDS))}-{self.random.randrange(2)}"
+        kind = f"{self._kinds.choice(list(KINDS))}-{self._kinds.randrange(2)}"
         run = service.submit(self.config(kind), store=self.store)
         reader = MetricsReader(self.store.directory(run.run_id).metrics)
         self.runs[run.run_id] = Watched(run.run_id, kind, reader)
@@ -251,9 +253,13 @@ class Chaos:
     # What happens
 
     def disturb(self) -> None:
-        """One fault, of a kind and to a run that chance chooses."""
-        kind = self.random.choices(self.faults, [FAULTS[name] for name in self.faults])[0]
+        """The next fault of the deck, to a run that chance chooses; none where no run trains."""
+        if not self._deck:
+            self._deck = [name for name in self.faults for _ in range(FAULTS[name])]
+            self._order.shuffle(self._deck)
+        kind = self._deck[-1]
         if kind == "supervisor-kill":
+            self._deck.pop()
             self._kill_supervisor()
             return
         run = self._victim(kind)
@@ -266,6 +272,8 @@ class Chaos:
             found = action(run)
         except (RegattaError, psutil.Error) as error:  # the run ended at this moment
             found = {"fired": False, "why": str(error)}
+        if found["fired"]:
+            self._deck.pop()
         self.log("fault", **{**known, "kind": kind, "time": at, **found})
 
     def _victim(self, kind: str) -> Watched | None:

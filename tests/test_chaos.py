@@ -28,7 +28,8 @@ from regatta.tests.chaos_check import (
 @pytest.mark.timeout(300)
 def test_a_minute_of_chaos_violates_nothing(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = [sys.executable, "-P", "-m", "regatta.tests.chaos", "--seconds", "45", "--seed", "5"]
+    # A seed with faults of nearly every kind among the first ten.
+    command = [sys.executable, "-P", "-m", "regatta.tests.chaos", "--seconds", "45", "--seed", "30"]
     more = ["--fault-every", "2.5", "--runs", "12", "--report", str(report)]
     done = subprocess.run([*command, *more], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,8 +37,9 @@ def test_a_minute_of_chaos_violates_nothing(tmp_path: Path) -> None:
     print(done.stdout)
     assert found["violations"] == {}
     assert set(found["states"]) <= {"finished", "failed"}
-    assert sum(found["fired"].values()) >= 8
-    assert found["fired"].get("worker-kill") and found["fired"].get("coordinator-kill")
+    assert sum(found["fired"].values()) >= 6
+    assert found["fired"]["worker-kill"] and found["fired"]["coordinator-kill"]
+    assert found["resumes"] and found["trained_seconds"] > 10
 
 
 def points(first: int, seconds: float, count: int, wall: float) -> list[Point]:
