@@ -111,7 +111,7 @@ class Protocol:
     sync_every : int or None
         Batches a worker takes between two averages: then it is local.
     n_workers : int
-        Ranks below this one get work, and are expected back when they are gone.
+        Ranks below this one get work.
     saved : dict, optional
         What `state` gave.
     """
@@ -310,11 +310,11 @@ class Protocol:
         states = self._states
         if not self._out or any(states[rank] is RankState.WORKING for rank in self._out):
             return ()
-        if self._again and self._someone_comes():
-            return ()  # a part was lost with its worker, and will be computed again
+        if self._again and self._someone_is_idle():
+            return ()  # a part was lost with its worker, and is about to be computed again
         return tuple(sorted(self._out.values(), key=lambda ticket: ticket.task.first))
 
-    def _someone_comes(self) -> bool:
-        """Whether a worker is idle, or is expected, to take what was lost."""
-        free = (RankState.ABSENT, RankState.IDLE)
-        return any(self.state_of(rank) in free for rank in range(self._wanted))
+    def _someone_is_idle(self) -> bool:
+        """Whether a worker takes what was lost; one that starts is not waited for, since that takes
+        longer than a round of what was lost alone."""
+        return any(self.state_of(rank) is RankState.IDLE for rank in range(self._wanted))

@@ -14,6 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from regatta.runs.room import lacks_room
+
 # Column names of each table, the first of which orders it. `seconds` is time in training so far
 # (pauses and earlier attempts' lost work excluded), `rows` and bytes are cumulative.
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -204,6 +206,7 @@ class MetricsReader:
             try:
                 return connection.execute(query, parameters).fetchall()
             except sqlite3.OperationalError as error:
-                if "no such table" in str(error):
+                # On a full disk there may be no room for the -shm file: what is new comes later.
+                if "no such table" in str(error) or lacks_room(error):
                     return []
                 raise

@@ -20,7 +20,12 @@ RESERVE_BYTES = 256 * 1024
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A write that the system refuses for another reason than ENOSPC: EFBIG and EDQUOT among them.
-_REFUSED = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_FSYNC}
+_REFUSED = {
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_FSYNC,
+}
 
 
 def lacks_room(error: BaseException | None) -> bool:

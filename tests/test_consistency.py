@@ -241,3 +241,21 @@ def test_a_part_that_was_lost_with_a_worker_that_was_let_go_holds_nobody():
     assert protocol.next_update() is not None
     (ticket,) = protocol.issues()
     assert ticket.task.first == 1
+
+
+def test_a_part_that_was_lost_with_its_worker_does_not_wait_for_the_next_to_start():
+    protocol = Protocol(20, sync_every=5, n_workers=2)
+    protocol.joined(0, 0)
+    protocol.joined(1, 0)
+    first, lost = protocol.issues()
+    protocol.gone(1)
+    protocol.answered(0, first.number)
+    update = protocol.next_update()
+    assert update is not None and update.tickets == (first,)
+    (again,) = protocol.issues()
+    assert again.task == lost.task
+    protocol.joined(1, 1)
+    protocol.answered(0, again.number)
+    update = protocol.next_update()
+    assert update is not None and update.tickets == (again,)
+    assert {ticket.rank for ticket in protocol.issues()} == {0, 1}

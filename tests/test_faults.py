@@ -31,7 +31,7 @@ from regatta.parameter_server.batches import whole_shards
 from regatta.parameter_server.checkpoints import decode
 from regatta.parameter_server.protocol import Op
 from regatta.parameter_server.worker_pool import Pool, PoolEvent, open_pool, out_of_memory_kills
-from regatta.runs.metrics_store import MetricsReader
+from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import RegattaError
@@ -421,6 +421,27 @@ def test_a_full_disk_pauses_a_run(tmp_path, table, end):
     assert found["stood_still"] and found["checkpoint_step"] > 0
     assert found["state"] == ("finished" if end == "room" else "stopped")
     assert found["resumed_sha256"] == found["undisturbed_sha256"]
+
+
+def test_a_full_disk_hides_figures_from_readers_and_ends_none(tmp_path: Path) -> None:
+    """Where no file may grow, a reader cannot make the index that it shares with the writer."""
+    writer = MetricsWriter(tmp_path / "metrics.db")
+    writer.add("points", step=1, loss=2.0)
+    writer.flush()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("metrics.db", "metrics.db-wal"):
+        shutil.copy(tmp_path / name, alone / name)
+    writer.close()
+    reader = MetricsReader(alone / "metrics.db")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        while_full = reader.read("points")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert while_full == []
+    assert [point["step"] for point in reader.read("points")] == [1]
 
 
 def fill_the_disk(root: Path, table: Path, end: str) -> dict[str, Any]:
