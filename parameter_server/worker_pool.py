@@ -410,6 +410,7 @@ class WorkerPool:
     def moments(self, ranges: NDArray[np.int64], take: Take) -> None:
         todo = list(range(len(ranges)))  # a heap: what a dead worker had comes next
         begun = self._begun = {}
+        refused: set[int] = set()  # ranks whose moments cannot be taken yet
         self._rows_taken_in, self._rows_told, self._milestones = 0, 0, []
         while todo or begun:
             if not self._serving:  # at first, and after another number of workers was gathered
@@ -418,16 +419,19 @@ class WorkerPool:
                 if todo and rank < self._layout.n_matrices and rank not in begun:
                     number = heapq.heappop(todo)
                     begun[rank] = self._begin(rank, number, *ranges[number].tolist())
-            self._wait_for_any([
-                (counts, each.ticket)
-                for rank, each in begun.items()
-                if (counts := self._counts[rank])[ANSWERED] != each.ticket
-            ])  # fmt: skip
+            # One look: whoever answers after it is waited for, and found to have answered.
+            late = {rank: each.ticket for rank, each in begun.items()
+                    if self._counts[rank][ANSWERED] != each.ticket}  # fmt: skip
+            if begun.keys() - late.keys() <= refused:
+                self._wait_for_any([(self._counts[rank], ticket) for rank, ticket in late.items()])
             for rank, part in sorted(begun.items(), key=lambda item: item[1].number):
                 if self._counts[rank][ANSWERED] == part.ticket:
                     if take(part.number, self._board.matrices[rank]):
                         self._read_milestones()
                         self._rows_taken_in += begun.pop(rank).rows
+                        refused.clear()
+                    else:
+                        refused.add(rank)
                 elif rank not in self._here() or self._members[rank] is not part.member:
                     heapq.heappush(todo, begun.pop(rank).number)
         self._serving = False

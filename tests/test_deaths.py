@@ -384,3 +384,36 @@ def test_a_coordinator_killed_at_each_step_of_a_checkpoint_loses_nothing(
     assert resumed["weights_sha256"] == _undisturbed_run[0]
     left = [file.name for file in store.directory(run_id).checkpoints.iterdir()]
     assert len(left) <= KEPT and all(name.endswith(SUFFIX) for name in left), left
+
+
+def test_moments_that_are_there_before_they_are_waited_for_are_taken(source, tmp_path, monkeypatch):
+    """As on a busy machine, where this process may rest longer than the workers compute."""
+    begin = WorkerPool._begin
+
+    def begin_slowly(self: WorkerPool, *arguments: Any) -> Any:
+        found = begin(self, *arguments)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(WorkerPool, "_begin", begin_slowly)
+    deadline = time.monotonic() + 30
+
+    def idle() -> None:
+        assert time.monotonic() < deadline, "it waits for ever"
+
+    pool = open_pool(
+        source, "ridge", "float64", 2, logs=tmp_path, with_statistics=True, idle=idle
+    )  # fmt: skip
+    taken: list[int] = []
+
+    def take(number: int, matrices: object) -> bool:
+        if number == 0 and 1 not in taken:
+            return False  # asked again once it has taken others
+        taken.append(number)
+        return True
+
+    try:
+        pool.moments(np.array([[0, 900], [900, 2000], [2000, 3100], [3100, 4000]]), take)
+    finally:
+        pool.close()
+    assert sorted(taken) == [0, 1, 2, 3]
