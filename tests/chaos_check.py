@@ -307,7 +307,9 @@ def summary(found: Sequence[History], lines: Sequence[Line]) -> dict[str, Any]:
         "states": dict(Counter(history.state for history in found)),
         "kinds": dict(Counter(history.kind for history in found)),
         "failed_by_design": [
-            f"{history.run_id}: {history.message}" for history in found if history.state == "failed"
+            f"{history.run_id}: {history.message}"
+            for history in found
+            if history.state == "failed" and BY_DESIGN.search(history.message)
         ],
         "faults": dict(Counter(line["kind"] for line in faults)),
         "fired": dict(fired),
