@@ -341,7 +341,7 @@ class Chaos:
 
     def _scale(self, run: Watched) -> dict[str, Any]:
         had = self.store.get(run.run_id).workers
-        # With more workers so short a local run takes too few steps in turn to come near the optimum.
+        # With more workers so short a local run takes too few steps to come near the optimum.
         most = 2 if run.kind.startswith("local") else 4
         wanted = self.random.choice([n for n in range(1, most + 1) if n != had])
         service.scale(run.run_id, wanted, store=self.store)
