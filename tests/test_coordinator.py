@@ -28,6 +28,7 @@ from regatta.ingest.importer import Cancelled
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.tests.crew import wait_for, workers_of
 from regatta.utils import DataError, DivergenceError, RegattaError, UserError
 
 ROWS = 12_000
@@ -65,17 +66,6 @@ def start(run_id: str) -> subprocess.Popen[bytes]:
     """The run's coordinator as a process of its own."""
     command = [sys.executable, "-P", "-m", "regatta.runs.coordinate", run_id]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What ``condition`` returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not come true")
 
 
 def step_of(store: RunStore, run_id: str) -> int:
@@ -259,11 +249,6 @@ def ctrl_c_is_blocked(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     (blocked,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")]
     return bool(int(blocked, 16) >> (signal.SIGINT - 1) & 1)
-
-
-def workers_of(pid: int) -> list[int]:
-    children = psutil.Process(pid).children()
-    return sorted(c.pid for c in children if "spawn_main" in " ".join(c.cmdline()))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from regatta.parameter_server.worker_pool import Pool, PoolEvent, open_pool, out
 from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.tests.crew import wait_for, workers_of
 from regatta.utils import RegattaError
 
 LONG: dict[str, Any] = {"epochs": 3000, "batch_size": 1024, "tol": 0.0, "workers": 2}
@@ -74,16 +75,6 @@ def started(run_id: str) -> Iterator[subprocess.Popen[bytes]]:
             process.wait(30)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not come true")
-
-
 def wait_for_step(store: RunStore, run_id: str, step: int) -> None:
     reader = MetricsReader(store.directory(run_id).metrics)
     wait_for(lambda: (point := reader.latest("points")) and point["step"] >= step)
@@ -92,11 +83,6 @@ def wait_for_step(store: RunStore, run_id: str, step: int) -> None:
 def events(store: RunStore, run_id: str, kind: str) -> list[dict[str, Any]]:
     found = MetricsReader(store.directory(run_id).metrics).read("events")
     return [event for event in found if event["kind"] == kind]
-
-
-def workers_of(pid: int) -> list[int]:
-    children = psutil.Process(pid).children()
-    return sorted(c.pid for c in children if "spawn_main" in " ".join(c.cmdline()))
 
 
 def result_of(store: RunStore, run_id: str) -> dict[str, Any]:
