@@ -7,7 +7,7 @@ GET  /api/runs/<id>/model             the trained model, as JSON
 GET  /api/jobs/<id>/result            the file that a job of the page made
 GET  /assets/<name>                   vendored scripts
 GET  /metrics                         Prometheus text
-GET  /data, /new, /runs               Streamlit's frame, told where its own routes are
+GET  /data, /new, /runs …             Streamlit's frame, told where its own routes are
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MAX_CONCURRENT_UPLOADS = 4
 DRAINED_BYTES = 256_000_000
 
 # The pages beside the first one, by their path.
-PAGE_PATHS = ("data", "new", "runs")
+PAGE_PATHS = ("data", "new", "runs", "explain", "predict")
 
 _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 

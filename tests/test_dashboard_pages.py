@@ -107,7 +107,8 @@ def test_a_first_visit_explains_itself(store: RunStore) -> None:
 
 
 def test_every_other_page_offers_a_next_step(store: RunStore) -> None:
-    assert {"Run a demo", "Bring a CSV"} <= labels(open_page("runs"))
+    for name in ("runs", "explain", "predict"):
+        assert {"Run a demo", "Bring a CSV"} <= labels(open_page(name))
     assert "Use this sample" in labels(open_page("data"))
     assert "Start training" in labels(open_page("new_run"))
 
@@ -363,11 +364,11 @@ def test_a_solved_run_shows_path_and_uncertainty(
     config = TrainingConfig(path=str(path), target="y", workers=0, **settings)
     run_id = store.create(config).run_id
     run_training(run_id, store)
-    page = open_page("train", run=run_id)
+    page = open_page("explain", run=run_id)
     shown = texts(page) + "\n".join(each.value for each in page.subheader)
     for each in words_shown:
         assert each in shown
-    finish_export(store, run_id)
+    assert {"Explain", "Predict and export"} <= labels(open_page("train", run=run_id))
 
 
 def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
@@ -383,7 +384,7 @@ def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
     folder = uploads.uploads_folder() / ("b" * 16)
     folder.mkdir()
     (folder / "new.csv").write_text("a,c\n1,u\nmany,w\n5\n")
-    page = AppTest.from_file(str(PAGES / "train.py"), default_timeout=30)
+    page = AppTest.from_file(str(PAGES / "predict.py"), default_timeout=30)
     page.query_params["run"] = run_id
     page.session_state[f"predicting-{run_id}"] = "b" * 16
     page.run()
@@ -431,6 +432,18 @@ def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
     assert "2 rows predicted" in texts(page)
 
 
+def test_a_page_about_one_run_finds_it_and_says_why_another_is_not_shown(store: RunStore) -> None:
+    waiting = make_run(store)
+    page = open_page("explain", run=waiting.run_id)
+    assert "no model yet" in page.info[0].value
+    assert labels(page) == {"Watch it train"}
+    first = make_run(store, STARTING, RUNNING, RunState.FINISHED)
+    make_run(store, STARTING, RUNNING, RunState.FINISHED)
+    page = open_page("explain", run=first.run_id)
+    assert page.selectbox[0].value == first.run_id
+    assert "not here any more" in open_page("explain", run="20260101-000000-aaaa").warning[0].value
+
+
 def finish_export(store: RunStore, run_id: str) -> None:
     """Wait for the pipeline that the page writes: it must not outlive the test."""
     export = jobs.job_of("export", run_id=run_id, model=str(store.directory(run_id).model))
@@ -459,7 +472,6 @@ def test_what_is_to_be_known_about_a_run_stands_above_its_model(
     assert any("smallest that was tried" in each.value for each in page.warning)
     events = MetricsReader(store.directory(run_id).metrics).read("events")
     assert any("smallest that was tried" in each["message"] for each in events)
-    finish_export(store, run_id)
 
 
 def test_settings_taken_over_outlast_a_look_at_the_exact_solver(

@@ -28,6 +28,15 @@ st.navigation(
             PAGES / "new_run.py", title="New run", icon=":material/add_circle:", url_path="new"
         ),
         st.Page(PAGES / "runs.py", title="Runs", icon=":material/list:", url_path="runs"),
+        st.Page(
+            PAGES / "explain.py", title="Explain", icon=":material/insights:", url_path="explain"
+        ),
+        st.Page(
+            PAGES / "predict.py",
+            title="Predict and export",
+            icon=":material/output:",
+            url_path="predict",
+        ),
     ],
     position="top",
 ).run()

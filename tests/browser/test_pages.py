@@ -60,7 +60,7 @@ def test_a_page_that_is_loaded_by_its_own_path_asks_for_nothing_in_vain(tab: Any
     """And knows that its path is that of a page: the next one stands beside it, not below."""
     failed: list[str] = []
     tab.page.on("response", lambda got: failed.append(got.url) if got.status >= 400 else None)
-    for path in ("/data", "/new", "/runs"):
+    for path in ("/data", "/new", "/runs", "/explain", "/predict"):
         tab.open(path)
         tab.page.reload()
         tab.settle()
@@ -82,7 +82,6 @@ def test_one_click_trains_the_demo(tab: Any) -> None:
     assert time.monotonic() - begun < 25  # five times the promise
     expect(state_of(tab)).to_contain_text("finished", timeout=60_000)
     expect(page.get_by_role("heading", name="Scores")).to_be_visible()
-    expect(page.get_by_role("link", name="scikit-learn pipeline")).to_be_visible(timeout=60_000)
     tab.settle()
     page.wait_for_timeout(1000)
     asked: list[str] = []
@@ -111,6 +110,10 @@ def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: P
     expect(page.get_by_role("heading", name="What moves the prediction")).to_be_visible()
     score = page.get_by_test_id("tile-r2").locator(".rg-value")
     expect(score).to_have_text(re.compile(r"^0\.6\d+$"))
+    page.get_by_role("button", name="Explain").click()
+    expect(page.get_by_role("heading", name="Coefficients")).to_be_visible()
+    page.get_by_role("button", name="Training").click()
+    page.get_by_role("button", name="Predict and export").click()
     with page.expect_download() as model:
         page.get_by_role("link", name="Model (JSON)").click()
     model.value.save_as(tmp_path / "model.json")
