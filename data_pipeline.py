@@ -62,7 +62,7 @@ from regatta.utils import (
 )
 
 PREPARED_NAME = "prepared.json"
-FORMAT = 4
+FORMAT = 5
 MEDIAN_BYTES = 32 << 20
 # Fewer cells are prepared in this process: starting others would take longer.
 SMALL_CELLS = 4_000_000
@@ -484,6 +484,7 @@ class _Preparation:
             crew.open(plan)
             moments = _merged(crew.map("moments_of", [(block,) for block in blocks]))
             plan = self._scaled(plan, moments)
+            target_range = float(moments.low[-1]), float(moments.high[-1])
             offsets = shard_offsets(split.rows_train, shards)
             on_disk = on_disk or len(plan.preprocessing.features) > COLUMNS_FEATURES
             norm = 0.0
@@ -517,6 +518,8 @@ class _Preparation:
                 "content_hash": self.table.content_hash,
                 "key": self.table.key,
                 "rows": self.table.rows,
+                "target_low": target_range[0],
+                "target_high": target_range[1],
             },
             warnings=self.warnings,
             on_disk=on_disk,
@@ -612,7 +615,13 @@ class _Preparation:
             for place, feature in enumerate(column.features, start):
                 if not constant[place]:
                     features.append(
-                        replace(feature, mean=float(means[place]), scale=float(scales[place]))
+                        replace(
+                            feature,
+                            mean=float(means[place]),
+                            scale=float(scales[place]),
+                            low=float(moments.low[place]),
+                            high=float(moments.high[place]),
+                        )
                     )
             start += len(column.features)
             if not features:

@@ -37,6 +37,10 @@ class FittedModel:
         Of the standardised features, in the target's own units.
     intercept : float
         The prediction where every standardised feature is 0.
+    data : mapping
+        What it was trained on: the file's ``name`` and ``content_hash`` (SHA-256 of its bytes),
+        its ``rows``, how many were held out, and mean, deviation and range of the target over the
+        training rows (in ``target``). Empty where that is not known.
     """
 
     preprocessing: Preprocessing
@@ -50,6 +54,7 @@ class FittedModel:
     dialect: Mapping[str, Any] = field(default_factory=dict)
     rows_train: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     regatta_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -106,6 +111,7 @@ class FittedModel:
             "dialect": dict(self.dialect),
             "rows_train": self.rows_train,
             "metrics": dict(self.metrics),
+            "data": dict(self.data),
             "regatta_version": self.regatta_version,
         }
 

@@ -44,6 +44,7 @@ class Feature:
     """One column of the prepared matrix.
 
     ``level`` is set for an indicator (``None`` there means the rest), ``part`` for a date.
+    ``low`` and ``high`` are the smallest and largest value of the training rows, where known.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Feature:
     scale: float
     level: str | None = None
     part: str | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class ColumnEncoding(Protocol):
@@ -366,7 +369,10 @@ def _is_missing(value: Any) -> bool:
 
 
 def _plain_feature(feature: Feature) -> dict[str, Any]:
-    return {"name": feature.name, "mean": feature.mean, "scale": feature.scale}
+    plain = {"name": feature.name, "mean": feature.mean, "scale": feature.scale}
+    if feature.low is None or feature.high is None:
+        return plain
+    return plain | {"low": feature.low, "high": feature.high}
 
 
 def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import psutil
+
+from regatta import __version__
 from regatta.configuration import TrainingConfig
 from regatta.data_pipeline import PreparedData
 from regatta.fitted_model import FittedModel
@@ -15,7 +20,9 @@ from regatta.runs.directory import RunDirectory
 from regatta.runs.uncertainty import uncertainty
 from regatta.solvers.choose import Settings
 from regatta.solvers.training import Evaluation, Training, parameters_in_units
-from regatta.utils import write_json
+from regatta.utils import available_cores, write_json
+
+MOST_REPAIRS = 200
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ def write_results(
         dialect=table.dialect.to_json(),
         rows_train=prepared.rows_train,
         metrics=evaluation.scores,
+        data=trained_on(prepared),
     )
     model.save(directory.model)
     spent = seconds.training
@@ -87,6 +95,8 @@ def write_results(
         "intercept": model.original_intercept,
         "weights_sha256": model.weights_sha256,
         "model_path": str(directory.model),
+        "data": reading(table, prepared),
+        "machine": machine(),
         "warnings": [*prepared.warnings, *notes],
     }
     optimum = training.optimum
@@ -97,3 +107,55 @@ def write_results(
             write_json(directory.path_file, optimum.path.to_json(prepared.feature_names))
     write_json(directory.result, result)
     return result
+
+
+def trained_on(prepared: PreparedData) -> dict[str, Any]:
+    """What a model was trained on: see `FittedModel.data`."""
+    dataset = prepared.dataset
+    return {
+        "name": dataset["name"],
+        "content_hash": dataset["content_hash"],
+        "rows": prepared.rows,
+        "rows_validation": prepared.rows_validation,
+        "seed": prepared.seed,
+        "target": {
+            "mean": prepared.target_mean,
+            "scale": prepared.target_scale,
+            "low": dataset["target_low"],
+            "high": dataset["target_high"],
+        },
+    }
+
+
+def reading(table: ParsedTable, prepared: PreparedData) -> dict[str, Any]:
+    """What the file was and how it was read, for who looks at the run after the file has gone."""
+    return {
+        "name": table.name,
+        "path": prepared.dataset["path"],
+        "content_hash": table.content_hash,
+        "rows": table.rows,
+        "columns": len(table.columns),
+        "duplicate_rows": table.duplicates,
+        "rejected_rows": table.rejected_rows,
+        "dialect": table.dialect.report(),
+        "evidence": dict(table.evidence),
+        "options": table.options,
+        "repairs": list(table.repairs[:MOST_REPAIRS]),
+        "repairs_count": len(table.repairs),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the run was made with: versions, system, cores and memory (bytes)."""
+    import scipy
+
+    return {
+        "regatta": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "system": platform.platform(terse=True),
+        "processor": platform.machine(),
+        "cores": available_cores(),
+        "memory": psutil.virtual_memory().total,
+    }

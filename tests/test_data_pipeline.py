@@ -112,6 +112,10 @@ def test_statistics_come_from_training_rows_alone(write: Write) -> None:
     assert by_name["gaps"].impute == training.gaps.median()  # type: ignore[attr-defined]
     assert by_name["x"].features[0].mean == pytest.approx(training.x.mean(), rel=1e-12)
     assert by_name["x"].features[0].scale == pytest.approx(training.x.std(ddof=0), rel=1e-12)
+    ranged = by_name["x"].features[0]
+    assert (ranged.low, ranged.high) == (training.x.min(), training.x.max())
+    ends = prepared.dataset["target_low"], prepared.dataset["target_high"]
+    assert ends == (training.y.min(), training.y.max())
     rome = by_name["town"].features[2]
     assert rome.mean == pytest.approx((training.town == "Rome").mean())
     assert prepared.target_mean == pytest.approx(training.y.mean(), rel=1e-12)

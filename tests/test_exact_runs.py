@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,7 @@ from regatta.cli.train import summary
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.data_pipeline import PreparedData, import_csv, prepare
+from regatta.fitted_model import FittedModel
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.store import RunStore
 from regatta.solvers import choose
@@ -175,3 +177,16 @@ def test_steps_are_not_held_up_by_an_optimum_that_costs_more(monkeypatch):
     assert not choose.resolve(config, offsets, 100).with_statistics
     chosen = TrainingConfig(model="ridge", solver="sgd", alpha="auto")
     assert choose.resolve(chosen, offsets, 100).with_statistics
+
+
+def test_a_run_remembers_its_file_and_its_machine(store: RunStore, table: Path) -> None:
+    result = train(store, table)
+    model = FittedModel.load(store.directory(result["run_id"]).model)
+    assert model.data["name"] == result["data"]["name"] == table.name
+    content = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert model.data["content_hash"] == result["data"]["content_hash"] == content
+    assert model.data["rows"] == ROWS == model.rows_train + model.data["rows_validation"]
+    assert model.data["target"]["low"] < model.data["target"]["mean"]
+    assert all(each.low < each.mean < each.high for each in model.preprocessing.features)
+    assert result["data"]["dialect"]["delimiter"] == "," and result["data"]["evidence"]
+    assert {"regatta", "python", "numpy", "system", "cores"} <= result["machine"].keys()
