@@ -51,7 +51,10 @@ from regatta.utils import DivergenceError, RegattaError, Stopwatch, UserError, l
 
 TICK_SECONDS = 0.3
 SCALE_SECONDS = 0.05  # between two looks while workers come or go
+# Between two checkpoints lie so many seconds at most. They come more often where they are cheap:
+# as often as takes that share of the time, and at every look around at the soonest.
 CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SHARE = 0.005
 PAUSE_SECONDS = 0.05
 ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
 RECORD_SECONDS = 1.0
@@ -162,6 +165,7 @@ class Coordinator:
         self._next_look = 0.0  # of its own: else ticks within rounds put it off for ever
         self._stands = False  # paused, or waiting for room
         self._saved_step = 0
+        self._until_next_save = 0.0  # seconds
         self._reserve = Reserve(directory.room)
         self._pool: Pool | None = None
         self._training: Training | None = None  # once it can be paused
@@ -339,7 +343,7 @@ class Coordinator:
         """Steps until the solver is done. Everything in here costs time at every step."""
         solver, recorder = training.solver, self._recorder
         now = time.perf_counter()
-        next_save = now + CHECKPOINT_SECONDS
+        next_save = now
         while not solver.finished:
             solver.measure = recorder.due(solver.rounds + 1, now)
             ended = training.take_step()
@@ -355,7 +359,7 @@ class Coordinator:
                 now = time.perf_counter()
                 if now >= next_save:
                     self._with_room(self._save)
-                    next_save = time.perf_counter() + CHECKPOINT_SECONDS
+                    next_save = time.perf_counter() + self._until_next_save
 
     def _evaluate_if_cheap(self, training: Training) -> None:
         affordable = self._evaluation_seconds <= EVALUATION_SHARE * self._clock.seconds
@@ -520,7 +524,9 @@ class Coordinator:
             return  # a pass starts again: it is over in the time that a checkpoint takes
         if self._updates is not None:
             self._updates.flush()  # so that it never lacks what a checkpoint has
+        watch = Stopwatch()
         folder.save(training.checkpoint(self._clock.seconds))
+        self._until_next_save = min(CHECKPOINT_SECONDS, watch.seconds / CHECKPOINT_SHARE)
         self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")
 

@@ -24,6 +24,7 @@ FIRST_POINTS = 100
 GROWTH = 1.01
 POINT_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
+CHECKPOINT_SECONDS = 5.0  # between two that are told of: there are several a second
 # Of the events, those that come every few seconds, and those that are logged where they come from.
 NOT_LOGGED = {"checkpoint", "worker_started", "worker_died", "failed", "diverged"}
 
@@ -52,6 +53,7 @@ class Recorder:
         self._moments = 0
         self._next_time = 0.0
         self._next_sample = 0.0
+        self._next_checkpoint = 0.0
 
     @property
     def rows_per_second(self) -> float:
@@ -107,9 +109,14 @@ class Recorder:
         )
 
     def event(self, step: int, kind: str, message: str, rank: int | None = None) -> None:
-        """Record something that happened, and log it."""
+        """Record something that happened, and log it. Of checkpoints not every one."""
         if kind not in NOT_LOGGED:
             _log.info("%s", message)
+        if kind == "checkpoint":
+            now = time.monotonic()
+            if now < self._next_checkpoint:
+                return
+            self._next_checkpoint = now + CHECKPOINT_SECONDS
         self._writer.add(
             "events",
             seconds=self._clock.seconds,
