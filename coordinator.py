@@ -20,8 +20,9 @@ import os
 import sqlite3
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,6 +44,8 @@ from regatta.runs.room import RESERVE_BYTES, Reserve, finds_room, lacks_room
 from regatta.runs.signals import StopSignals
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.runs.tuning import COMMAND as SET
+from regatta.runs.tuning import Tuning
 from regatta.solvers import choose
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.training import Evaluation, Training, identity, source_of
@@ -63,6 +66,8 @@ LOG_UPDATES = "REGATTA_LOG_UPDATES"
 # Evaluations that decide nothing may take this share of the training time.
 EVALUATION_SHARE = 0.05
 EVALUATION_GROWTH = 1.02
+# Counts of a run's record that its coordinator keeps; what each counts.
+COUNTED = {"rows_trained": "", "worker_deaths": "worker_died", "checkpoints": "checkpoint"}
 
 T = TypeVar("T")
 
@@ -153,8 +158,14 @@ class Coordinator:
         self._recorder = Recorder(self._writer, self._clock)
         self._wish = ""  # the last command: pause, resume or stop
         self._wanted: int | None = None  # workers, where the run was told to scale
+        self._tunings: list[Tuning] = []  # asked for, and not taken down by the training
+        self._within_step = False
         self._n_workers = 0
-        self._step = store.get(run_id).step or 0
+        record = store.get(run_id)
+        self._step = record.step or 0
+        self._counts_before = {name: getattr(record, name) for name in COUNTED}
+        self._seen = Counter[str]()  # events of this attempt, by kind
+        self._rows: Callable[[], int] = lambda: 0  # of this attempt
         self._resumed_at = 0  # step and seconds of training where this attempt begins
         self._resumed_seconds = 0.0
         self._evaluation_seconds = 0.0
@@ -291,6 +302,8 @@ class Coordinator:
             self._store.note_progress(self._run_id, message="Finding the exact optimum")
         training = Training(self._config, prepared, settings, pool, saved)
         self._step = self._resumed_at = self._saved_step = training.step
+        rows_before = training.rows
+        self._rows = lambda: int(training.rows - rows_before)
         self._writer.flush()
         self._writer.forget_after(training.step if saved else -1)
         if saved is not None:
@@ -307,12 +320,15 @@ class Coordinator:
             step=training.step,
             progress=training.share,
             message="",
+            rows_train=prepared.rows_train,
+            **self._in_force(training),
         )
         if training.optimal_objective is not None:
             self._writer.fact("optimal_objective", training.optimal_objective)
             self._writer.fact("optimal_loss", training.optimal_loss)
             self._writer.fact("gap_unit", training.gap_unit)
-        self._event("started", settings.describe(self._config, pool.n_workers))
+        now = replace(settings, batch_size=training.batch_size)
+        self._event("started", now.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)
         self._writer.flush()
         if isinstance(training.solver, UnsynchronisedSGD):
@@ -346,6 +362,8 @@ class Coordinator:
         next_save = now
         while not solver.finished:
             solver.measure = recorder.due(solver.rounds + 1, now)
+            if solver.step_count >= training.next_change:
+                self._tune(training)
             ended = training.take_step()
             now = time.perf_counter()
             if not solver.iterative:
@@ -423,6 +441,7 @@ class Coordinator:
                     train_r2=scores["train"]["r2"],
                     validation_r2=scores["validation"]["r2"],
                     rows_per_second=result["rows_per_second"],
+                    **self._counts(),
                 )
             except (OSError, sqlite3.Error, RegattaError):
                 # The record counts; the list of runs learns of it from there.
@@ -442,7 +461,9 @@ class Coordinator:
         if self._training is not None:
             self._recorder.within(self._training)
         if now >= self._next_tick:
+            self._within_step = True
             self._with_room(self._tick)
+            self._within_step = False
             self._next_tick = time.perf_counter() + TICK_SECONDS
 
     def _look_around(self) -> None:
@@ -463,6 +484,7 @@ class Coordinator:
             self._writer.flush()
             return
         self._scale(training, self._pool)
+        self._tune(training)
         if self._wish == "pause":
             self._pause(training)
         self._step = training.step
@@ -485,6 +507,40 @@ class Coordinator:
         self._store.update(self._run_id, workers=pool.n_workers)
         self._event("scaled", f"{pool.n_workers} workers train now, {before} did before.")
 
+    def _tune(self, training: Training) -> None:
+        """Take down which changes are wanted, and make those whose time has come.
+
+        Parameters move after the round that a step waits for: within one nothing is changed. What
+        was made or taken down is kept at once, so that a crash takes nothing of it back.
+        """
+        asked, self._tunings = self._tunings, []
+        for tuning in asked:
+            try:
+                training.ask(tuning)
+            except UserError as error:
+                self._event("warning", error.message)
+        changes = [] if self._within_step else training.change()
+        for change in changes:
+            self._event(change.kind, change.message)
+        if asked or changes:
+            self._with_room(self._save)
+            self._with_room(lambda: self._tell_tuned(training))
+
+    def _tell_tuned(self, training: Training) -> None:
+        self._writer.flush()
+        self._store.update(
+            self._run_id,
+            tuned=self._store.get(self._run_id).tuned + 1,
+            total_steps=None if training.end_is_open else training.solver.total_steps,
+            **self._in_force(training),
+        )
+
+    def _in_force(self, training: Training) -> dict[str, Any]:
+        """Learning rate and batch size, for the record of a run that takes mini-batches."""
+        if not training.takes_batches:
+            return {}
+        return {"learning_rate": training.next_rate, "batch_size": training.batch_size}
+
     def _pause(self, training: Training) -> None:
         """Stand still until told otherwise."""
         with self._standing_still():
@@ -500,6 +556,7 @@ class Coordinator:
                     raise Stopped
                 assert self._pool is not None
                 self._scale(training, self._pool)
+                self._tune(training)
                 self._pool.watch()
                 self._recorder.sample(self._pool.samples())
                 self._writer.flush()
@@ -595,8 +652,17 @@ class Coordinator:
             _log.info("Told to %s.", command)
             if command.startswith("scale "):
                 self._wanted = int(command.split()[1])
+            elif command.startswith(f"{SET} "):
+                self._tunings.append(Tuning.from_command(command))
+            elif command.startswith("kill "):
+                self._kill(*(int(word) for word in command.split()[1:]))
             else:
                 self._wish = command
+
+    def _kill(self, rank: int, incarnation: int) -> None:
+        """Kill a worker because somebody wants to see it come back."""
+        if self._pool is not None and self._pool.kill(rank, incarnation):
+            self._event("worker_killed", f"Worker {rank} is killed, as it was asked for.", rank)
 
     def _must_stop(self) -> bool:
         return self._wish == "stop" or self._signals.received is not None
@@ -608,6 +674,7 @@ class Coordinator:
         finds_room(self._writer.flush)
 
     def _event(self, kind: str, message: str, rank: int | None = None) -> None:
+        self._seen[kind] += 1
         self._recorder.event(self._step, kind, message, rank)
 
     # What is told to others
@@ -645,7 +712,15 @@ class Coordinator:
                 message="",
                 validation_r2=self._validation_r2,
                 rows_per_second=rate,
+                **self._counts(),
+                **self._in_force(training),
             )
+
+    def _counts(self) -> dict[str, int]:
+        """What all attempts have done so far, rows that were lost with a crash included."""
+        seen = {name: self._seen[kind] for name, kind in COUNTED.items()}
+        seen["rows_trained"] = self._rows()
+        return {name: self._counts_before[name] + count for name, count in seen.items()}
 
     def _record_is_due(self) -> bool:
         now = time.monotonic()
@@ -669,6 +744,7 @@ class Coordinator:
                 step=self._step,
                 message=message,
                 hint="Resume goes on from there.",
+                **self._counts(),
             )
         )
         finds_room(self._writer.flush)
@@ -682,5 +758,10 @@ class Coordinator:
         with contextlib.suppress(sqlite3.Error):  # which may be what ended the run
             self._writer.flush()
         self._store.update_state(
-            self._run_id, state, message=error.message, hint=error.hint, step=self._step
+            self._run_id,
+            state,
+            message=error.message,
+            hint=error.hint,
+            step=self._step,
+            **self._counts(),
         )

@@ -29,6 +29,8 @@ from regatta.utils import UserError
 Action = Callable[[argparse.Namespace], int]
 
 GROUPS = ("data", "reading", "model", "training", "run")
+# As `regatta.runs.store.MOVES` has them; a parser imports no store.
+MOVES = ("first", "last", "up", "down")
 EXPORT_FORMATS = ("sklearn", "json")
 
 
@@ -217,7 +219,7 @@ def add_export(commands: Any) -> None:
 
 def add_runs(commands: Any) -> None:
     parser = command(
-        commands, "runs", "runs:list_runs", "list runs, and pause, resume, scale or stop one"
+        commands, "runs", "runs:list_runs", "list runs, and pause, resume, scale, move or stop one"
     )
     parser.set_defaults(limit=20)
     add_json(parser)
@@ -233,15 +235,17 @@ def add_runs(commands: Any) -> None:
     )
     stop = command(inner, "stop", "runs:stop", "stop a run so that it can be resumed")
     scale = command(inner, "scale", "runs:scale", "let a run go on with another number of workers")
+    move = command(inner, "move", "runs:move", "change the place of a waiting run in the queue")
     delete = command(inner, "delete", "runs:delete", "delete runs and their models")
-    for each in (show, pause, resume, stop, scale):
+    for each in (show, pause, resume, stop, scale, move):
         add_run(each)
     scale.add_argument("workers", type=whole, metavar="N", help="worker processes, at least 1")
+    move.add_argument("where", choices=MOVES, help="its place, or one up or down")
     delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
     resume.add_argument(
         "--detach", action="store_true", help="queue it and return; it runs in the background"
     )
-    for each in (listing, show, pause, resume, stop, scale, delete):
+    for each in (listing, show, pause, resume, stop, scale, move, delete):
         # Given to `regatta runs --json list`, it must not be forgotten here.
         add_json(each, default=argparse.SUPPRESS)
 

@@ -1,4 +1,4 @@
-"""``regatta runs``: list runs, show one, and pause, resume, scale, stop or delete it."""
+"""``regatta runs``: list runs, show one, and pause, resume, scale, move, stop or delete it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regatta.cli import train as training
 from regatta.cli.progress import ProgressBar
 from regatta.runs import service
 from regatta.runs.states import IllegalTransition, RunState
-from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.store import RunRecord, RunStore, waiting
 from regatta.utils import RegattaError, home
 
 # A coordinator looks at its commands a few times a second, but may be reading a block of a file.
@@ -33,7 +33,7 @@ def list_runs(chosen: argparse.Namespace) -> int:
         print("No run yet. `regatta train FILE --target NAME` makes one.")
     else:
         shown = runs[: chosen.limit] if chosen.limit else runs
-        print(_listing(shown, output.width_of_lines()))
+        print(_listing(shown, output.width_of_lines(), waiting(runs)))
         if len(shown) < len(runs):
             print(f"({len(runs) - len(shown):,} older ones: `regatta runs list -n 0` lists all)")
     try:
@@ -124,6 +124,22 @@ def resume(chosen: argparse.Namespace) -> int:
     return _follow(run.run_id, store, as_json=chosen.json)
 
 
+def move(chosen: argparse.Namespace) -> int:
+    """``regatta runs move RUN first|last|up|down``."""
+    store = RunStore(home())
+    run = service.move(service.find(chosen.run, store=store).run_id, chosen.where, store=store)
+    if chosen.json:
+        return _tell_state(run, as_json=True)
+    queue = [each.run_id for each in waiting(store.list())]
+    if run.run_id in queue:
+        print(
+            f"Run {run.run_id} is number {queue.index(run.run_id) + 1} of {len(queue)} that wait."
+        )
+    else:
+        print(f"Run {run.run_id} has just been taken from the queue.")
+    return 0
+
+
 def delete(chosen: argparse.Namespace) -> int:
     """``regatta runs delete RUN …``."""
     store = RunStore(home())
@@ -211,13 +227,14 @@ def _far(run: RunRecord) -> _Far:
     )
 
 
-def _listing(runs: list[RunRecord], width: int) -> str:
+def _listing(runs: list[RunRecord], width: int, queue: list[RunRecord]) -> str:
+    places = {run.run_id: f" {place}/{len(queue)}" for place, run in enumerate(queue, 1)}
     rows = [["RUN", "STATE", "MODEL", "DATA → TARGET", "HELD-OUT R²", "STARTED", "TOOK", "NAME"]]
     for run in runs:
         rows.append(
             [
                 run.run_id,
-                _state(run),
+                _state(run) + places.get(run.run_id, ""),
                 run.model,
                 output.shortened(f"{run.dataset} → {run.target}", 40),
                 "–" if run.validation_r2 is None else f"{run.validation_r2:.4f}",

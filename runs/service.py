@@ -129,6 +129,11 @@ def scale(run_id: str, n_workers: int, *, store: RunStore | None = None) -> tupl
     return store.send_command(run_id, f"scale {wanted}"), wanted
 
 
+def move(run_id: str, where: str, *, store: RunStore | None = None) -> RunRecord:
+    """Give a waiting run another place in the queue: one of `regatta.runs.store.MOVES`."""
+    return (store or RunStore(home())).move(run_id, where)
+
+
 def delete(run_id: str, *, store: RunStore | None = None) -> None:
     """Delete a run that no one works on."""
     (store or RunStore(home())).delete(run_id)

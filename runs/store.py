@@ -45,13 +45,18 @@ from regatta.runs.directory import (
     take_lock,
 )
 from regatta.runs.states import LIVE, IllegalTransition, RunState, check_transition
+from regatta.runs.tuning import COMMAND as SET
+from regatta.runs.tuning import Tuning
 from regatta.utils import RegattaError, UserError, fsync_directory, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 5.0
-COMMANDS = ("pause", "resume", "stop", "scale")
+COMMANDS = ("pause", "resume", "stop", "scale", SET, "kill")
+MOVES = ("first", "last", "up", "down")
+# Fields of a record that only grow. What deleted runs had is kept, so that their sums do too.
+COUNTS = ("rows_trained", "restarts", "worker_deaths", "checkpoints")
 
 # A foreground run is queued for an instant before its coordinator takes the lock.
 # If it stays so, the process died in between.
@@ -75,11 +80,13 @@ CREATE TABLE commands (
     sent REAL NOT NULL
 );
 CREATE INDEX commands_by_run ON commands (run_id, id);
+CREATE TABLE deleted (name TEXT PRIMARY KEY, count INTEGER NOT NULL);
 CREATE TABLE changes (count INTEGER NOT NULL);
 INSERT INTO changes VALUES (0);
 """
 
 _LIVE = tuple(str(state) for state in LIVE)
+_WAITING = f"state = '{RunState.QUEUED}' AND detached"
 _GARBAGE = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT}
 
 T = TypeVar("T")
@@ -94,7 +101,10 @@ class RunRecord:
     Times are seconds since the epoch; ``progress`` goes from 0 to 1; ``attempts`` counts the
     times the supervisor resumed the run by itself, and ``resume_at`` is when it will do so next;
     ``position`` orders the queue. ``epochs`` and ``total_steps`` are those at most; ``None`` where
-    the run ends by itself, mostly long before.
+    the run ends by itself, mostly long before. The `COUNTS` are of all attempts together, with what
+    was lost and done again: ``rows_trained``, ``restarts`` (attempts after the first),
+    ``worker_deaths`` and ``checkpoints``. ``learning_rate`` (of the next step) and ``batch_size``
+    are those in force, where mini-batches are taken; ``tuned`` counts how often they were set.
     """
 
     run_id: str
@@ -118,9 +128,17 @@ class RunRecord:
     train_r2: float | None = None
     rows_per_second: float | None = None
     workers: int | None = None
+    rows_train: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    tuned: int = 0
     attempts: int = 0
     resume_at: float | None = None
     position: int | None = None
+    rows_trained: int = 0
+    restarts: int = 0
+    worker_deaths: int = 0
+    checkpoints: int = 0
 
     @property
     def title(self) -> str:
@@ -129,8 +147,9 @@ class RunRecord:
 
     @property
     def stands(self) -> str:
-        """Changes whenever the run follows a command: its state and the number of its workers."""
-        return f"{self.state.value} {self.workers}"
+        """Changes whenever the run follows a command: its state, the number of its workers, and how
+        often its settings were changed."""
+        return f"{self.state.value} {self.workers} {self.tuned}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "state": self.state.value}
@@ -223,8 +242,8 @@ class RunStore:
 
     def next_queued(self) -> RunRecord | None:
         """The detached run that has waited longest, if one waits."""
-        condition = "state = ? AND detached ORDER BY position LIMIT 1"
-        while found := self._select(condition, [str(RunState.QUEUED)]):
+        condition = f"{_WAITING} ORDER BY position, run_id LIMIT 1"
+        while found := self._select(condition, []):
             if found[0].state is RunState.QUEUED:
                 return found[0]
             self._refresh({found[0].run_id})  # its file was written, its row was not
@@ -234,6 +253,28 @@ class RunStore:
         """The interrupted runs that the supervisor has promised to resume by itself."""
         found = self._select("resume_at IS NOT NULL ORDER BY position", [])
         return [each for each in found if each.resume_at is not None]
+
+    def counts(self, records: Iterable[RunRecord]) -> dict[str, int]:
+        """The `COUNTS` of ``records`` and of all runs that were deleted, added up."""
+
+        def look(database: sqlite3.Connection) -> dict[str, int]:
+            return dict(database.execute("SELECT name, count FROM deleted").fetchall())
+
+        found, runs = self._with_database(look), list(records)
+        return {
+            name: found.get(name, 0) + sum(getattr(each, name) for each in runs) for name in COUNTS
+        }
+
+    def check_writable(self) -> None:
+        """Raise a `RegattaError` unless the list of runs can be written now. Changes nothing."""
+
+        def try_to_write(database: sqlite3.Connection) -> None:
+            database.execute("BEGIN IMMEDIATE")
+            # The page that would change goes into the journal, so a full disk is noticed too.
+            database.execute("UPDATE changes SET count = count + 1")
+            database.execute("ROLLBACK")
+
+        self._with_database(try_to_write)
 
     def data_version(self) -> tuple[Any, ...]:
         """A value that changes when a run is made, deleted, dies, or its record is written.
@@ -354,12 +395,31 @@ class RunStore:
             changes["position"] = None  # the end of the queue
         return self.update_state(run_id, RunState.QUEUED, **changes)
 
+    def move(self, run_id: str, where: str) -> RunRecord:
+        """Give a waiting run another place in the queue: ``first``, ``last``, one ``up`` or
+        ``down``. A `UserError` if it does not wait there.
+
+        Where it is at that end already, nothing changes.
+        """
+        if where not in MOVES:
+            raise UserError(f"There is no place {where!r}.", f"Known: {', '.join(MOVES)}.")
+        done: Records = []
+
+        def change(database: sqlite3.Connection) -> RunRecord:
+            if not done:
+                done.extend(self._moved(database, run_id, where))
+            for each in done:
+                self._write(database, each)
+            return next(each for each in done if each.run_id == run_id)
+
+        return self._with_database(change, write=True)
+
     def delete(self, run_id: str) -> None:
         """Delete a run and its directory. A `UserError` while it is live."""
 
         def remove(database: sqlite3.Connection) -> Path:
             directory = self.directory(run_id)
-            _read_record(directory)
+            record = _read_record(directory)
             try:
                 descriptor = directory.acquire()
             except LockHeld as held:
@@ -372,6 +432,11 @@ class RunStore:
                 os.rename(directory.path, aside)
                 database.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
                 database.execute("DELETE FROM commands WHERE run_id = ?", (run_id,))
+                database.executemany(
+                    "INSERT INTO deleted VALUES (?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET count = count + excluded.count",
+                    [(name, getattr(record, name)) for name in COUNTS],
+                )
             finally:
                 os.close(descriptor)
             return aside
@@ -381,16 +446,16 @@ class RunStore:
     # Commands
 
     def send_command(self, run_id: str, command: str) -> RunRecord:
-        """Tell a run to pause, resume or stop, or to ``scale N``. A run that no one works on is
-        stopped at once.
+        """Tell a run to pause, resume or stop, to ``scale N``, to ``kill RANK INCARNATION``, or to
+        ``set`` what a `Tuning` says. A run that no one works on is stopped at once.
 
         Returns
         -------
         RunRecord
             The record after that; a live coordinator takes the command a moment later.
         """
-        word, _, number = command.partition(" ")
-        if word not in COMMANDS or (word == "scale") != number.isdecimal():
+        word = command.partition(" ")[0]
+        if not _is_command(command):
             raise UserError(f"There is no command {command!r}.", f"Known: {', '.join(COMMANDS)}.")
 
         def send(database: sqlite3.Connection) -> RunRecord:
@@ -495,6 +560,7 @@ class RunStore:
             values |= {"ended": None, "message": "", "hint": ""}
         if entered and state is RunState.STARTING:
             values["started"] = before.started or time.time()
+            values["restarts"] = before.restarts + (before.started is not None)
         if state.is_terminal:
             values["ended"] = time.time()
         record = replace(before, **{**values, **changes})
@@ -504,6 +570,31 @@ class RunStore:
             # What was sent to an earlier life of the run is not meant for this one.
             database.execute("DELETE FROM commands WHERE run_id = ?", (record.run_id,))
         return record
+
+    def _moved(self, database: sqlite3.Connection, run_id: str, where: str) -> Records:
+        """The records that a move changes, the run's own among them."""
+        record = self.get(run_id)
+        if record.state is not RunState.QUEUED or not record.detached:
+            raise UserError(
+                f"Run {run_id} is {record.state} and has no place in the queue.",
+                "Runs that wait for the supervisor have one.",
+            )
+        places = dict(_waiting(database))
+        places.setdefault(run_id, record.position)  # its row may lag behind its file
+        order = list(places)
+        at, last = order.index(run_id), len(order) - 1
+        to = {"first": 0, "last": last, "up": max(at - 1, 0), "down": min(at + 1, last)}[where]
+        if to == at:
+            return [record]
+        if where in ("first", "last"):
+            beyond = _first_position(database) if where == "first" else _next_position(database)
+            return [replace(record, position=beyond)]
+        order.insert(to, order.pop(at))
+        return [
+            replace(_read_record(self.directory(each)), position=position)
+            for each, position in zip(order, _apart(places.values()), strict=True)
+            if each == run_id or position != places[each]
+        ]
 
     def _write(self, database: sqlite3.Connection, record: RunRecord) -> None:
         write_json(self.directory(record.run_id).record, record.to_json())
@@ -687,6 +778,19 @@ class _NotOurs(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_NOTADB
 
 
+def _is_command(command: str) -> bool:
+    word, *numbers = command.split(" ")
+    if word == SET:
+        try:
+            Tuning.from_command(command)
+        except ValueError:
+            return False
+        return True
+    counts = {"scale": 1, "kill": 2}
+    whole = all(number.isdecimal() for number in numbers)
+    return word in COMMANDS and whole and len(numbers) == counts.get(word, 0)
+
+
 def _rows(database: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
     found = database.execute("SELECT run_id, state, stamp, record FROM runs").fetchall()
     return {run_id: (state, stamp, record) for run_id, state, stamp, record in found}
@@ -697,6 +801,26 @@ def _run_ids(database: sqlite3.Connection, condition: str, values: Sequence[str]
     return [run_id for (run_id,) in database.execute(query, values)]
 
 
+def waiting(records: Iterable[RunRecord]) -> Records:
+    """Those of ``records`` that wait for the supervisor, in the order in which it takes them."""
+    found = [each for each in records if each.state is RunState.QUEUED and each.detached]
+    return sorted(found, key=lambda each: (each.position or 0, each.run_id))
+
+
+def _waiting(database: sqlite3.Connection) -> list[tuple[str, int | None]]:
+    query = f"SELECT run_id, position FROM runs WHERE {_WAITING} ORDER BY position, run_id"
+    return database.execute(query).fetchall()
+
+
+def _apart(positions: Iterable[int | None]) -> list[int]:
+    """``positions`` in order, each above the one before: two may be the same if a process died
+    while it exchanged them."""
+    found: list[int] = []
+    for each in sorted(each or 0 for each in positions):
+        found.append(max(each, found[-1] + 1) if found else each)
+    return found
+
+
 def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
@@ -704,6 +828,11 @@ def _marks(values: Sequence[object]) -> str:
 def _next_position(database: sqlite3.Connection) -> int:
     (last,) = database.execute("SELECT max(position) FROM runs").fetchone()
     return (last or 0) + 1
+
+
+def _first_position(database: sqlite3.Connection) -> int:
+    (first,) = database.execute("SELECT min(position) FROM runs").fetchone()
+    return (first or 0) - 1
 
 
 def _stamp(path: Path | str) -> str:

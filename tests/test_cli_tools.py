@@ -17,7 +17,7 @@ from regatta.cli import doctor, main, tools
 from regatta.configuration import TrainingConfig
 from regatta.runs import service
 from regatta.runs.states import RunState
-from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.store import RunRecord, RunStore, waiting
 from regatta.utils import UserError
 
 Call = Callable[..., tuple[int, str, str]]
@@ -109,6 +109,27 @@ def test_a_failed_run_shows_why_and_the_end_of_its_log(call: Call, store: RunSto
     assert "Worker 1 died." in out and "Buy memory." in out
     assert "line 29" in out and "line 5\n" not in out
     assert "\x1b" not in out, "a log cannot command the terminal"
+
+
+def test_a_waiting_run_is_moved_and_the_list_tells_its_place(
+    call: Call, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "nudge", lambda store: None)
+    one, two, three = (run.run_id for run in fake_runs(store, "one", "two", "three"))
+    assert call("runs", "move", "three", "first")[:2] == (
+        0, f"Run {three} is number 1 of 3 that wait.\n"
+    )  # fmt: skip
+    lines = call("runs", "list")[1].splitlines()
+    for run_id, place in ((three, "1/3"), (one, "2/3"), (two, "3/3")):
+        (line,) = [each for each in lines if run_id in each]
+        assert f"queued {place} " in line
+    assert json.loads(call("runs", "move", "one", "last", "--json")[1])["state"] == "queued"
+    assert [run.run_id for run in waiting(store.list())] == [three, two, one]
+    store.send_command(one, "stop")
+    code, _, err = call("runs", "move", "one", "first")
+    assert code == 2 and "is stopped and has no place in the queue" in err
+    code, _, err = call("runs", "move", "two", "middle")
+    assert code == 2 and "'middle'" in err
 
 
 def test_several_runs_are_deleted_together(call: Call, store: RunStore) -> None:

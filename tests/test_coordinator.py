@@ -100,6 +100,8 @@ def test_a_run_leaves_a_result_a_model_and_figures(store, table):
     record = store.get(result["run_id"])
     assert record.state is RunState.FINISHED
     assert record.validation_r2 == result["metrics"]["validation"]["r2"] > 0.97
+    assert record.rows_trained == 30 * result["rows_train"]
+    assert (record.restarts, record.worker_deaths) == (0, 0)
     assert result["rows"] == ROWS == result["rows_train"] + result["rows_validation"]
     truth = {"a": 1.0, "b": -2.0, "c": 0.0, "d": 3.0, "e": 0.5, "f": 0.0}
     assert result["coefficients"] == pytest.approx(truth, abs=0.02)
@@ -379,11 +381,16 @@ def test_a_killed_coordinator_leaves_no_worker_and_resumes_to_the_same_bytes(
     assert process.wait(30) == -signal.SIGKILL
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers), 5)
     assert store.get(run_id).state is RunState.INTERRUPTED
+    counted = store.get(run_id).rows_trained
+    assert counted > 0
     result = run_training(run_id, store)
     assert result["weights_sha256"] == undisturbed
     events = MetricsReader(store.directory(run_id).metrics).read("events")
     resumed = [event["message"] for event in events if event["kind"] == "resumed"]
     assert any(message.startswith("Resumed from step") for message in resumed)
+    record = store.get(run_id)
+    assert record.restarts == 1 and record.checkpoints >= 1
+    assert record.rows_trained >= counted, "what was lost was trained too"
 
 
 def test_a_killed_worker_changes_nothing(store, table, undisturbed):
@@ -394,6 +401,7 @@ def test_a_killed_worker_changes_nothing(store, table, undisturbed):
     assert process.wait(60) == 0
     events = MetricsReader(store.directory(run_id).metrics).read("events")
     assert [e["rank"] for e in events if e["kind"] == "worker_died"] in ([0], [1])
+    assert store.get(run_id).worker_deaths == 1
     assert result_of(store, run_id)["weights_sha256"] == undisturbed
 
 

@@ -23,7 +23,7 @@ from regatta.configuration import TrainingConfig
 from regatta.runs import store as store_module
 from regatta.runs.directory import LockHeld
 from regatta.runs.states import TRANSITIONS, IllegalTransition, RunState
-from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.store import RunRecord, RunStore, waiting
 from regatta.utils import RegattaError, UserError, read_json
 
 CONFIG = TrainingConfig(path="/data/housing.csv", target="price", name="first try")
@@ -195,6 +195,93 @@ def test_the_queue_survives_the_loss_of_the_database(store: RunStore) -> None:
         order.append(run.run_id)
         store.send_command(run.run_id, "stop")
     assert order == [run.run_id for run in runs]
+
+
+def queue(store: RunStore) -> list[str]:
+    return [run.run_id for run in waiting(store.list())]
+
+
+def test_a_waiting_run_is_moved_in_the_queue_and_taken_in_its_new_turn(store: RunStore) -> None:
+    store.create(CONFIG)  # a foreground run waits for no one
+    one, two, three = (store.create(CONFIG, detached=True).run_id for _ in range(3))
+    for run_id, where, order in [
+        (three, "first", [three, one, two]),
+        (three, "up", [three, one, two]),
+        (three, "down", [one, three, two]),
+        (two, "up", [one, two, three]),
+        (one, "last", [two, three, one]),
+        (one, "down", [two, three, one]),
+    ]:
+        assert store.move(run_id, where).run_id == run_id
+        assert queue(store) == order, (run_id, where)
+        first = store.next_queued()
+        assert first is not None and first.run_id == order[0]
+    store.path.unlink()  # the files have the order too
+    assert queue(store) == [two, three, one]
+
+
+def test_runs_that_do_not_wait_have_no_place_in_the_queue(
+    store: RunStore, running: RunRecord
+) -> None:
+    foreground, waits = store.create(CONFIG), store.create(CONFIG, detached=True)
+    for run in (running, foreground):
+        with pytest.raises(UserError, match="has no place in the queue"):
+            store.move(run.run_id, "first")
+    with pytest.raises(UserError, match="no place 'middle'"):
+        store.move(waits.run_id, "middle")
+
+
+def test_two_runs_at_one_place_are_set_apart_by_a_move(store: RunStore) -> None:
+    runs = sorted(store.create(CONFIG, detached=True).run_id for _ in range(3))
+    for run_id in runs:
+        store.update(run_id, position=5)
+    store.move(runs[2], "up")
+    assert queue(store) == [runs[0], runs[2], runs[1]]
+    assert len({run.position for run in store.list()}) == 3
+
+
+# What is counted
+
+
+def test_counts_outlive_their_runs(store: RunStore, running: RunRecord) -> None:
+    store.note_progress(running.run_id, rows_trained=100, worker_deaths=2, checkpoints=3)
+    other = store.create(CONFIG)
+    store.update(other.run_id, rows_trained=10)
+    counted = {"rows_trained": 110, "restarts": 0, "worker_deaths": 2, "checkpoints": 3}
+    assert store.counts(store.list()) == counted
+    store.delete(other.run_id)
+    third = store.create(CONFIG).run_id
+    store.update(third, rows_trained=1)
+    store.delete(third)
+    assert store.counts(store.list()) == {**counted, "rows_trained": 111}
+
+
+def test_each_attempt_after_the_first_is_a_restart(store: RunStore) -> None:
+    run_id = store.create(CONFIG).run_id
+    for attempt in range(3):
+        with store.directory(run_id).lock():
+            assert store.update_state(run_id, RunState.STARTING).restarts == attempt
+            # The supervisor writes it, and then its coordinator.
+            assert store.update_state(run_id, RunState.STARTING).restarts == attempt
+            store.update_state(run_id, RunState.RUNNING)
+
+
+def test_a_look_whether_the_list_can_be_written_changes_nothing(store: RunStore) -> None:
+    store.create(CONFIG)
+    before = store.data_version()
+    store.check_writable()
+    assert store.data_version() == before
+
+
+def test_a_list_that_cannot_be_written_is_told(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    store.create(CONFIG)
+    with contextlib.closing(sqlite3.connect(store.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegattaError, match="stayed locked"):
+            store.check_writable()
 
 
 @pytest.mark.slow
