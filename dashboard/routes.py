@@ -1,6 +1,6 @@
 """The routes that stand beside the page on its port.
 
-GET  /api/health                      is the server there
+GET  /api/health                      can the server do its work
 POST /api/upload?name=…               a file, streamed to disk as it comes
 GET  /api/runs/<id>/live?since=…      what a live view has not seen yet
 GET  /api/runs/<id>/model             the trained model, as JSON
@@ -26,19 +26,18 @@ from starlette.responses import (
     FileResponse,
     HTMLResponse,
     JSONResponse,
-    PlainTextResponse,
     Response,
 )
 from starlette.routing import Route
 
-import regatta
 from regatta.dashboard import frame, jobs, live, prometheus, uploads
+from regatta.dashboard import health as health_check
 from regatta.dashboard.security import NotFound, failure, guarded, guarded_async
 from regatta.runs import service
 from regatta.runs.directory import RunDirectory
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.utils import UserError, configure_logging, finite, home
+from regatta.utils import RegattaError, UserError, configure_logging, finite, home
 
 STATIC = Path(__file__).resolve().parent / "static"
 # Served names carry the version, so a browser may keep them for good.
@@ -54,9 +53,13 @@ _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 
 
 def health(request: Request) -> Response:
-    """``{"status": "ok"}`` while the server and its store work."""
-    RunStore(home()).data_version()
-    return JSONResponse({"status": "ok", "version": regatta.__version__})
+    """``{"status": "ok"}`` while runs can be written down and started; else 503 and why not."""
+    try:
+        answer, status = health_check.look(), 200
+    except RegattaError as error:
+        why = {"message": error.message, "hint": error.hint}
+        answer, status = {"status": "failing", "error": why}, 503
+    return JSONResponse(answer, status_code=status, headers={"Cache-Control": "no-store"})
 
 
 async def upload(request: Request) -> Response:
@@ -114,9 +117,9 @@ def job_result(request: Request) -> Response:
 
 def metrics(request: Request) -> Response:
     """Runs and machine for Prometheus."""
-    return PlainTextResponse(
-        prometheus.exposition(RunStore(home()).list()), media_type=prometheus.CONTENT_TYPE
-    )
+    media_type = prometheus.media_type(request.headers.get("accept", ""))
+    text = prometheus.exposition(prometheus.families(RunStore(home())), media_type)
+    return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
 
 def asset(request: Request) -> Response:

@@ -21,6 +21,7 @@ that another thread of the process holds there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -210,7 +211,7 @@ class RunStore:
         for run_id, stamp in self._stamps():
             state, known, text = rows.get(run_id, ("", "", ""))
             if known == stamp:
-                record: RunRecord | None = RunRecord.from_json(json.loads(text))
+                record: RunRecord | None = _parsed(text)
             else:
                 record = self._record_or_none(run_id)
             if record is None:
@@ -789,6 +790,12 @@ def _is_command(command: str) -> bool:
     counts = {"scale": 1, "kill": 2}
     whole = all(number.isdecimal() for number in numbers)
     return word in COMMANDS and whole and len(numbers) == counts.get(word, 0)
+
+
+@functools.lru_cache(maxsize=2048)
+def _parsed(text: str) -> RunRecord:
+    """A row's record. Who lists runs again and again finds most of them as they were."""
+    return RunRecord.from_json(json.loads(text))
 
 
 def _rows(database: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:

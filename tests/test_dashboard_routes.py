@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
+import os
 import re
+import signal
 import socket
+import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,14 +20,23 @@ from typing import Any
 
 import pytest
 import uvicorn
+from prometheus_client import metrics_core
+from prometheus_client import parser as plain_text
+from prometheus_client.openmetrics import parser as openmetrics
 from starlette.applications import Starlette
 
+import regatta
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import frame, jobs, settings, sign_in, uploads
+from regatta.dashboard import frame, health, jobs, prometheus, settings, sign_in, uploads
 from regatta.dashboard.routes import MAX_CONCURRENT_UPLOADS, PAGE_PATHS, ROUTES
+from regatta.runs import service
+from regatta.runs import store as store_module
+from regatta.runs.directory import take_lock, write_holder
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.runs.supervisor import lock_path
+from regatta.tests.crew import wait_for
 from regatta.utils import home, write_json
 
 SENT_BY_THE_PAGE = {"X-Regatta-Request": "upload"}
@@ -81,16 +95,153 @@ def run_id(regatta_home: Path) -> str:
     return run_id
 
 
+# Health
+
+
 def test_health(server: Server) -> None:
     status, answer = server.get("/api/health")
-    assert status == 200 and answer["status"] == "ok"
+    assert status == 200
+    assert answer == {"status": "ok", "version": regatta.__version__, "supervisor": "idle"}
 
 
-def test_metrics_are_prometheus_text(server: Server, run_id: str) -> None:
-    status, body, headers = server.ask("GET", "/metrics")
-    assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert 'regatta_runs{state="queued"} 1' in body.decode().splitlines()
-    assert run_id not in body.decode()
+def test_health_fails_where_runs_cannot_be_written(
+    server: Server, regatta_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    store = RunStore(regatta_home)
+    store.list()
+    with contextlib.closing(sqlite3.connect(store.path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        status, answer = server.get("/api/health")
+    assert status == 503 and answer["status"] == "failing"
+    assert "stayed locked" in answer["error"]["message"]
+    assert server.get("/api/health")[0] == 200
+
+
+def test_health_fails_where_the_home_is_gone(
+    server: Server, regatta_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = regatta_home / "nowhere"
+    monkeypatch.setattr(health, "home", lambda: nowhere)
+    status, answer = server.get("/api/health")
+    assert status == 503 and answer["error"]["message"] and "Traceback" not in str(answer)
+
+
+def test_health_fails_where_waiting_runs_would_never_start(
+    server: Server, regatta_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = functools.partial(service.ensure_supervisor, command=("false",))
+    monkeypatch.setattr(service, "ensure_supervisor", ensure)
+    assert server.get("/api/health")[0] == 200, "none is needed"
+    config = TrainingConfig(path="rows.csv", target="y")
+    run_id = RunStore(regatta_home).create(config, detached=True).run_id
+    status, answer = server.get("/api/health")
+    assert status == 503 and "supervisor did not start" in answer["error"]["message"]
+    RunStore(regatta_home).send_command(run_id, "stop")
+    assert server.get("/api/health")[0] == 200
+
+
+def test_health_fails_while_the_supervisor_stands_still(server: Server, regatta_home: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        lock = take_lock(lock_path(regatta_home))
+        assert lock is not None
+        try:
+            write_holder(lock, sleeper.pid)
+            assert server.get("/api/health")[1]["supervisor"] == "running"
+            sleeper.send_signal(signal.SIGSTOP)
+            wait_for(lambda: server.get("/api/health")[0] == 503)
+            message = server.get("/api/health")[1]["error"]["message"]
+            assert f"process {sleeper.pid}) is stopped" in message
+        finally:
+            sleeper.kill()
+            os.close(lock)
+
+
+# Metrics
+
+
+def series(server: Server, accept: str = "") -> dict[str, metrics_core.Metric]:
+    """What the Prometheus client's own parser makes of the answer, by the name of its family."""
+    status, body, headers = server.ask("GET", "/metrics", None, Accept=accept)
+    assert status == 200
+    text, kind = body.decode(), headers["content-type"]
+    parse = openmetrics if kind.startswith("application/openmetrics-text") else plain_text
+    assert kind == prometheus.media_type(accept)
+    found = list(parse.text_string_to_metric_families(text))
+    assert len({each.name for each in found}) == len(found)
+    return {each.name: each for each in found}
+
+
+@pytest.mark.parametrize("accept", ["", prometheus.OPEN_METRICS + ",text/plain;q=0.5"])
+def test_metrics_are_what_prometheus_reads(server: Server, run_id: str, accept: str) -> None:
+    found = series(server, accept)
+    for name, family in found.items():
+        assert re.fullmatch(r"regatta(_[a-z]+)+", name)
+        assert family.documentation and family.type in ("gauge", "counter", "info")
+        # Base units; suffixes of kinds stand where they belong, and nowhere else.
+        assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|percent|ratio_percent)$", name)
+        assert not name.endswith(("_total", "_count", "_sum", "_bucket"))
+        for sample in family.samples:
+            assert sample.name.endswith("_total") == (family.type == "counter")
+            assert set(sample.labels) <= {"state", "version", "python"}
+            assert run_id not in str(sample)
+    states = {each.labels["state"]: each.value for each in found["regatta_runs"].samples}
+    assert states == {str(state): float(state is RunState.QUEUED) for state in RunState}
+    assert found["regatta_process_cpu_seconds"].samples[0].value > 0
+    assert found["regatta_process_resident_memory_bytes"].samples[0].value > 1e6
+
+
+def test_metrics_that_openmetrics_would_not_take_are_noticed(server: Server) -> None:
+    # The parser of this test must see what is wrong with a name, or it shows nothing.
+    wrong = prometheus.Family("regatta_rows_total", "counter", "Rows.", [({}, 1)])
+    with pytest.raises(ValueError):
+        list(openmetrics.text_string_to_metric_families(
+            prometheus.exposition([wrong, wrong], prometheus.OPEN_METRICS)))  # fmt: skip
+
+
+def test_counters_only_grow(server: Server, run_id: str, regatta_home: Path) -> None:
+    store = RunStore(regatta_home)
+
+    def counters() -> dict[str, float]:
+        return {name: each.samples[0].value for name, each in series(server).items()
+                if each.type == "counter" and "process" not in name}  # fmt: skip
+
+    assert set(counters().values()) == {0.0}
+    with store.directory(run_id).lock():
+        store.update_state(run_id, RunState.STARTING)
+        store.update_state(run_id, RunState.RUNNING, workers=3)
+        store.note_progress(run_id, rows_trained=500, worker_deaths=1, checkpoints=2,
+                            rows_per_second=1e6)  # fmt: skip
+        found = series(server)
+        assert found["regatta_rows_per_second"].samples[0].value == 1e6
+        assert found["regatta_workers"].samples[0].value == 3
+    store.send_command(run_id, "stop")
+    before = counters()
+    assert before["regatta_trained_rows"] == 500 and before["regatta_worker_deaths"] == 1
+    store.delete(run_id)
+    assert counters() == before
+    assert series(server)["regatta_workers"].samples[0].value == 0
+
+
+def test_metrics_open_no_figures_of_runs(
+    regatta_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(regatta_home)
+    config = TrainingConfig(path="rows.csv", target="y")
+    for _ in range(30):
+        store.send_command(store.create(config, detached=True).run_id, "stop")
+    prometheus.families(store)  # whose rows are then as their files
+    opened: list[object] = []
+    connect = sqlite3.connect
+
+    def counted(path: object, *arguments: Any, **settings: Any) -> sqlite3.Connection:
+        opened.append(path)
+        return connect(path, *arguments, **settings)
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    monkeypatch.setattr(store_module, "read_json", lambda path: pytest.fail(f"{path} was read"))
+    assert len(prometheus.families(store)) > 10
+    assert opened == [store.path] * 2, "one look at the list, one at what was deleted"
 
 
 def test_an_upload_is_stored_under_a_name_of_ours(server: Server, regatta_home: Path) -> None:
@@ -294,7 +445,7 @@ def test_each_page_is_told_where_the_server_begins(server: Server, root: Path) -
     """Else Streamlit's script asks for its routes below the path of the page, in vain."""
     script = (root / "dashboard" / "pages" / "navigation.py").read_text()
     paths = re.findall(r'url_path="([^"]+)"', script)
-    assert len(paths) == 3
+    assert sorted(paths) == sorted(PAGE_PATHS)
     for path in paths:
         status, body, headers = server.ask("GET", f"/{path}")
         text = body.decode()
