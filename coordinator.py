@@ -36,6 +36,7 @@ from regatta.parameter_server.checkpoints import CheckpointFolder
 from regatta.parameter_server.ticket_pool import open_pool
 from regatta.parameter_server.update_log import UpdateLog
 from regatta.parameter_server.worker_pool import Pool, PoolEvent
+from regatta.runs.diagnosis import Watch, reference_of
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.recorder import Recorder
@@ -327,6 +328,11 @@ class Coordinator:
             self._writer.fact("optimal_objective", training.optimal_objective)
             self._writer.fact("optimal_loss", training.optimal_loss)
             self._writer.fact("gap_unit", training.gap_unit)
+        self._recorder.watch = Watch(
+            exact=settings.solver == OnePass.name,
+            waits=settings.consistency == "sync",
+            reference=reference_of(self._store, self._store.get(self._run_id), pool.n_workers),
+        )
         now = replace(settings, batch_size=training.batch_size)
         self._event("started", now.describe(self._config, pool.n_workers))
         self._recorder.sample(pool.samples(), force=True)

@@ -169,6 +169,16 @@ def own_memory(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
 
 
+def bytes_from_disk(pid: int) -> int | None:
+    """Bytes that a process has had read from disk, by mapped pages too; ``None`` where the system
+    does not tell."""
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("read_bytes:"))
+    except (OSError, StopIteration):
+        return None
+
+
 class Clock:
     """Seconds of training so far: goes on from ``before``, stands still while paused."""
 

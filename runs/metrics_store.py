@@ -60,6 +60,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "cpu_percent REAL",
         "memory_bytes INTEGER",
         "shards INTEGER",
+        "disk_bytes INTEGER",  # that it has read from disk: rows that were not in memory
     ),
     "machine": (
         "id INTEGER PRIMARY KEY",
@@ -106,6 +107,7 @@ class MetricsWriter:
             self._connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(declarations)})"
             )
+            self._add_columns(table, declarations)
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value REAL)"
         )
@@ -115,6 +117,13 @@ class MetricsWriter:
             for table, declarations in TABLES.items()
         }
         self._pending: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
+
+    def _add_columns(self, table: str, declarations: tuple[str, ...]) -> None:
+        """Those that a run lacks which an older version began."""
+        there = {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+        for declaration in declarations:
+            if declaration.split()[0] not in there:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {declaration}")
 
     def add(self, table: str, **values: Any) -> None:
         """Gather one row. Columns that are not given are NULL."""
@@ -167,34 +176,50 @@ class MetricsReader:
 
         An empty list where the run has not begun to write.
         """
-        names = column_names(table)
-        query = (
-            f"SELECT {', '.join(names)} FROM {table} WHERE {names[0]} > ? "
-            f"ORDER BY {names[0]} LIMIT ?"
-        )
-        return [dict(zip(names, row, strict=True)) for row in self._rows(query, (since, limit))]
+        key = column_names(table)[0]
+        where = f"WHERE {key} > ? ORDER BY {key} LIMIT ?"
+        return self._records(table, where, (since, limit))
 
     def facts(self) -> dict[str, float]:
         """Numbers that hold for the whole run, in the target's units squared, where they are known:
         ``optimal_objective``, without the penalty ``optimal_loss``, and ``gap_unit``, what the gap
-        to the optimum is told as a share of."""
+        to the optimum is told as a share of. Of fewer workers at the same training
+        ``reference_workers``, with the ``reference_rows_per_second`` of all of them, and the
+        ``reference_rows_per_cpu_second`` of one."""
         return dict(self._rows("SELECT name, value FROM facts", ()))
 
     def latest(self, table: str) -> dict[str, Any] | None:
         """The last row of ``table``, or ``None``."""
-        names = column_names(table)
-        query = f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} DESC LIMIT 1"
-        rows = self._rows(query, ())
-        return dict(zip(names, rows[0], strict=True)) if rows else None
+        found = self._records(table, f"ORDER BY {column_names(table)[0]} DESC LIMIT 1", ())
+        return found[0] if found else None
+
+    def newest(self, table: str, count: int) -> list[dict[str, Any]]:
+        """The last ``count`` rows of ``table``, in order."""
+        key = column_names(table)[0]
+        return self._records(table, f"ORDER BY {key} DESC LIMIT ?", (count,))[::-1]
 
     def latest_workers(self) -> list[dict[str, Any]]:
         """The last row of each rank that has not been let go, by rank."""
-        names = column_names("workers")
-        query = (
-            f"SELECT {', '.join(names)} FROM workers WHERE id IN "
-            "(SELECT max(id) FROM workers GROUP BY rank) AND state IS NOT 'gone' ORDER BY rank"
+        where = (
+            "WHERE id IN (SELECT max(id) FROM workers GROUP BY rank) "
+            "AND state IS NOT 'gone' ORDER BY rank"
         )
-        return [dict(zip(names, row, strict=True)) for row in self._rows(query, ())]
+        return self._records("workers", where, ())
+
+    def _records(self, table: str, where: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """Rows by the names of their columns; ``None`` in those that an older version had not."""
+        names = column_names(table)
+        try:
+            rows = self._rows(f"SELECT {', '.join(names)} FROM {table} {where}", parameters)
+        except sqlite3.OperationalError as error:
+            if "no such column" not in str(error):
+                raise
+            there = {
+                row[0] for row in self._rows(f"SELECT name FROM pragma_table_info('{table}')", ())
+            }
+            chosen = ", ".join(name if name in there else f"NULL AS {name}" for name in names)
+            rows = self._rows(f"SELECT {chosen} FROM {table} {where}", parameters)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if not self._path.exists():

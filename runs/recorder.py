@@ -14,9 +14,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from regatta.metrics import Clock, MachineSampler, ProcessSampler, Throughput
+from regatta.metrics import (
+    Clock,
+    MachineSampler,
+    ProcessSampler,
+    Throughput,
+    bytes_from_disk,
+)
+from regatta.parameter_server.bottleneck import Pace
 from regatta.parameter_server.worker_pool import WorkerSample
+from regatta.runs.diagnosis import Watch, facts_of
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.solvers.training import Evaluation, Training
 
@@ -41,6 +51,11 @@ class Recorder:
         Seconds in training.
     rows : int
         Training rows processed before (by an earlier attempt).
+
+    Attributes
+    ----------
+    watch : Watch, optional
+        Told of every look at the workers; what it says becomes an event.
     """
 
     def __init__(self, writer: MetricsWriter, clock: Clock, rows: int = 0) -> None:
@@ -53,6 +68,9 @@ class Recorder:
         self._moments = 0
         self._next_time = 0.0
         self._next_sample = 0.0
+        self._step, self._rows = 0, rows
+        self._reference: Pace | None = None
+        self.watch: Watch | None = None
         self._next_checkpoint = 0.0
 
     @property
@@ -74,6 +92,7 @@ class Recorder:
     def point(self, training: Training, now: float, round_: int) -> None:
         """Record how far the training was ``now``, after so many rounds."""
         seconds = self._clock.at(now)
+        self._step, self._rows = training.step, training.rows
         self._writer.add(
             "points",
             step=training.step,
@@ -145,23 +164,36 @@ class Recorder:
             return
         self._next_sample = now + SAMPLE_SECONDS
         seconds = self._clock.seconds
-        for worker in workers:
-            cpu, memory = self._processes.sample(worker.pid)
-            self._writer.add(
-                "workers",
-                seconds=seconds,
-                rank=worker.rank,
-                pid=worker.pid,
-                incarnation=worker.incarnation,
-                state=worker.state,
-                rows=worker.rows,
-                compute=worker.compute,
-                wait=worker.wait,
-                communicate=worker.communicate,
-                cpu_percent=cpu,
-                memory_bytes=memory,
-                shards=worker.shards,
-            )
+        looks = [self._look_at(worker, seconds) for worker in workers]
+        for look in looks:
+            self._writer.add("workers", **look)
         for updates, gradients in (staleness or {}).items():
             self._writer.add("staleness", staleness=updates, gradients=gradients)
-        self._writer.add("machine", seconds=seconds, **self._machine.sample())
+        machine = {"seconds": seconds, **self._machine.sample()}
+        self._writer.add("machine", **machine)
+        if self.watch is not None and looks and self._step:
+            self._diagnose(self.watch, looks, machine, seconds)
+
+    def _look_at(self, worker: WorkerSample, seconds: float) -> dict[str, Any]:
+        """A row of the table `workers`."""
+        cpu, memory = self._processes.sample(worker.pid)
+        return {
+            **asdict(worker),
+            "seconds": seconds,
+            "cpu_percent": cpu,
+            "memory_bytes": memory,
+            "disk_bytes": bytes_from_disk(worker.pid),
+        }
+
+    def _diagnose(
+        self, watch: Watch, looks: list[dict[str, Any]], machine: dict[str, Any], seconds: float
+    ) -> None:
+        """Tell what limits the run where that has changed."""
+        told = watch.update(looks, machine, seconds=seconds, rows=self._rows, steps=self._step)
+        reference = watch.reference(len(looks))
+        if reference is not None and reference != self._reference:
+            self._reference = reference
+            for name, value in facts_of(reference).items():
+                self._writer.fact(name, value)
+        if told is not None:
+            self.event(self._step, "bottleneck", told)
