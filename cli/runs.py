@@ -12,7 +12,7 @@ from typing import Any
 from regatta.cli import output
 from regatta.cli import train as training
 from regatta.cli.progress import ProgressBar
-from regatta.runs import service
+from regatta.runs import diagnosis, service
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore, waiting
 from regatta.utils import RegattaError, home
@@ -50,6 +50,7 @@ def show(chosen: argparse.Namespace) -> int:
     result = training.result_of(run.run_id, store)
     directory = store.directory(run.run_id)
     config = store.config(run.run_id)
+    limits = diagnosis.limits_of(run, directory)
     if chosen.json:
         output.print_json(
             {
@@ -58,10 +59,11 @@ def show(chosen: argparse.Namespace) -> int:
                 "result": result,
                 "directory": str(directory.path),
                 "process": directory.holder(),
+                "limits": limits.to_json(),
             }
         )
         return 0
-    print(_details(run, config.path, str(directory.path), directory.holder()))
+    print(_details(run, config.path, str(directory.path), directory.holder(), limits.sentence))
     if run.state is RunState.FINISHED and result is not None:
         print(f"\n{training.summary(result)}")
     elif run.state in (RunState.FAILED, RunState.INTERRUPTED, RunState.DIVERGED):
@@ -273,7 +275,7 @@ def _took(run: RunRecord) -> str:
     return output.duration(max(end - run.started, 0.0))
 
 
-def _details(run: RunRecord, path: str, directory: str, process: int | None) -> str:
+def _details(run: RunRecord, path: str, directory: str, process: int | None, limits: str) -> str:
     facts: list[tuple[str, Any]] = [
         ("Run", run.run_id),
         ("Name", run.name),
@@ -287,6 +289,7 @@ def _details(run: RunRecord, path: str, directory: str, process: int | None) -> 
         ("Took", _took(run) if run.started else ""),
         ("Rows" if run.solver == "exact" else "Steps", _steps(run)),
         ("Resumed", f"{run.attempts} times by itself" if run.attempts else ""),
+        ("Limits", limits),
         ("Files", directory),
     ]
     return "\n".join(
