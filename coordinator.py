@@ -23,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,6 +161,7 @@ class Coordinator:
         self._wish = ""  # the last command: pause, resume or stop
         self._wanted: int | None = None  # workers, where the run was told to scale
         self._tunings: list[Tuning] = []  # asked for, and not taken down by the training
+        self._unsaved = self._untold = False  # whether a change is neither kept nor told yet
         self._within_step = False
         self._n_workers = 0
         record = store.get(run_id)
@@ -369,7 +371,7 @@ class Coordinator:
         while not solver.finished:
             solver.measure = recorder.due(solver.rounds + 1, now)
             if solver.step_count >= training.next_change:
-                self._tune(training)
+                self._with_room(partial(self._tune, training))
             ended = training.take_step()
             now = time.perf_counter()
             if not solver.iterative:
@@ -516,8 +518,8 @@ class Coordinator:
     def _tune(self, training: Training) -> None:
         """Take down which changes are wanted, and make those whose time has come.
 
-        Parameters move after the round that a step waits for: within one nothing is changed. What
-        was made or taken down is kept at once, so that a crash takes nothing of it back.
+        Within a step nothing is changed. What was made or taken down is kept at once, so that a
+        crash takes nothing of it back; where the disk is full, that is tried again.
         """
         asked, self._tunings = self._tunings, []
         for tuning in asked:
@@ -529,8 +531,13 @@ class Coordinator:
         for change in changes:
             self._event(change.kind, change.message)
         if asked or changes:
-            self._with_room(self._save)
-            self._with_room(lambda: self._tell_tuned(training))
+            self._unsaved = self._untold = True
+        if self._unsaved:
+            self._save()
+            self._unsaved = False
+        if self._untold and (self._stands or not self._within_step):
+            self._tell_tuned(training)
+            self._untold = False
 
     def _tell_tuned(self, training: Training) -> None:
         self._writer.flush()
@@ -667,8 +674,8 @@ class Coordinator:
 
     def _kill(self, rank: int, incarnation: int) -> None:
         """Kill a worker because somebody wants to see it come back."""
-        if self._pool is not None and self._pool.kill(rank, incarnation):
-            self._event("worker_killed", f"Worker {rank} is killed, as it was asked for.", rank)
+        if self._pool is not None:
+            self._pool.kill(rank, incarnation)
 
     def _must_stop(self) -> bool:
         return self._wish == "stop" or self._signals.received is not None

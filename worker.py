@@ -26,6 +26,7 @@ from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import (
     ANSWERED,
     ASLEEP,
+    BATCH_SIZE,
     BATCHES,
     COMMUNICATE_SECONDS,
     COMPUTE_SECONDS,
@@ -48,6 +49,7 @@ from regatta.parameter_server.protocol import (
     RATE,
     READY,
     ROWS,
+    SHIFT,
     SPINNING_IS_SAFE,
     START,
     STATE,
@@ -210,7 +212,15 @@ class Worker:
         first, stride, batches = order[FIRST_BATCH], order[STRIDE], order[BATCHES]
         assert self._steps is not None
         self._counts[ROWS] += self._steps.run(
-            first, stride, batches, start, answer, numbers[RATE], penalty
+            first,
+            stride,
+            batches,
+            start,
+            answer,
+            numbers[RATE],
+            penalty,
+            order[BATCH_SIZE],
+            order[SHIFT],
         )
 
     def _sum_moments(self) -> None:

@@ -237,15 +237,33 @@ def add_runs(commands: Any) -> None:
     scale = command(inner, "scale", "runs:scale", "let a run go on with another number of workers")
     move = command(inner, "move", "runs:move", "change the place of a waiting run in the queue")
     delete = command(inner, "delete", "runs:delete", "delete runs and their models")
-    for each in (show, pause, resume, stop, scale, move):
+    for each in (show, pause, resume, stop, scale, tune, move):
         add_run(each)
     scale.add_argument("workers", type=whole, metavar="N", help="worker processes, at least 1")
+    tune = command(
+        inner, "set", "runs:tune", "change the learning rate or batch size of a run that goes on"
+    )
     move.add_argument("where", choices=MOVES, help="its place, or one up or down")
     delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
     resume.add_argument(
         "--detach", action="store_true", help="queue it and return; it runs in the background"
     )
-    for each in (listing, show, pause, resume, stop, scale, move, delete):
+    tune.add_argument(
+        "--learning-rate",
+        type=tuning_value("learning_rate_of"),
+        metavar="X",
+        help="of the next step; the schedule goes on from there",
+    )
+    tune.add_argument(
+        "--batch-size", type=tuning_value("batch_size_of"), metavar="N", help="rows a step"
+    )
+    tune.add_argument(
+        "--at-step",
+        type=whole,
+        metavar="N",
+        help="make the change once N steps are taken (default: after the present one)",
+    )
+    for each in (listing, show, pause, resume, stop, scale, tune, move, delete):
         # Given to `regatta runs --json list`, it must not be forgotten here.
         add_json(each, default=argparse.SUPPRESS)
 
@@ -255,6 +273,15 @@ def add_datasets(commands: Any) -> None:
         commands, "datasets", "files:list_datasets", "list or delete prepared copies of CSV files"
     )
     add_json(parser)
+def tuning_value(name: str) -> Callable[[str], Any]:
+    """What reads a value of ``regatta runs set``, and refuses a wrong one in its own words."""
+
+    def read(text: str) -> Any:
+        return getattr(importlib.import_module("regatta.runs.tuning"), name)(text)
+
+    return read
+
+
     inner = parser.add_subparsers(metavar="COMMAND", dest="datasets_command")
     listing = command(inner, "list", "files:list_datasets", "list prepared copies")
     delete = command(

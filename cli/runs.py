@@ -15,6 +15,7 @@ from regatta.cli.progress import ProgressBar
 from regatta.runs import diagnosis, service
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore, waiting
+from regatta.runs.tuning import Tuning
 from regatta.utils import RegattaError, home
 
 # A coordinator looks at its commands a few times a second, but may be reading a block of a file.
@@ -124,6 +125,33 @@ def resume(chosen: argparse.Namespace) -> int:
     elif run.state.is_terminal:
         raise service.not_resumable(run)
     return _follow(run.run_id, store, as_json=chosen.json)
+
+
+def tune(chosen: argparse.Namespace) -> int:
+    """``regatta runs set RUN --learning-rate X --batch-size N``."""
+    store = RunStore(home())
+    run_id = service.find(chosen.run, store=store).run_id
+    wish = Tuning(chosen.learning_rate, chosen.batch_size, chosen.at_step)
+    before = store.get(run_id)
+    run = service.tune(run_id, wish, store=store)
+    deadline = time.monotonic() + OBEY_SECONDS
+    while run.tuned == before.tuned and run.state.is_live and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        run = store.get(run_id)
+    if chosen.json:
+        return _tell_state(run, as_json=True)
+    if run.tuned == before.tuned:
+        output.say_aside("told to change; it has not yet done so.")
+    elif chosen.at_step is not None and chosen.at_step > (run.step or 0):
+        print(f"Run {run_id} makes the change once {chosen.at_step:,} steps are taken.")
+        return 0
+    elif wish.batch_size not in (None, run.batch_size):
+        output.say_aside("the change is made after the step that it is taking.")
+    print(
+        f"Run {run_id} is {run.state}, with learning rate {run.learning_rate or 0:.4g} and "
+        f"{run.batch_size or 0:,} rows a step."
+    )
+    return 0
 
 
 def move(chosen: argparse.Namespace) -> int:

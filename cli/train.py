@@ -24,6 +24,7 @@ from regatta.ingest import cache
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.runs.tuning import Change
 from regatta.utils import UserError, available_cores, home, read_json
 
 LARGEST_EFFECTS = 8
@@ -188,6 +189,7 @@ def summary(result: Mapping[str, Any]) -> str:
             f"Run {run_id}: {result['model']}{penalty}, {how}.",
             *_gap(result),
             *_consistency(result),
+            *_changes(result),
             "",
             _scores(result["metrics"]),
             "",
@@ -232,6 +234,11 @@ def _consistency(result: Mapping[str, Any]) -> list[str]:
             f"every {result['sync_every']:,} steps."
         ]
     return []
+
+
+def _changes(result: Mapping[str, Any]) -> list[str]:
+    """What was set anew while the run went on."""
+    return [Change.from_json(each).message for each in result.get("changes", [])]
 
 
 def _end(result: Mapping[str, Any]) -> str:

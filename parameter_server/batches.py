@@ -7,12 +7,15 @@ a new one every epoch.
     16 shards, batch 1,024 →  4 parts of 256 rows:  round 0: shards 0–3, the first block of each
                                                     round 1: shards 4–7, the first block of each  …
                                                     round 4: shards 0–3, the second of each  …
+
+A run whose batch size is changed has a `Stretch` for each: the new plan goes on in the same epoch,
+as far in it as the old one was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -98,6 +101,30 @@ class BatchPlan:
         return np.ascontiguousarray(grouped.transpose(2, 0, 1, 3)).reshape(
             self.rounds, self.parts, 2
         )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The batches of a run from number ``first`` on, cut by one plan.
+
+    Batch b is what b + ``shift`` would be in a run that had this plan from its beginning.
+    """
+
+    plan: BatchPlan
+    first: int = 0
+    shift: int = 0
+
+    def place(self, batch: int) -> tuple[int, int]:
+        """Epoch of a batch, and round in it."""
+        return divmod(batch + self.shift, self.plan.rounds)
+
+    def followed_by(self, batch_size: int, first: int) -> Stretch:
+        """Batches of another size from ``first`` on. In what is left of the epoch some rows come
+        again and others not at all: the rows are cut anew."""
+        plan = replace(self.plan, batch_size=batch_size)
+        epoch, turn = self.place(first)
+        done = turn * plan.rounds // self.plan.rounds
+        return Stretch(plan, first, epoch * plan.rounds + done - first)
 
 
 def shard_offsets(n_rows: int, n_shards: int) -> tuple[int, ...]:

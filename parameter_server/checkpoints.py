@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from regatta.utils import atomic_path
 
 FORMAT = "regatta-checkpoint"
-VERSION = 2
+VERSION = 3
 KEPT = 3
 SUFFIX = ".checkpoint"
 

@@ -167,6 +167,10 @@ class Protocol:
         """From now on ranks below ``n_workers`` get work."""
         self._wanted = n_workers
 
+    def stretch(self, total: int) -> None:
+        """From now on there are ``total`` batches in all."""
+        self._total = total
+
     # Instructions
 
     def issues(self) -> list[Ticket]:
@@ -201,6 +205,11 @@ class Protocol:
         return update
 
     # State
+
+    @property
+    def given_out(self) -> int:
+        """Batches that were given out so far: the number of the next one."""
+        return self._next
 
     @property
     def finished(self) -> bool:

@@ -80,7 +80,7 @@ WORKER_WORDS = 16
 
 # Words of a rank's order: int64 in the first eight, float64 in the next. An order for moments has
 # rows [START, STOP) instead of batches.
-TICKET, FIRST_BATCH, STRIDE, BATCHES = range(4)
+TICKET, FIRST_BATCH, STRIDE, BATCHES, BATCH_SIZE, SHIFT = range(6)
 START, STOP = range(1, 3)
 RATE, L1, L2 = range(8, 11)
 ORDER_WORDS = 16
@@ -199,7 +199,7 @@ class Board:
             for rank in range(layout.n_matrices)
         ]
         rows = [orders + 8 * ORDER_WORDS * rank for rank in range(layout.n_ranks)]
-        # TICKET, FIRST_BATCH, STRIDE, BATCHES of each rank, and its RATE, L1, L2
+        # TICKET, FIRST_BATCH, STRIDE, BATCHES, BATCH_SIZE, SHIFT of each rank, and its RATE, L1, L2
         self.orders = [memory.integers(row, ORDER_WORDS) for row in rows]
         self.order_numbers = [memory.floats(row, ORDER_WORDS) for row in rows]
         self.inputs = self._rows_of(inputs, layout.input_width)

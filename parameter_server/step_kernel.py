@@ -7,14 +7,14 @@ gradient is the same bytes that a synchronous round makes of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regatta.models import Penalty
 from regatta.parameter_server import learning_rate, optimizers
-from regatta.parameter_server.batches import BatchPlan
+from regatta.parameter_server.batches import BatchPlan, Stretch
 from regatta.parameter_server.kernel import Kernel
 from regatta.parameter_server.protocol import COUNTED, LOSS, SLOT_EXTRAS, Op
 
@@ -39,9 +39,20 @@ class StepPlan:
         """The update rule for ``size`` parameters."""
         return optimizers.make(self.optimizer, size, self.momentum)
 
-    def factor(self) -> Callable[[int], float]:
-        """The share of the first learning rate that each step is taken with."""
-        return learning_rate.schedule(self.schedule, self.total, self.batches.rounds)
+    @property
+    def epochs(self) -> int:
+        """Epochs at most."""
+        return self.total // self.batches.rounds
+
+    def stretch(self, batch_size: int, shift: int) -> Stretch:
+        """The stretch of a run that has batches of this size there."""
+        return Stretch(replace(self.batches, batch_size=batch_size), shift=shift)
+
+    def factor(self, stretch: Stretch) -> Callable[[int], float]:
+        """The share of the first learning rate that each step of a stretch is taken with."""
+        rounds = stretch.plan.rounds
+        factor = learning_rate.schedule(self.schedule, self.epochs * rounds, rounds)
+        return lambda batch: factor(batch + stretch.shift)
 
     def widths(self, n_features: int) -> tuple[int, int]:
         """Numbers that a ticket starts from, and that it answers with."""
@@ -68,18 +79,24 @@ class StepKernel:
         self, kernel: Kernel, plan: StepPlan, n_features: int, beat: Callable[[], None]
     ) -> None:
         self._kernel = kernel
-        self._batches = plan.batches
+        self._plan = plan
         self._local = plan.local
         self._beat = beat
         self._size = n_features + 1
-        self._parts = np.zeros((plan.batches.parts, self._size + SLOT_EXTRAS))
         self._sums = np.zeros(self._size + SLOT_EXTRAS)
         self._gradient = np.zeros(self._size)
+        if plan.local:
+            self._optimizer = plan.new_optimizer(self._size)
+        self._enter(plan.batches.batch_size, 0)
+
+    def _enter(self, batch_size: int, shift: int) -> None:
+        """Compute batches of another stretch from now on."""
+        self._present = batch_size, shift
+        self._stretch = self._plan.stretch(batch_size, shift)
+        self._factor = self._plan.factor(self._stretch)
+        self._parts = np.zeros((self._stretch.plan.parts, self._size + SLOT_EXTRAS))
         # Batches of two epochs may be asked for in turn where one ends.
         self._ranges: dict[int, NDArray[np.int64]] = {}
-        if plan.local:
-            self._factor = plan.factor()
-            self._optimizer = plan.new_optimizer(self._size)
 
     def run(
         self,
@@ -90,8 +107,15 @@ class StepKernel:
         answer: Vector,
         rate: float,
         penalty: Penalty,
+        batch_size: int,
+        shift: int,
     ) -> int:
-        """Compute a ticket of ``count`` batches from ``start`` into ``answer``; rows it took."""
+        """Compute a ticket of ``count`` batches from ``start`` into ``answer``; rows it took.
+
+        ``batch_size`` and ``shift`` are those of the stretch that all of them lie in.
+        """
+        if (batch_size, shift) != self._present:
+            self._enter(batch_size, shift)
         if not self._local:
             self._sum(first, start, answer)
             return int(answer[self._size + COUNTED])
@@ -122,7 +146,7 @@ class StepKernel:
         return rows
 
     def _sum(self, batch: int, parameters: Vector, out: Vector) -> None:
-        epoch, turn = divmod(batch, self._batches.rounds)
+        epoch, turn = self._stretch.place(batch)
         kernel, parts = self._kernel, self._parts
         kernel.set_parameters(parameters)
         for part, (start, stop) in enumerate(self._ranges_of(epoch)[turn].tolist()):
@@ -135,7 +159,7 @@ class StepKernel:
         if found is None:
             if len(self._ranges) > 1:
                 del self._ranges[min(self._ranges)]
-            found = self._ranges[epoch] = self._batches.ranges(epoch)
+            found = self._ranges[epoch] = self._stretch.plan.ranges(epoch)
         return found
 
 

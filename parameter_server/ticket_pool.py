@@ -21,16 +21,19 @@ from numpy.typing import NDArray
 
 from regatta.models import Penalty
 from regatta.parameter_server import worker_pool
+from regatta.parameter_server.batches import Stretch
 from regatta.parameter_server.consistency import Ticket
 from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.protocol import (
     ANSWERED,
     ASLEEP,
+    BATCH_SIZE,
     BATCHES,
     FIRST_BATCH,
     L1,
     L2,
     RATE,
+    SHIFT,
     STRIDE,
     TICKET,
     Op,
@@ -54,8 +57,10 @@ class TicketPool(Pool, Protocol):
     def take_news(self) -> list[News]:
         """Who came and who went since the last call, in order."""
 
-    def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
-        """Let a worker compute a ticket, from ``start``."""
+    def give(
+        self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty, stretch: Stretch
+    ) -> None:
+        """Let a worker compute a ticket, whose batches lie in ``stretch``, from ``start``."""
 
     def has_answered(self, ticket: Ticket) -> bool:
         """Whether the answer to the last ticket of its rank is there."""
@@ -83,14 +88,16 @@ class InProcessTicketPool(InProcessPool):
         self._steps = StepKernel(self._kernel, steps, source.n_features, self._beat)
         self._answer = np.zeros(steps.widths(source.n_features)[1])
         self._news: list[News] = [(0, 0)]
-        self._given: tuple[Ticket, Vector, float, Penalty] | None = None
+        self._given: tuple[Ticket, Vector, float, Penalty, Stretch] | None = None
 
     def take_news(self) -> list[News]:
         news, self._news = self._news, []
         return news
 
-    def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
-        self._given = ticket, start, rate, penalty
+    def give(
+        self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty, stretch: Stretch
+    ) -> None:
+        self._given = ticket, start, rate, penalty, stretch
 
     def has_answered(self, ticket: Ticket) -> bool:
         return self._given is None
@@ -101,9 +108,19 @@ class InProcessTicketPool(InProcessPool):
     def wait(self, tickets: Sequence[Ticket]) -> None:
         # Here and not where it is given: what is saved, or ends, within it is between two updates.
         if self._given is not None:
-            ticket, start, rate, penalty = self._given
+            ticket, start, rate, penalty, stretch = self._given
             task = ticket.task
-            self._steps.run(task.first, task.stride, task.count, start, self._answer, rate, penalty)
+            self._steps.run(
+                task.first,
+                task.stride,
+                task.count,
+                start,
+                self._answer,
+                rate,
+                penalty,
+                stretch.plan.batch_size,
+                stretch.shift,
+            )
             self._given = None
 
 
@@ -135,13 +152,16 @@ class WorkerTicketPool(WorkerPool):
         self._told = here
         return [(rank, None) for rank in went] + [(rank, here[rank].incarnation) for rank in came]
 
-    def give(self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty) -> None:
+    def give(
+        self, ticket: Ticket, start: Vector, rate: float, penalty: Penalty, stretch: Stretch
+    ) -> None:
         rank, task = ticket.rank, ticket.task
         if not self._serving:
             self._serve(Op.TICKETS)
         self._board.inputs[rank] = start
         order, numbers = self._board.orders[rank], self._board.order_numbers[rank]
         order[FIRST_BATCH], order[STRIDE], order[BATCHES] = task.first, task.stride, task.count
+        order[BATCH_SIZE], order[SHIFT] = stretch.plan.batch_size, stretch.shift
         numbers[RATE], numbers[L1], numbers[L2] = rate, penalty.l1, penalty.l2
         order[TICKET] = ticket.number
         if self._counts[rank][ASLEEP]:

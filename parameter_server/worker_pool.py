@@ -169,6 +169,10 @@ class Pool(Protocol):
     def samples(self) -> list[WorkerSample]:
         """What each worker has done so far."""
 
+    def kill(self, rank: int, incarnation: int) -> bool:
+        """Kill a worker, if it is still that incarnation of its rank, as if it had died by itself;
+        whether it was. It does not count among the replacements that a rank is given."""
+
     def watch(self) -> None:
         """Replace workers that died, take in new ones, let go those that are too many. For times
         when no round is waited for."""
@@ -230,6 +234,9 @@ class InProcessPool:
 
     def samples(self) -> list[WorkerSample]:
         return []
+
+    def kill(self, rank: int, incarnation: int) -> bool:
+        return False
 
     def watch(self) -> None:
         pass
@@ -331,6 +338,7 @@ class WorkerPool:
         self._rows_taken_in = self._rows_told = 0
         self._milestones: list[tuple[float, int]] = []
         self._out_of_memory = [0] * self.capacity
+        self._asked_to_die = [0] * self.capacity
         self._share_out([shard % n_workers for shard in range(source.n_shards)])
         self._context = get_context("spawn")
         self._members: list[_Member] = []
@@ -470,6 +478,16 @@ class WorkerPool:
 
     def samples(self) -> list[WorkerSample]:
         return [self._sample(member) for member in self._members]
+
+    def kill(self, rank: int, incarnation: int) -> bool:
+        member = next((each for each in self._members if each.rank == rank), None)
+        if member is None or member.incarnation != incarnation or rank in self._starting:
+            return False
+        if not member.note:
+            self._asked_to_die[rank] += 1
+            member.note = "it was killed, as it was asked for"
+        member.process.kill()
+        return True
 
     def watch(self) -> None:
         self._look_for_dead()
@@ -844,10 +862,11 @@ class WorkerPool:
             self._out_of_memory[member.rank] += 1
             if self._out_of_memory[member.rank] > MAX_OUT_OF_MEMORY:
                 raise RegattaError(f"{message}. So did the one before it.", MEMORY_HINT)
-        elif member.incarnation >= MAX_RESPAWNS or member.failure:
+            return
+        deaths = member.incarnation - self._asked_to_die[member.rank]
+        if deaths >= MAX_RESPAWNS or member.failure:
             raise RegattaError(
-                f"{message}.",
-                f"It was replaced {member.incarnation} times. See worker-{member.rank}.log.",
+                f"{message}.", f"It was replaced {deaths} times. See worker-{member.rank}.log."
             )
 
     def _sample(self, member: _Member) -> WorkerSample:

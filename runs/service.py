@@ -13,6 +13,7 @@ from regatta.runs.directory import RUN_ID, is_locked, read_holder
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.runs.supervisor import lock_path
+from regatta.runs.tuning import Tuning
 from regatta.utils import HOME_VARIABLE, RegattaError, UserError, home
 
 SUPERVISOR_COMMAND = (sys.executable, "-P", "-m", "regatta.runs.supervisor", "--detach")
@@ -127,6 +128,60 @@ def scale(run_id: str, n_workers: int, *, store: RunStore | None = None) -> tupl
         )
     wanted = min(n_workers, store.config(run_id).shards)
     return store.send_command(run_id, f"scale {wanted}"), wanted
+
+
+def tune(run_id: str, tuning: Tuning, *, store: RunStore | None = None) -> RunRecord:
+    """Ask a run that goes on, or is paused, for another learning rate or batch size.
+
+    Raises
+    ------
+    UserError
+        No one works on it, it takes no mini-batches, or the batch is larger than its rows.
+    """
+    store = store or RunStore(home())
+    record = store.get(run_id)
+    what = "its learning rate and batch size"
+    if not record.state.is_live:
+        raise UserError(
+            f"Run {run_id} is {record.state}: {what} can be changed only while it goes on.",
+            f"`regatta runs resume {run_id}` takes it up again."
+            if record.state.is_resumable
+            else "",
+        )
+    if record.state is RunState.STARTING:
+        raise UserError(
+            f"Run {run_id} is still starting: {what} can be changed once it trains.",
+            "Try again in a moment.",
+        )
+    if record.batch_size is None:
+        why = (
+            "the exact solver takes no steps"
+            if record.solver == "exact"
+            else "each of its steps takes all rows"
+        )
+        raise UserError(f"Run {run_id} has no learning rate and batch size to change: {why}.")
+    tuning.check_rows(record.rows_train)
+    return store.send_command(run_id, tuning.to_command())
+
+
+def kill_worker(
+    run_id: str, rank: int, incarnation: int, *, store: RunStore | None = None
+) -> RunRecord:
+    """Let the coordinator of a live run kill one of its workers; another one takes its place.
+
+    ``incarnation`` tells which of the workers that have had this rank is meant: one that has died
+    meanwhile is not killed again in its successor.
+
+    Raises
+    ------
+    UserError
+        No one works on the run, or it has no such worker.
+    """
+    store = store or RunStore(home())
+    record = store.get(run_id)
+    if record.state.is_live and not 0 <= rank < (record.workers or 0):
+        raise UserError(f"Run {run_id} has no worker {rank}.")
+    return store.send_command(run_id, f"kill {rank} {incarnation}")
 
 
 def move(run_id: str, where: str, *, store: RunStore | None = None) -> RunRecord:

@@ -70,6 +70,16 @@ class Solver(ABC):
         return self.step_count
 
     @property
+    def passes(self) -> float:
+        """Epochs done, with the share of the present one."""
+        return self.step_count / self.steps_per_epoch
+
+    @property
+    def epochs_at_most(self) -> int:
+        """Epochs, where nothing ends the run before."""
+        return self.total_steps // self.steps_per_epoch
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
         return self.converged or self.step_count >= self.total_steps

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ from regatta.parameter_server.checkpoints import Checkpoint
 from regatta.parameter_server.data_source import DataSource
 from regatta.parameter_server.protocol import SLOT_EXTRAS
 from regatta.parameter_server.worker_pool import Pool
+from regatta.runs.tuning import Change, Tuning
 from regatta.solvers import choose
 from regatta.solvers.base import Solver
 from regatta.solvers.one_pass import OnePass
 from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
+from regatta.solvers.sgd import MiniBatchSGD
 from regatta.solvers.statistics import gather
 from regatta.solvers.stopping import Patience
 from regatta.solvers.unsynchronised import AsynchronousSGD, UnsynchronisedSGD
@@ -74,6 +76,10 @@ class Training:
         The learning rate at the start.
     optimum : Optimum or None
         The exact optimum of the same objective, where it could be had.
+    changes : list of Change
+        What was changed on the way, in order.
+    next_change : float
+        Steps after which the next change is asked for that has not been made; infinite: none is.
     """
 
     def __init__(
@@ -91,6 +97,9 @@ class Training:
         self.problem = _problem(config, prepared, pool)
         self.patience = Patience(config.patience)
         self.rows = 0
+        self.changes: list[Change] = []
+        self._asked: list[Tuning] = []  # changes that are asked for and not made yet
+        self.next_change = math.inf
         self._unseen = False  # whether an epoch has ended that patience has not judged
         self._loss_limit = math.nan
         nothing = np.zeros(prepared.features + 1)
@@ -117,12 +126,12 @@ class Training:
     @property
     def epoch(self) -> float:
         """Epochs done, with the share of the present one."""
-        return self.solver.step_count / self.solver.steps_per_epoch
+        return self.solver.passes
 
     @property
     def share(self) -> float:
-        """Steps taken, as a share of the steps at most."""
-        return min(1.0, self.solver.step_count / self.solver.total_steps)
+        """Epochs done, as a share of those at most."""
+        return min(1.0, self.solver.passes / self.solver.epochs_at_most)
 
     @property
     def end_is_open(self) -> bool:
@@ -156,11 +165,13 @@ class Training:
             return 0
         if isinstance(self.solver, OnePass):
             return self.solver.bytes_gathered
-        plan, full = self._settings.plan, self._settings.full_batch
         if isinstance(self.solver, UnsynchronisedSGD):
             return self.solver.bytes_gathered
-        slots = plan.n_shards if full else plan.parts
-        return 8 * slots * (len(self.solver.parameters) + SLOT_EXTRAS) * self.solver.step_count
+        if isinstance(self.solver, MiniBatchSGD):
+            slots = self.solver.parts_summed
+        else:
+            slots = self._settings.plan.n_shards * self.solver.step_count
+        return 8 * slots * (len(self.solver.parameters) + SLOT_EXTRAS)
 
     def take_step(self) -> bool:
         """One step; whether it ended an epoch.
@@ -198,6 +209,86 @@ class Training:
         pool.resize(n_workers)
         if isinstance(self.solver, UnsynchronisedSGD):
             self.solver.scale(n_workers)
+
+    # Changes between two steps
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether it takes mini-batches, whose size and learning rate can be changed."""
+        return isinstance(self.solver, MiniBatchSGD)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a step, as asked for, that are in force now."""
+        solver = self.solver
+        if isinstance(solver, MiniBatchSGD):
+            return solver.batch_plan.batch_size
+        return self._settings.batch_size
+
+    @property
+    def next_rate(self) -> float:
+        """Learning rate of the next step."""
+        solver = self.solver
+        return solver.next_rate if isinstance(solver, MiniBatchSGD) else solver.rate
+
+    def ask(self, tuning: Tuning) -> None:
+        """Take down that a change is wanted; `change` makes it. A `UserError`: it cannot be."""
+        if not self.takes_batches:
+            what = "all rows a step" if self.solver.iterative else "no steps"
+            raise UserError(
+                f"This run takes {what}: it has neither a learning rate nor batches to change.",
+                "Start one with a --batch-size.",
+            )
+        tuning.check_rows(self.problem.rows_train)
+        self._asked.append(tuning)
+        self._note_next_change()
+
+    def _note_next_change(self) -> None:
+        self.next_change = min((each.at_step or 0 for each in self._asked), default=math.inf)
+
+    def change(self) -> list[Change]:
+        """Make the changes whose time has come. Between two steps only."""
+        due = [each for each in self._asked if (each.at_step or 0) <= self.step]
+        if not due or self.solver.finished:
+            return []
+        before = len(self.changes)
+        for each in due:
+            first_rate = self._safe_first_rate(each)  # a round or more: before anything moves
+            self._asked.remove(each)
+            self.changes += list(self._change(each, first_rate))
+        self._note_next_change()
+        return self.changes[before:]
+
+    def _safe_first_rate(self, tuning: Tuning) -> float | None:
+        """The rate of a new batch size, where nobody has given one so far."""
+        solver, rows = self.solver, tuning.batch_size
+        given = (each.name == "learning_rate" and not each.derived for each in self.changes)
+        if (
+            rows is None
+            or rows == self.batch_size
+            or tuning.learning_rate is not None
+            or self._config.learning_rate is not None
+            or any(given)
+        ):
+            return None
+        assert isinstance(solver, MiniBatchSGD)
+        plan = replace(solver.batch_plan, batch_size=rows)
+        return choose.safe_rate(self._config, replace(self._settings, plan=plan), self.problem)
+
+    def _change(self, tuning: Tuning, first_rate: float | None) -> Iterator[Change]:
+        solver, rows, rate = self.solver, tuning.batch_size, tuning.learning_rate
+        assert isinstance(solver, MiniBatchSGD)
+        before, step = solver.next_rate, self.step
+        if rows is not None and rows != self.batch_size:
+            yield Change("batch_size", self.batch_size, rows, step)
+            solver.set_batch_size(rows)
+        if first_rate is not None:
+            solver.set_first_rate(first_rate)
+            if f"{solver.next_rate:.3g}" != f"{before:.3g}":
+                yield Change("learning_rate", before, solver.next_rate, step, derived=True)
+        if rate is not None and rate != before:
+            solver.set_rate(rate)
+            yield Change("learning_rate", before, rate, step)
 
     @property
     def staleness(self) -> Mapping[int, int] | None:
@@ -305,6 +396,7 @@ class Training:
             "epochs": solver.epoch,
             "steps": solver.step_count,
             "learning_rate": self.base_rate,
+            "changes": [each.to_json() for each in self.changes],
             "converged": solver.converged and not patience.is_exhausted,
             "validation_used_to_stop": patience.epochs is not None,
             "stopped_early": patience.is_exhausted,
@@ -341,6 +433,8 @@ class Training:
             "patience": self.patience.state(),
             "seconds": seconds,
             "unseen": self._unseen,
+            "changes": [each.to_json() for each in self.changes],
+            "asked": [each.to_json() for each in self._asked],
         }
         arrays = self.solver.arrays()
         if self.patience.epochs is not None:
@@ -363,6 +457,9 @@ class Training:
         self.solver.restore(state["solver"], saved.arrays)
         self.rows = state["rows"]
         self.base_rate = state["base_rate"]
+        self.changes = [Change.from_json(each) for each in state["changes"]]
+        self._asked = [Tuning(**each) for each in state["asked"]]
+        self._note_next_change()
         limit = state["loss_limit"]
         self._loss_limit = math.nan if limit is None else limit
         self.patience.restore(state["patience"])

@@ -114,6 +114,24 @@ class UnsynchronisedSGD(MiniBatchSGD):
         )
         self._base_rate = self._first_rate * min(1.0, before / now)
 
+    def set_rate(self, rate: float) -> None:
+        super().set_rate(rate)
+        self._delay_of = None  # a rate that was given is kept
+
+    def set_first_rate(self, rate: float) -> None:
+        super().set_first_rate(rate)
+        self._first_rate = rate
+        if self._delay_of is not None:
+            self._first_delay = self._delay_of(self._pool.n_workers)
+
+    def set_batch_size(self, rows: int) -> None:
+        super().set_batch_size(rows)
+        self._protocol.stretch(self.total_steps)
+
+    @property
+    def _next_batch(self) -> int:
+        return self._protocol.given_out
+
     def step(self) -> bool:
         """One update: of a batch, or of all batches of a round."""
         while True:
@@ -129,7 +147,7 @@ class UnsynchronisedSGD(MiniBatchSGD):
             self.on_applied(update)
         self._give_out()
         self.step_count += update.batches
-        ended = self.step_count // self._plan.rounds - self.epoch
+        ended = self._stretch_of(self.step_count).place(self.step_count)[0] - self.epoch
         if ended:
             self._end_epoch()
             self.epoch += ended - 1  # a round may be longer than an epoch
@@ -157,7 +175,8 @@ class UnsynchronisedSGD(MiniBatchSGD):
     def _give_out(self) -> None:
         penalty = self.problem.penalty
         for ticket in self._protocol.issues():
-            self._pool.give(ticket, self._start_of(ticket), self._base_rate, penalty)
+            stretch = self._stretch_of(ticket.task.first)
+            self._pool.give(ticket, self._start_of(ticket), self._base_rate, penalty, stretch)
             self._given += 1
 
     def _new_protocol(self, saved: dict[str, Any] | None = None) -> Protocol:
@@ -171,13 +190,17 @@ class UnsynchronisedSGD(MiniBatchSGD):
             "protocol": self._protocol.state(),
             "tickets": tickets,
             "delay": self._first_delay,
+            "first_rate": self._first_rate,
+            "adapts": self._delay_of is not None,
         }
 
     def restore(self, state: dict[str, Any], arrays: dict[str, Vector]) -> None:
         super().restore(state, arrays)
         self._protocol = self._new_protocol(state["protocol"])
         self._given, self._answered = state["tickets"]
-        self._first_delay = state["delay"]
+        self._first_delay, self._first_rate = state["delay"], state["first_rate"]
+        if not state["adapts"]:
+            self._delay_of = None
         self._adapt_rate(self._pool.n_workers)
 
 
@@ -208,7 +231,7 @@ class AsynchronousSGD(UnsynchronisedSGD):
         problem.take_gradient(self.parameters, self._pool.answer(ticket))
         if self.measure:
             self.gradient_norm = float(np.linalg.norm(problem.gradient))
-        self.rate = self._base_rate * self._factor(self.step_count)
+        self.rate = self._base_rate * self._factor_at(self.step_count)
         self._loss_sum += problem.loss * problem.rows
         self._rows += problem.rows
         if problem.rows:
@@ -253,4 +276,4 @@ class LocalSGD(UnsynchronisedSGD):
         problem.rows = int(rows)
         self._loss_sum += float(loss)
         self._rows += int(rows)
-        self.rate = self._base_rate * self._factor(self.step_count + update.batches - 1)
+        self.rate = self._base_rate * self._factor_at(self.step_count + update.batches - 1)
