@@ -56,8 +56,9 @@ format: $(VENV)/.installed-dev  ## format and sort imports
 bench: $(VENV)/.installed-bench  ## benchmarks against scikit-learn and PyTorch: docs/benchmarks.md
 	$(BIN)/regatta bench
 
-docs: $(VENV)/.installed  ## write docs/options.md from configuration.py
-	$(BIN)/python -P docs/generate_options.py
+docs: $(VENV)/.installed-docs  ## write what docs/ has from the code, and build the site: build/site
+	$(BIN)/python -P docs/generate_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 screenshots: $(VENV)/.installed-test  ## take the pictures in docs/images (needs chromium)
 	$(BIN)/python -P docs/make_screenshots.py
@@ -72,7 +73,7 @@ lock:  ## write constraints.txt anew from a clean environment
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
-	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,dev,gpu]' \
+	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,docs,dev,gpu]' \
 	  polars $(TORCH_NEEDS)
 	{ echo '# Exact versions of everything, for Python 3.11 to 3.13. Made by `make lock`.'; \
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --all \

@@ -829,8 +829,10 @@ class DistributedLassoCV(_DistributedCV):
         Whether to estimate an intercept, which is never penalised.
     rule : {"min", "1se"}, default="min"
         Take the best alpha, or the largest within one standard error of it.
-    tol, max_iter : float, default=1e-4; int, default=1000
-        Duality gap and rounds of coordinate descent along the path, as in ``LassoCV``.
+    tol : float, default=1e-4
+        Duality gap at which coordinate descent along the path stops, as in ``LassoCV``.
+    max_iter : int, default=1000
+        Rounds of coordinate descent at each alpha, at most.
     n_workers : int, optional
         With a file: processes that read it, 0 for none. Default: one a core, none for a small file.
 
@@ -912,8 +914,10 @@ class DistributedElasticNetCV(_DistributedCV):
         Whether to estimate an intercept, which is never penalised.
     rule : {"min", "1se"}, default="min"
         Take the best alpha, or the largest within one standard error of it.
-    tol, max_iter : float, default=1e-4; int, default=1000
-        Duality gap and rounds of coordinate descent along the path, as in ``ElasticNetCV``.
+    tol : float, default=1e-4
+        Duality gap at which coordinate descent along the path stops, as in ``ElasticNetCV``.
+    max_iter : int, default=1000
+        Rounds of coordinate descent at each alpha, at most.
     n_workers : int, optional
         With a file: processes that read it, 0 for none. Default: one a core, none for a small file.
 

@@ -98,7 +98,8 @@ class Results:
         return self.ratio(table, over, under)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
+    """What may be typed after ``regatta bench``."""
     parser = argparse.ArgumentParser(prog="regatta bench", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows and turns; prints only")
     parser.add_argument("--rows", type=int, help="rows of the generated data")
@@ -109,7 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="leave the other parts out",
     )
     parser.add_argument("--output", type=Path, help="folder for benchmarks.md (default: docs)")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = make_parser().parse_args(arguments)
     if chosen.only == "consistency":
         n_rows = chosen.rows or (100_000 if chosen.quick else 500_000)
         print(_consistency.main(n_rows, chosen.turns or (1 if chosen.quick else 5)))

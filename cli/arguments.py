@@ -78,9 +78,14 @@ def make_parser() -> Parser:
 
 def add_serve(commands: Any) -> None:
     parser = command(commands, "serve", "tools:serve", "open the page in the browser")
-    parser.add_argument("--port", type=whole, default=5000, metavar="N", help="(default: 5000)")
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="(default: 127.0.0.1)"
+        "--port", type=whole, default=5000, metavar="N", help="port of the page (default: 5000)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on (default: 127.0.0.1, this machine alone)",
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument(
@@ -235,19 +240,14 @@ def add_runs(commands: Any) -> None:
     )
     stop = command(inner, "stop", "runs:stop", "stop a run so that it can be resumed")
     scale = command(inner, "scale", "runs:scale", "let a run go on with another number of workers")
+    tune = command(
+        inner, "set", "runs:tune", "change the learning rate or batch size of a run that goes on"
+    )
     move = command(inner, "move", "runs:move", "change the place of a waiting run in the queue")
     delete = command(inner, "delete", "runs:delete", "delete runs and their models")
     for each in (show, pause, resume, stop, scale, tune, move):
         add_run(each)
     scale.add_argument("workers", type=whole, metavar="N", help="worker processes, at least 1")
-    tune = command(
-        inner, "set", "runs:tune", "change the learning rate or batch size of a run that goes on"
-    )
-    move.add_argument("where", choices=MOVES, help="its place, or one up or down")
-    delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
-    resume.add_argument(
-        "--detach", action="store_true", help="queue it and return; it runs in the background"
-    )
     tune.add_argument(
         "--learning-rate",
         type=tuning_value("learning_rate_of"),
@@ -263,16 +263,16 @@ def add_runs(commands: Any) -> None:
         metavar="N",
         help="make the change once N steps are taken (default: after the present one)",
     )
+    move.add_argument("where", choices=MOVES, help="its place, or one up or down")
+    delete.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
+    resume.add_argument(
+        "--detach", action="store_true", help="queue it and return; it runs in the background"
+    )
     for each in (listing, show, pause, resume, stop, scale, tune, move, delete):
         # Given to `regatta runs --json list`, it must not be forgotten here.
         add_json(each, default=argparse.SUPPRESS)
 
 
-def add_datasets(commands: Any) -> None:
-    parser = command(
-        commands, "datasets", "files:list_datasets", "list or delete prepared copies of CSV files"
-    )
-    add_json(parser)
 def tuning_value(name: str) -> Callable[[str], Any]:
     """What reads a value of ``regatta runs set``, and refuses a wrong one in its own words."""
 
@@ -282,6 +282,11 @@ def tuning_value(name: str) -> Callable[[str], Any]:
     return read
 
 
+def add_datasets(commands: Any) -> None:
+    parser = command(
+        commands, "datasets", "files:list_datasets", "list or delete prepared copies of CSV files"
+    )
+    add_json(parser)
     inner = parser.add_subparsers(metavar="COMMAND", dest="datasets_command")
     listing = command(inner, "list", "files:list_datasets", "list prepared copies")
     delete = command(
@@ -304,7 +309,9 @@ def add_bench(commands: Any) -> None:
 
 def add_doctor(commands: Any) -> None:
     parser = command(commands, "doctor", "doctor:doctor", "look for what could go wrong here")
-    parser.add_argument("--port", type=whole, default=5000, metavar="N", help="(default: 5000)")
+    parser.add_argument(
+        "--port", type=whole, default=5000, metavar="N", help="port to try (default: 5000)"
+    )
     add_json(parser)
 
 
