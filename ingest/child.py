@@ -17,6 +17,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -34,7 +35,7 @@ class Child:
         environment |= {
             "MALLOC_ARENA_MAX": "1",
             "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
-            "MALLOC_MMAP_THRESHOLD_": str(1 << 22),
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "regatta.ingest.child", str(theirs.fileno())],
@@ -113,6 +114,16 @@ def serve(pipe: Connection) -> None:
             return
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas where it can, to know its objects when it meets them. Here it meets
+    none, and the import would take as long as parsing 25 MB."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("not in this process", name=name)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.meta_path.insert(0, _WithoutPandas())
     serve(Connection(int(sys.argv[1])))

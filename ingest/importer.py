@@ -460,22 +460,18 @@ class _Reading:
         return [*told(self.mended), *(blank if count else [])]
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
-        digest = hashlib.sha256()
-        start = self.source.mark if self.source.direct else 0
+        source, digest = self.source, hashlib.sha256()
         size = self.job.chunk_bytes * (4 if len(self.types) > 2000 else 1)
-
-        def blocks() -> Iterator[tuple[bytes, int]]:
-            for block, position in stream_text(self.source, size):
-                if self.source.direct:
-                    digest.update(block)
-                yield block, position
-
-        yield from chunks.split(blocks(), self.dialect, size=size, start=start)
-        if self.source.direct:
-            self.content_hash = digest.hexdigest()
+        if source.direct:
+            with source.path.open("rb", buffering=0) as file:
+                yield from chunks.cut(
+                    file, self.dialect, size=size, start=source.mark, digest=digest
+                )
         else:
-            with self.source.path.open("rb") as file:
-                self.content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+            yield from chunks.split(stream_text(source, size), self.dialect, size=size)
+            with source.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        self.content_hash = digest.hexdigest()
 
     def _run_children(self, children: Sequence[Child]) -> None:
         for child in children:
@@ -578,7 +574,6 @@ class _Schedule:
         self.reading = reading
         self.children = children
         self.source = reading._chunks()
-        self.direct = reading.source.direct
         self.task: dict[Child, str] = dict.fromkeys(children, "open")
         self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()
         self.parsed: dict[int, Summary] = {}
@@ -607,8 +602,6 @@ class _Schedule:
             self.more = False
             self.task[child] = ""
             return
-        if self.direct:
-            chunk = replace(chunk, data=None)
         self.waiting.append((chunk, child))
         self.task[child] = "parse"
         child.call(_PARSE, chunk, sorted(self.reading.closed))

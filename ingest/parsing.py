@@ -297,7 +297,7 @@ class ChunkParser:
         """The columns as chunked Arrow arrays: float64, or texts (some with a dictionary)."""
         import pyarrow as pa
 
-        if not data.strip(b"\r\n"):
+        if data[:1] in b"\r\n" and not data.strip(b"\r\n"):
             types = [self._arrow_type(index, typed=True) for index in range(len(self.types))]
             return [pa.chunked_array([], each) for each in types], None
         if self.plain:

@@ -1,0 +1,91 @@
+"""A text cut into chunks: the same records whether it is streamed or lies in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regatta.ingest import chunks
+from regatta.ingest.child import Child
+from regatta.ingest.dialect import Dialect, sniff
+from regatta.utils import RegattaError
+
+CELLS = ["1", "-2.5", "word", '"a, b"', '"two\nlines"', '"one ""quote"""', "", "ünï"]
+
+
+def a_text(seed: int, rows: int) -> bytes:
+    picks = random.Random(seed)
+    lines = [",".join(picks.choice(CELLS) for _ in range(4)) for _ in range(rows)]
+    return ("a,b,c,d\n" + "\n".join(lines) + "\n" * picks.randrange(2)).encode()
+
+
+def dialect_of(text: bytes) -> Dialect:
+    found = sniff(text.decode(), "utf-8", complete=True, name="rows.csv").dialect
+    return replace(found, quote='"')
+
+
+@pytest.mark.parametrize("size", [16, 100, 1000, 100_000])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_is_cut_into_whole_records(tmp_path: Path, size: int, mark: bytes) -> None:
+    for seed in range(5):
+        text = a_text(seed, 300)
+        dialect = dialect_of(text)
+        path = tmp_path / "rows.csv"
+        path.write_bytes(mark + text)
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            cut = list(chunks.cut(file, dialect, size=size, start=len(mark), digest=digest))
+        whole = path.read_bytes()
+        parts = [whole[each.offset : each.offset + each.length] for each in cut]
+        assert b"".join(parts) == text[dialect.offset :]
+        assert all(part.endswith(b"\n") and part.count(b'"') % 2 == 0 for part in parts[:-1])
+        assert [each.index for each in cut] == list(range(len(cut)))
+        assert len(cut) == 1 if size > len(text) else len(cut) > 1
+        assert digest.hexdigest() == hashlib.sha256(text).hexdigest()
+        streamed = chunks.split([(text, len(text))], dialect, size=size)
+        assert b"".join(each.data or b"" for each in streamed) == b"".join(parts)
+
+
+def test_a_row_without_an_end_is_refused_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MAX_RECORD_BYTES", 1000)
+    text = b"a,b\n1,2\n" + b'3,"' + b"x" * 5000
+    path = tmp_path / "rows.csv"
+    path.write_bytes(text)
+    dialect = dialect_of(b"a,b\n1,2\n")
+    with path.open("rb", buffering=0) as file, pytest.raises(chunks.LongRow, match="longer than"):
+        list(chunks.cut(file, dialect, size=64, start=0, digest=hashlib.sha256()))
+
+
+def test_lines_are_counted_by_the_end_that_the_file_has() -> None:
+    text = b"a\r\nb\r\nc"
+    dialect = dialect_of(b"a,b\n1,2\n")
+    assert chunks.count_lines(text, dialect) == 2
+    assert chunks.count_lines(text.replace(b"\n", b""), replace(dialect, newline="\r")) == 2
+    assert chunks.count_lines(b"", dialect) == 0
+
+
+def test_a_parsing_process_never_imports_pandas() -> None:
+    """pyarrow would, for nothing; it takes as long as parsing 25 MB."""
+    child = Child()
+    try:
+        child.call("pandas:DataFrame")
+        with pytest.raises(RegattaError, match="not in this process"):
+            child.result()
+        child.call("regatta.ingest.parsing:open_parser", "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
+        child.result()
+    finally:
+        child.close()
+
+
+def test_nothing_is_cut_from_an_end() -> None:
+    dialect = dialect_of(b"a,b\n1,2\n")
+    file = io.FileIO("/dev/null")
+    with file:
+        assert not list(chunks.cut(file, dialect, size=9, start=0, digest=hashlib.sha256()))
