@@ -45,9 +45,12 @@ FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "lin
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("site"))
+
+
+def build(folder: Path) -> Path:
     """The site, built as `make docs` does it. Any warning is an error."""
     pytest.importorskip("mkdocs", reason="mkdocs is missing: pip install 'regatta[docs]'")
-    folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-P", "-m", "mkdocs", "build", "--strict", "--quiet"]
     done = subprocess.run(
         [*command, "--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(folder)],
