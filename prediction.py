@@ -9,15 +9,17 @@ until the new file is whole.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from regatta import data_pipeline
 from regatta.configuration import AS_FOUND, ReadingOptions
-from regatta.fitted_model import FittedModel
+from regatta.fitted_model import FittedModel, FloatArray
 from regatta.ingest.rereading import PredictionBatch
 from regatta.ingest.schema import Deviation, SchemaCheck
 from regatta.ingest.writing import check_output, defused
@@ -91,14 +93,29 @@ def predict_file(
     return Prediction(rows, tuple(check.deviations))
 
 
-def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:
+def predict_columns(
+    model: FittedModel, columns: Mapping[str, npt.NDArray[Any]], *, first_line: int | None = None
+) -> FloatArray:
+    """Predictions (n_rows,) of rows that are in memory, as `Preprocessing.transform` takes them.
+
+    Raises
+    ------
+    DataError
+        If a number is too large; ``first_line`` is where the rows begin in their file.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        predictions = model.predict(batch.columns)
+        predictions = model.predict(columns)
     if not np.isfinite(predictions).all():
+        where = "" if first_line is None else f" in or after line {first_line}"
         raise DataError(
-            f"The numbers in or after line {batch.first_line} are too large to predict from.",
+            f"The numbers{where} are too large to predict from.",
             "Are they in the units of the training data?",
-            row=batch.first_line,
+            row=first_line,
         )
+    return predictions
+
+
+def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:
+    predictions = predict_columns(model, batch.columns, first_line=batch.first_line)
     for cells, prediction in zip(batch.rows, predictions.tolist(), strict=True):
         yield [*map(defused, cells), prediction]

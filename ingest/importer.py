@@ -59,7 +59,14 @@ from regatta.ingest.source import (
     stream_text,
     text_of,
 )
-from regatta.ingest.table import FORMAT, VALUES_NAME, ParsedColumn, ParsedTable, load_table
+from regatta.ingest.table import (
+    FORMAT,
+    VALUES_NAME,
+    GroupLines,
+    ParsedColumn,
+    ParsedTable,
+    load_table,
+)
 from regatta.utils import (
     DataError,
     UserError,
@@ -385,6 +392,7 @@ class _Import:
             dialect=dialect,
             columns=tuple(columns),
             group_rows=tuple(reading.group_rows),
+            group_lines=tuple(reading.group_lines),
             duplicates=0,
             evidence=sniffed.evidence,
             repairs=(
@@ -428,6 +436,7 @@ class _Reading:
         self.tallies = [Tally() for _ in types]
         self.verdicts: list[Verdict] = []
         self.group_rows: list[int] = []
+        self.group_lines: list[GroupLines | None] = []
         self.mended: list[Mend] = []
         self.unfit: dict[int, tuple[str, str, str]] = {}  # line: column, reason, hint
         self.rows = self.blank_rows = 0
@@ -494,6 +503,8 @@ class _Reading:
         before, self.line = self.line, self.line + summary.lines
         self.blank_rows += summary.blank_rows
         if summary.rows:
+            gaps = summary.gaps
+            self.group_lines.append(None if gaps is None else GroupLines(before, tuple(gaps)))
             self._count_numbers(summary, before)
             self._count_texts(summary)
         self.job.tell("read", chunk.position, self.rows + summary.rows)

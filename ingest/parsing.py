@@ -99,6 +99,8 @@ class Summary:
     unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
     blank_rows: int = 0
+    # Where lines lie between rows or within them: (row, how many before it). None: not known.
+    gaps: list[tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ BLOCK_BYTES = 1 << 19
 BLOCK_ROWS = 256
 # Failures, less successes, after which the fastest way is not tried any more.
 PLAIN_FAILURES = 3
+# More lines than this beyond one a row, and where they lie in a chunk is not looked for.
+MAX_GAPS = 100
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,10 @@ class ChunkParser:
             return Summary(0, lines, fault=fault)
         summary = self._parsed_columns(data, delimiter, lines)
         if not (summary.fault or self._may_hold_blank_rows(summary)):
-            return summary
+            return replace(summary, gaps=self._gaps(data, lines, summary.rows))
         kept, blank = chunks.without_blank_rows(data, self.dialect)
         if not blank:
-            return summary
+            return replace(summary, gaps=self._gaps(data, lines, summary.rows))
         second = chunks.second_table(data, self.dialect)
         if second:
             return Summary(0, lines, fault=self._row_fault(data, second))
@@ -206,6 +210,21 @@ class ChunkParser:
             summary.numeric = self.parsed.facts()
             summary.unfit = self._infinite(summary.numeric, data)
         return summary
+
+    def _gaps(self, data: bytes, lines: int, rows: int) -> list[tuple[int, int]] | None:
+        """Where rows and lines part; ``None`` where finding out would take long."""
+        newline = b"\r" if self.dialect.newline == "\r" else b"\n"
+        extra = lines + (not data.endswith(newline)) - rows
+        if extra == 0:
+            return []
+        if not 0 < extra <= MAX_GAPS:
+            return None
+        before = chunks.record_lines(data, self.dialect, len(self.types))
+        if len(before) != rows:
+            return None
+        skipped = before - np.arange(rows)
+        changes = np.flatnonzero(np.diff(skipped, prepend=0))
+        return [(int(row), int(skipped[row])) for row in changes]
 
     def _may_hold_blank_rows(self, summary: Summary) -> bool:
         """Whether every column has a gap somewhere in the chunk."""

@@ -120,6 +120,19 @@ class ParsedColumn:
 
 
 @dataclass(frozen=True)
+class GroupLines:
+    """The lines of a group's rows: the first one's, and where from on how many lie between."""
+
+    first: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def of(self, row: int) -> int:
+        """The line of a row of the group, counted from 0."""
+        skipped = [count for start, count in self.gaps if start <= row]
+        return self.first + row + (skipped[-1] if skipped else 0)
+
+
+@dataclass(frozen=True)
 class ParsedTable:
     """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each).
 
@@ -146,6 +159,7 @@ class ParsedTable:
     options: dict[str, Any] = field(default_factory=dict)
     rejected: tuple[dict[str, Any], ...] = ()
     rejected_rows: int = 0
+    group_lines: tuple[GroupLines | None, ...] = ()  # empty in tables of before they were kept
 
     @property
     def names(self) -> list[str]:
@@ -222,6 +236,11 @@ class ParsedTable:
         start = self._offsets[group] + place * rows
         return self._values[start : start + width * rows]
 
+    def line(self, group: int, row: int) -> int | None:
+        """The line of the file that a row of a group begins in; ``None``: not known."""
+        lines = self.group_lines[group] if self.group_lines else None
+        return None if lines is None else lines.of(row)
+
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Keep the files while the block runs."""
@@ -254,6 +273,7 @@ class ParsedTable:
             "columns": [column.to_json() for column in self.columns],
             "findings": [each.to_json() for each in self.findings],
             "patches": [[each.offset, each.length, each.text.decode()] for each in self.patches],
+            "group_lines": [each and [each.first, each.gaps] for each in self.group_lines],
         }
         write_json(self.directory / TABLE_NAME, value, durable=False)
 
@@ -273,6 +293,14 @@ def load_table(directory: Path) -> ParsedTable:
         dialect=Dialect.from_json(value["dialect"]),
         columns=tuple(ParsedColumn.from_json(each) for each in value["columns"]),
         findings=tuple(Finding.from_json(each) for each in value["findings"]),
+        group_lines=tuple(map(_group_lines, value.get("group_lines", ()))),
         patches=tuple(Patch(at, length, text.encode()) for at, length, text in value["patches"]),
         **plain,
     )
+
+
+def _group_lines(value: Any) -> GroupLines | None:
+    if value is None:
+        return None
+    first, gaps = value
+    return GroupLines(first, tuple((row, count) for row, count in gaps))

@@ -132,6 +132,7 @@ def reading(table: ParsedTable, prepared: PreparedData) -> dict[str, Any]:
     return {
         "name": table.name,
         "path": prepared.dataset["path"],
+        "key": table.key,
         "content_hash": table.content_hash,
         "rows": table.rows,
         "columns": len(table.columns),
