@@ -218,7 +218,8 @@ def _causes(window: Window) -> Iterator[Bottleneck]:
     training = 1.0
     if window.loading_seconds > 0 and window.training_seconds > 0:
         training = window.training_seconds / (window.loading_seconds + window.training_seconds)
-        yield _loading(window, 1.0 - training)
+        if training < 0.5:
+            yield _loading(window, 1.0 - training)
     for rule in (_crowded, _slow, _stalled, _communication, _memory, _waiting):
         found = rule(window)
         if found is not None:
@@ -254,22 +255,26 @@ def _crowded(window: Window) -> Bottleneck | None:
     )
 
 
-def _slow(window: Window) -> Bottleneck | None:
-    """One worker that computes much slower than the others in the middle."""
+def _slow_ranks(window: Window) -> dict[int, float]:
+    """The workers that hold the others up, and how many times slower each computes."""
     if len(window.workers) < 2 or window.exact:  # of a pass the slow one takes less by itself
-        return None
+        return {}
     speeds = {
         each.rank: each.rows / each.compute
         for each in window.workers
         if each.rows and each.compute > 0.1
     }
-    slow = slow_ranks(speeds)
-    if not slow:
+    idle = {each.rank for each in window.workers if each.wait > IDLE * each.total}
+    return {rank: times for rank, times in slow_ranks(speeds).items() if rank not in idle}
+
+
+def _slow(window: Window) -> Bottleneck | None:
+    """One worker that computes much slower than the others in the middle."""
+    slow = _slow_ranks(window)
+    if not slow or len(window.workers) > window.cores:
         return None
     rank, times = max(slow.items(), key=lambda item: item[1])
     mine = next(each for each in window.workers if each.rank == rank)
-    if mine.wait > IDLE * mine.total:
-        return None
     others = [each for each in window.workers if each.rank != rank]
     waiting = sum(each.wait for each in others) / sum(each.total for each in others)
     lost = sum(1.0 - 1.0 / each for each in slow.values()) / len(window.workers)
@@ -290,11 +295,12 @@ def _stalled(window: Window) -> Bottleneck | None:
     """Workers that compute without a core: what they wait for instead."""
     if len(window.workers) > window.cores:
         return None
-    lost = window.share(lambda each: each.stalled)
+    slow = _slow_ranks(window)
+    lost = window.share(lambda each: 0.0 if each.rank in slow else each.stalled)
     compute = sum(each.compute for each in window.workers)
     disk = sum(each.disk_bytes for each in window.workers)
     core = 1.0 - lost / max(window.share(lambda each: each.compute), 1e-9)
-    if disk > DISK_BYTES * compute:
+    if compute and disk > DISK_BYTES * compute:
         return Bottleneck(
             "loader",
             f"The loader: rows come from the disk at {disk / compute / 1e6:,.0f} MB a second of "
@@ -360,7 +366,7 @@ def _waiting(window: Window) -> Bottleneck | None:
     """Workers that wait for rounds: for each other and for the coordinator."""
     workers = len(window.workers)
     waits = window.share(lambda each: each.wait)
-    if _slow(window) is not None:  # the others wait for it
+    if _slow_ranks(window):  # the others wait for it
         total = max(each.total for each in window.workers)
         waits = min(waits, min(each.wait for each in window.workers) / total)
     shared = f"for {waits:.0%} of their time" if workers > 1 else f"{waits:.0%} of the time"

@@ -6,6 +6,7 @@ metrics.db ── limits_of ─▶ a `Bottleneck`: over the last seconds, or a w
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,10 @@ def limits_of(record: RunRecord, directory: RunDirectory) -> Bottleneck:
     early = _before_training(record)
     if early is not None:
         return early
-    window = _window(record, directory)
+    try:
+        window = _window(record, directory)
+    except sqlite3.Error:
+        return bottleneck.unknown("The figures of this run cannot be read.")
     if record.workers == 0 and window.loading_seconds <= window.training_seconds:
         return bottleneck.unknown(
             "The run computes in one process, without workers: nobody waits for anybody."
@@ -57,7 +61,7 @@ def reference_of(store: RunStore, record: RunRecord, workers: int) -> Pace | Non
                 pace = _window(other, store.directory(other.run_id)).pace
                 if pace is not None:
                     return pace
-    except (OSError, ValueError, RegattaError):
+    except (OSError, ValueError, sqlite3.Error, RegattaError):
         return None  # a run that cannot be read is none to compare with
     return None
 
