@@ -16,6 +16,9 @@ MOST_NAMES = 4
 SEPARATED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
 # More columns than this are left out by the table of columns alone: each is a chip otherwise.
 MOST_CHIPS = 60
+# Of more columns than this only those that are left out are listed: with thousands the browser
+# would stand still for seconds at every change.
+MOST_OFFERED = 500
 
 Report = Mapping[str, Any]
 
@@ -96,9 +99,12 @@ def choose_columns(report: Report, choice: Choice, *, key: str) -> tuple[str | N
     if len(drop) > MOST_CHIPS:
         st.caption(f"{len(drop):,} columns are left out, as the table of columns shows.")
         return target, drop
+    if len(others) > MOST_OFFERED and not drop:
+        st.caption("All columns are used. Leave some out in the table of columns, by a pattern.")
+        return target, drop
     drop = st.multiselect(
         "Columns to leave out",
-        others,
+        others if len(others) <= MOST_OFFERED else list(drop),
         format_func=named,
         placeholder="None",
         key=f"{key}-drop",

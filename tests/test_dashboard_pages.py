@@ -665,6 +665,21 @@ def field(page: AppTest, label: str) -> Any:
     return next(each for kind in kinds for each in kind if each.label == label)
 
 
+def test_the_browser_is_not_given_thousands_of_columns_to_leave_out(
+    source: sources.Source,
+) -> None:
+    """It would stand still for seconds at each change: the table of columns leaves them out."""
+    many = [{"name": f"c{i}", "kind": "number", "missing": 0} for i in range(2_000)]
+    inspected(source, {}, {**REPORT, "columns": many})
+    page = open_page("data", file=source.key)
+    assert "Columns to leave out" not in {each.label for each in page.multiselect}
+    assert "in the table of columns" in texts(page)
+    page.session_state[f"data-{source.key}-drop"] = ["c3"]
+    page.run()
+    box = next(each for each in page.multiselect if each.label == "Columns to leave out")
+    assert box.options == ["c3"] and box.value == ["c3"]
+
+
 def inspected(source: sources.Source, reading: dict[str, Any], report: Any = REPORT) -> None:
     """Write what the job that reads the file in this way would write."""
     folder = source.inspection(reading).folder
