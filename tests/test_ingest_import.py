@@ -431,6 +431,19 @@ def test_a_changed_file_is_read_again(write: Write) -> None:
     assert numbers(first, "size") == [1.5, None, 3.5]
 
 
+def test_a_file_in_the_place_of_another_is_read(write: Write) -> None:
+    """Of the same size, with the same times of change as far as one can set them."""
+    path = write(PLAIN)
+    import_csv(path)
+    status = path.stat()
+    other = write(PLAIN.replace("1.5", "2.5"), "other.csv")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(other, path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert path.stat().st_ino != status.st_ino
+    assert numbers(import_csv(path), "size") == [2.5, None, 3.5]
+
+
 def test_the_same_content_elsewhere_is_kept_once(write: Write) -> None:
     assert import_csv(write(PLAIN, "a.csv")).key == import_csv(write(PLAIN, "b.csv")).key
     assert len(list_datasets()) == 1
