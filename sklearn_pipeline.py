@@ -209,8 +209,8 @@ def _number_text(decimal: str, thousands: str, affix: str) -> Steps:
 
 
 def _boolean_part(column: BooleanEncoding, reading: Reading) -> Part:
-    words = [(word, "1") for word in _spellings(column.true)]
-    words += [(word, "0") for word in _spellings(column.false)]
+    words = [(word, "1") for word in spellings(column.true)]
+    words += [(word, "0") for word in spellings(column.false)]
     return Part(
         f"{column.kind} {column.name}",
         [
@@ -418,7 +418,8 @@ def _function(function: Any, **options: Any) -> FunctionTransformer:
     return FunctionTransformer(function, kw_args=options or None)
 
 
-def _spellings(word: str) -> list[str]:
+def spellings(word: str) -> list[str]:
+    """The ways in which a word of a boolean column is written."""
     return sorted({word, word.lower(), word.upper(), word.capitalize()})
 
 

@@ -187,6 +187,7 @@ def test_a_run_remembers_its_file_and_its_machine(store: RunStore, table: Path) 
     assert model.data["content_hash"] == result["data"]["content_hash"] == content
     assert model.data["rows"] == ROWS == model.rows_train + model.data["rows_validation"]
     assert model.data["target"]["low"] < model.data["target"]["mean"]
-    assert all(each.low < each.mean < each.high for each in model.preprocessing.features)
+    for each in model.preprocessing.features:
+        assert each.low is not None and each.high is not None and each.low < each.mean < each.high
     assert result["data"]["dialect"]["delimiter"] == "," and result["data"]["evidence"]
     assert {"regatta", "python", "numpy", "system", "cores"} <= result["machine"].keys()

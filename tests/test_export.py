@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import skops.io
 
-from regatta import export, sklearn_pipeline
-from regatta.export import default_name, export_model, read_csv_options, sample_columns
+from regatta import export, onnx_graph, python_snippet, sklearn_pipeline
+from regatta.check_rows import read_csv_options, sample_columns, sample_frame
+from regatta.export import default_name, export_model
 from regatta.fitted_model import FittedModel
 from regatta.preprocessing import (
     DATE_PARTS,
@@ -114,7 +115,7 @@ def column(name: str, *values: Any) -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.array(values, dtype=object if words else np.float64)}
 
 
-@pytest.mark.parametrize("format", ["sklearn", "json"])
+@pytest.mark.parametrize("format", ["sklearn", "json", "onnx", "snippet"])
 def test_every_kind_of_column_exports(tmp_path: Path, format: str) -> None:
     model = a_model(*MIXED)
     done = export_model(model, format, tmp_path / default_name(model, format))
@@ -128,7 +129,7 @@ def test_the_pipeline_predicts_the_same_where_regatta_cannot_be_imported(tmp_pat
     out, table = tmp_path / "model.skops", tmp_path / "rows.csv"
     export_model(model, "sklearn", out)
     columns = sample_columns(model, rows=50, seed=4)
-    frame = export.sample_frame(model, columns)
+    frame = sample_frame(model, columns)
     frame.to_csv(table, sep=";", index=False)
     done = subprocess.run(
         [sys.executable, "-P", "-c", LOAD_WITHOUT_REGATTA, str(out), str(table)],
@@ -353,7 +354,7 @@ def test_json_is_enough_to_score_by_hand(tmp_path: Path) -> None:
         assert total == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("format", ["sklearn", "json"])
+@pytest.mark.parametrize("format", ["sklearn", "json", "onnx", "snippet"])
 def test_a_file_that_predicts_something_else_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
@@ -364,9 +365,15 @@ def test_a_file_that_predicts_something_else_is_never_written(
     monkeypatch.setattr(
         export,
         "_feature_values",
-        lambda column, cell, periods: iter([0.0 if cell is None else cell + 1]),
+        lambda column, cell, periods: iter([1.0] * len(column["features"])),
     )
-    columns = (number("a"), NumberEncoding("b", 0.0, (Feature("b", -7.0, 0.5),)))
+    monkeypatch.setattr(onnx_graph, "SECONDS_A_DAY", 86_401.0)
+    monkeypatch.setattr(python_snippet, "PREDICT_NUMBERS", "")
+    columns = (
+        number("a"),
+        NumberEncoding("b", 0.0, (Feature("b", -7.0, 0.5),)),
+        date("d", "%Y-%m-%d"),
+    )
     out = tmp_path / "m"
     out.write_text("what was there before")
     with pytest.raises(RegattaError, match="predicts"):

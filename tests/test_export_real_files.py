@@ -13,6 +13,7 @@ import pytest
 import skops.io
 
 from regatta import data_pipeline
+from regatta.check_rows import CheckRows
 from regatta.export import export_model, scoring_document
 from regatta.fitted_model import FittedModel
 from regatta.prediction import predict_file
@@ -72,7 +73,11 @@ def test_the_pipeline_predicts_what_regatta_predicts(
         frame = pd.read_csv(path, low_memory=False, **options)
         found = pipeline.predict(frame)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
-    assert export_model(model, "json", tmp_path / "m.json").largest_difference < 1e-9
+    rows = CheckRows(model, path)
+    for form in ("json", "onnx", "snippet"):
+        done = export_model(model, form, tmp_path / f"m.{form}", rows=rows)
+        assert done.largest_difference < 1e-9
+        assert done.rows_compared > 200  # rows of the file among them
     assert len(scoring_document(model)["columns"]) == len(model.preprocessing.columns)
 
 
