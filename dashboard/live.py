@@ -87,19 +87,19 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
     fits = since.attempt == attempt and (last_point is None or last_point["step"] >= since.points)
     if not fits:
         since = Cursor(attempt=attempt)
-    points = _read_all(reader, "points", since.points)
-    evaluations = _read_all(reader, "evaluations", since.evaluations)
-    workers = _read_all(reader, "workers", since.workers)
-    machine = _read_all(reader, "machine", since.machine)
-    events = _read_all(reader, "events", since.events)
+    points = read_all(reader, "points", since.points)
+    evaluations = read_all(reader, "evaluations", since.evaluations)
+    workers = read_all(reader, "workers", since.workers)
+    machine = read_all(reader, "machine", since.machine)
+    events = read_all(reader, "events", since.events)
     lines, log_end = read_log(directory.log, since.log)
     cursor = Cursor(
         attempt,
-        _last(points, "step", since.points),
-        _last(evaluations, "step", since.evaluations),
-        _last(workers, "id", since.workers),
-        _last(machine, "id", since.machine),
-        _last(events, "id", since.events),
+        last(points, "step", since.points),
+        last(evaluations, "step", since.evaluations),
+        last(workers, "id", since.workers),
+        last(machine, "id", since.machine),
+        last(events, "id", since.events),
         log_end,
     )
     facts = reader.facts()
@@ -117,7 +117,7 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
         "workers": reader.latest_workers(),
         "worker_series": columns(_thin_by_rank(workers), WORKER_COLUMNS),
         "machine": columns(thin(machine, "cpu_percent"), MACHINE_COLUMNS),
-        "events": [_in_page_words(each) for each in events[-500:]],
+        "events": [in_page_words(each) for each in events[-500:]],
         "log": lines,
     }
 
@@ -199,7 +199,8 @@ def read_log(path: Path, offset: int) -> tuple[list[str], int]:
     return lines[-LOG_LINES:], start + end
 
 
-def _in_page_words(event: Row) -> Row:
+def in_page_words(event: Row) -> Row:
+    """An event whose message names the page's fields and not the command's options."""
     return {**event, "message": fields.in_page_words(str(event["message"] or ""))}
 
 
@@ -207,7 +208,8 @@ def _value_of(name: str) -> Callable[[Mapping[str, Any]], float]:
     return lambda row: float(row[name])
 
 
-def _read_all(reader: MetricsReader, table: str, since: int) -> list[Row]:
+def read_all(reader: MetricsReader, table: str, since: int) -> list[Row]:
+    """All rows of a table after ``since``."""
     rows: list[Row] = []
     while True:
         part = reader.read(table, since)
@@ -217,7 +219,8 @@ def _read_all(reader: MetricsReader, table: str, since: int) -> list[Row]:
         since = next(iter(part[-1].values()))
 
 
-def _last(rows: Sequence[Row], key: str, otherwise: int) -> int:
+def last(rows: Sequence[Row], key: str, otherwise: int) -> int:
+    """The step or id of the last of ``rows``, which is where a cursor goes on."""
     return int(rows[-1][key]) if rows else otherwise
 
 
