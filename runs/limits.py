@@ -67,7 +67,8 @@ class RunLimits:
                     "Fewer workers need less; REGATTA_RUN_MEMORY_MB is the limit.",
                     at_once=True,
                 )
-            hours = (time.time() - coordinator.create_time()) / 3600
+            # Its lock was written down for it then; a spare may have been there for long before.
+            hours = (time.time() - directory.lock_path.stat().st_mtime) / 3600
             if 0 < self.hours < hours:
                 return Excess(
                     f"It worked for {hours:.3g} hours; a run may work for {self.hours:.3g} here.",

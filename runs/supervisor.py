@@ -9,9 +9,15 @@
                                   coordinator (one a run, in a session of its own)
 
 It is nobody's child: it is started detached, in a session of its own, and its coordinators
-outlive it. A new supervisor counts the runs whose lock is held, whoever started them. A run that
-says it is live while its lock is free has crashed; it is resumed after some seconds, at most
-three times. A run that takes more of the machine than a run may (`regatta.runs.limits`) is ended.
+outlive it. A new supervisor counts the runs whose lock is held, whoever started them. So that a
+start takes little time one spare coordinator waits for it (`regatta.runs.spare`).
+
+A run that says it is live while its lock is free has crashed. It is resumed at once; where it
+crashes again soon, after some seconds, and after three times no more. One that trained for a while
+and saved what it did begins to count anew. A coordinator that does nothing for half a minute
+hangs (`regatta.runs.pulse`): it is killed, and resumed like any other. A run that takes more of the
+machine than a run may (`regatta.runs.limits`) is ended.
+
 After a minute without work the supervisor leaves. It looks for work one last time
 under the database's write lock and gives its own lock back there, so that a run queued at that
 moment is either seen by it or starts the next one.
@@ -23,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -33,10 +40,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regatta.runs.directory import INHERITED_LOCK, LockHeld, take_lock, write_holder
+from regatta.runs.directory import (
+    INHERITED_LOCK,
+    LockHeld,
+    RunDirectory,
+    take_lock,
+    write_holder,
+)
 from regatta.runs.limits import Excess, RunLimits, number_from
 from regatta.runs.room import lacks_room
+from regatta.runs.spare import Spare
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import (
@@ -48,11 +63,17 @@ from regatta.utils import (
     home,
 )
 
+if TYPE_CHECKING:
+    from regatta.runs.pulse import Pulse
+
 # Not __name__: this module is run as the main one.
 logger = logging.getLogger("regatta.runs.supervisor")
 
 AUTOMATIC_RESUMES = 3
-DELAY_GROWTH = 10.0  # of the wait before a resume, at each
+DELAY_GROWTH = 10.0  # of the wait before a resume, at each but the first
+STEADY_SECONDS = 60.0  # an attempt that lasted so long, and saved something, was none in vain
+LIST_SECONDS = 0.03  # between two looks whether the list of runs was changed
+SPARE_PAUSE = 60.0  # seconds until another, where one died
 # Between the end of a coordinator's lock and its exit code lie some milliseconds.
 LAST_WORD_SECONDS = 2.0
 
@@ -64,6 +85,11 @@ def coordinator_command(run_id: str) -> list[str]:
     return [sys.executable, "-P", "-m", "regatta.runs.coordinate", run_id]
 
 
+def spare_command() -> list[str]:
+    """The command line of a spare, less its last argument."""
+    return coordinator_command("--wait")
+
+
 def lock_path(root: Path) -> Path:
     """The lock that the supervisor of the home ``root`` holds while it lives."""
     return root / "supervisor.lock"
@@ -73,16 +99,20 @@ def lock_path(root: Path) -> Path:
 class Limits:
     """How a supervisor behaves. Times in seconds.
 
-    ``at_once`` detached runs are live at most; a crashed run waits ``resume_delay`` before it is
-    resumed, and ten times as long before the next time, so that a person can see it and decide
-    otherwise; after ``idle`` without work the supervisor leaves; it looks at the queue every
-    ``tick``, and every ``look`` at what runs take. One that takes more than ``run`` allows is
-    stopped, and killed if it does not stop in ``grace``.
+    ``at_once`` detached runs are live at most. A run that crashed is resumed at once; one that
+    crashes again waits ``resume_delay`` before that, and ten times as long before the next time, so
+    that a person can see it and decide otherwise. A coordinator that does nothing for ``hang`` is
+    killed (0: never). After ``idle`` without work the supervisor leaves. It looks at the queue
+    every ``tick`` at least, and every ``look`` at what runs do and take. One that takes more than
+    ``run`` allows is stopped, and killed if it does not stop in ``grace``. ``spare`` is whether a
+    coordinator is kept ready for the next start.
     """
 
     at_once: int = 1
     idle: float = 60.0
     resume_delay: float = 1.0
+    hang: float = 30.0
+    spare: bool = True
     tick: float = 0.25
     look: float = 1.0
     grace: float = 30.0
@@ -90,12 +120,14 @@ class Limits:
 
     @classmethod
     def from_environment(cls) -> Limits:
-        """``REGATTA_MAX_RUNS``, ``REGATTA_SUPERVISOR_IDLE``, ``REGATTA_RESUME_DELAY``, and those
-        of `RunLimits`."""
+        """``REGATTA_MAX_RUNS``, ``REGATTA_SUPERVISOR_IDLE``, ``REGATTA_RESUME_DELAY``,
+        ``REGATTA_HANG_SECONDS``, ``REGATTA_SPARE`` (0: none), and those of `RunLimits`."""
         return cls(
             at_once=int(number_from("REGATTA_MAX_RUNS", cls.at_once, least=1)),
             idle=number_from("REGATTA_SUPERVISOR_IDLE", cls.idle),
             resume_delay=number_from("REGATTA_RESUME_DELAY", cls.resume_delay),
+            hang=number_from("REGATTA_HANG_SECONDS", cls.hang),
+            spare=number_from("REGATTA_SPARE", 1.0) > 0,
             run=RunLimits.from_environment(),
         )
 
@@ -113,6 +145,8 @@ class Supervisor:
         How many runs at once, and how long to wait for what.
     command : callable
         Gives the command line of a run's coordinator.
+    spare : sequence of str, optional
+        The command line of a spare, less its last argument; none is kept without.
     """
 
     def __init__(
@@ -122,6 +156,7 @@ class Supervisor:
         *,
         limits: Limits | None = None,
         command: Command = coordinator_command,
+        spare: Sequence[str] | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or Limits()
@@ -131,13 +166,21 @@ class Supervisor:
         self._exits: dict[str, int] = {}
         self._too_much: dict[str, tuple[Excess, float]] = {}  # with when it is killed for it
         self._next_look = 0.0
+        self._spare_command = spare if self.limits.spare else None
+        self._spare: Spare | None = None
+        self._next_spare = 0.0
+        self._pulses: dict[str, Pulse] = {}
+        self._hung: set[str] = set()  # runs whose coordinator was killed for that
+        # When a run's coordinator was started, and the newest checkpoint then.
+        self._started: dict[str, tuple[float, str]] = {}
         self._terminated = False
 
     def serve(self) -> None:
         """Work until idle for long enough, or until SIGTERM. Coordinators are left running."""
         idle_since = time.monotonic()
-        with self._woken_by_signals() as wake:
+        with self._woken_by_signals() as wake, contextlib.closing(self):
             while not self._terminated:
+                seen = self._list_changed()
                 if self._step_if_room():
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since >= self.limits.idle:
@@ -145,8 +188,14 @@ class Supervisor:
                         logger.info("Nothing to do: leaving.")
                         return
                     idle_since = time.monotonic()
-                _wait(wake, self.limits.tick)
+                self._wait(wake, seen)
         logger.info("Told to leave; %d coordinators go on.", len(self._children))
+
+    def close(self) -> None:
+        """End the spare. Coordinators go on."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def _step_if_room(self) -> bool:
         """`step`; where the disk is full the queue stays as it is until there is room."""
@@ -163,13 +212,17 @@ class Supervisor:
         self._reap()
         live = [run for run in self.store.live() if run.detached]
         running = [run for run in live if not self._note_if_crashed(run)]
-        self._hold_to_limits(running)
+        self._look_after(running)
         self._requeue_due()
         at_work = len(running)
+        starts = any(run.state is RunState.STARTING for run in running)
         while at_work < self.limits.at_once and (run := self.store.next_queued()) is not None:
             if not self._start(run):
                 break
             at_work += 1
+            starts = True
+        if not starts:  # it would take the time of whoever does
+            self._keep_a_spare()
         return bool(at_work or self._children or self.store.to_resume())
 
     def _reap(self) -> None:
@@ -200,9 +253,14 @@ class Supervisor:
             run = self.store.get(run.run_id)
             if run.state is not RunState.INTERRUPTED:
                 return not run.state.is_live  # it ended well between the two looks
-            message, resume_at = self._verdict(run)
+            attempts = self._attempts_in_vain(run)
+            message, resume_at = self._verdict(run, attempts)
             self.store.update_state(
-                run.run_id, RunState.INTERRUPTED, message=message, resume_at=resume_at
+                run.run_id,
+                RunState.INTERRUPTED,
+                message=message,
+                resume_at=resume_at,
+                attempts=attempts,
             )
         except RegattaError as error:  # deleted or taken up by someone else at this moment
             logger.info("Run %s: %s", run.run_id, error)
@@ -210,31 +268,61 @@ class Supervisor:
         logger.warning("Run %s: %s", run.run_id, message)
         return True
 
-    def _hold_to_limits(self, running: Sequence[RunRecord]) -> None:
-        """Stop runs that take more than they may, and kill those that do not stop."""
+    def _look_after(self, running: Sequence[RunRecord]) -> None:
+        """Hold runs to their limits, and end coordinators that hang."""
         now = time.monotonic()
         if now < self._next_look:
             return
         self._next_look = now + self.limits.look
+        at_work = {run.run_id for run in running}
+        self._pulses = {key: pulse for key, pulse in self._pulses.items() if key in at_work}
         for run in running:
             directory = self.store.directory(run.run_id)
             pid = directory.holder()
-            if pid is None:
-                continue
-            excess, deadline = self._too_much.get(run.run_id, (None, now))
-            if excess is None:
-                excess = self.limits.run.excess(directory, pid)
-                if excess is None:
-                    continue
-                logger.warning("Run %s: %s", run.run_id, excess.message)
-                deadline = now if excess.at_once else now + self.limits.grace
-                self._too_much[run.run_id] = excess, deadline
-                if not excess.at_once:
-                    self.store.send_command(run.run_id, "stop")
-            if now >= deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)  # it has a session of its own, with its workers
+            if pid is not None and pid != os.getpid():
+                self._hold_to_limits(run, directory, pid, now)
+                self._feel_pulse(run, pid)
         self._say_why_stopped()
+
+    def _hold_to_limits(
+        self, run: RunRecord, directory: RunDirectory, pid: int, now: float
+    ) -> None:
+        """Stop a run that takes more than it may, and kill it if it does not stop."""
+        excess, deadline = self._too_much.get(run.run_id, (None, now))
+        if excess is None:
+            excess = self.limits.run.excess(directory, pid)
+            if excess is None:
+                return
+            logger.warning("Run %s: %s", run.run_id, excess.message)
+            deadline = now if excess.at_once else now + self.limits.grace
+            self._too_much[run.run_id] = excess, deadline
+            if not excess.at_once:
+                self.store.send_command(run.run_id, "stop")
+        if now >= deadline:
+            _kill_session(pid)
+
+    def _feel_pulse(self, run: RunRecord, pid: int) -> None:
+        """Kill a coordinator that has shown no sign of life for too long."""
+        if not self.limits.hang:
+            return
+        import psutil
+
+        from regatta.runs.pulse import Pulse  # imports psutil: the supervisor starts without it
+
+        with contextlib.suppress(psutil.Error):  # it is gone: the next look tells
+            pulse = self._pulses.get(run.run_id)
+            if pulse is None or pulse.pid != pid:
+                pulse = self._pulses[run.run_id] = Pulse(pid)
+            silence = pulse.silence(longest_pause=max(5.0, 5 * self.limits.look))
+            if silence >= self.limits.hang:
+                logger.warning(
+                    "Run %s: coordinator %d has done nothing for %.0f s: it is killed.",
+                    run.run_id,
+                    pid,
+                    silence,
+                )
+                self._hung.add(run.run_id)
+                _kill_session(pid)
 
     def _say_why_stopped(self) -> None:
         for run_id, (excess, _) in list(self._too_much.items()):
@@ -248,27 +336,45 @@ class Supervisor:
                     )
             del self._too_much[run_id]
 
-    def _verdict(self, run: RunRecord) -> tuple[str, float | None]:
+    def _verdict(self, run: RunRecord, attempts: int) -> tuple[str, float | None]:
         if run.run_id in self._too_much:
             excess, _ = self._too_much.pop(run.run_id)
             return f"It was ended. {excess.message} {excess.hint}", None
-        what = f"Its coordinator {_describe_exit(self._exits.pop(run.run_id, None))}."
-        if run.attempts >= AUTOMATIC_RESUMES:
-            return f"{what} It was resumed {run.attempts} times already and is not again.", None
-        number = f"{run.attempts + 1} of {AUTOMATIC_RESUMES}"
-        delay = self._delay(run)
-        return f"{what} It is resumed by itself in {delay:g} s ({number}).", time.time() + delay
+        what = f"Its coordinator {self._describe_end(run)}."
+        if attempts >= AUTOMATIC_RESUMES:
+            return f"{what} It was resumed {attempts} times already and is not again.", None
+        number = f"{attempts + 1} of {AUTOMATIC_RESUMES}"
+        delay = self._delay(attempts)
+        when = f"in {delay:g} s" if delay else "at once"
+        return f"{what} It is resumed by itself {when} ({number}).", time.time() + delay
 
-    def _delay(self, run: RunRecord) -> float:
-        """Seconds before the next resume: what crashes again and again is given time."""
-        return self.limits.resume_delay * DELAY_GROWTH**run.attempts
+    def _describe_end(self, run: RunRecord) -> str:
+        status = self._exits.pop(run.run_id, None)
+        if run.run_id in self._hung:
+            self._hung.discard(run.run_id)
+            return f"did nothing for {self.limits.hang:g} s and was killed"
+        return _describe_exit(status)
+
+    def _delay(self, attempts: int) -> float:
+        """Seconds before a resume: what crashes again and again is given time."""
+        return self.limits.resume_delay * DELAY_GROWTH ** (attempts - 1) if attempts else 0.0
+
+    def _attempts_in_vain(self, run: RunRecord) -> int:
+        """Automatic resumes of a run that crashed, less those that brought it on."""
+        started, checkpoint = self._started.get(run.run_id, (math.inf, ""))
+        lasted = time.monotonic() - started >= STEADY_SECONDS
+        return 0 if lasted and self._newest_checkpoint(run) > checkpoint else run.attempts
+
+    def _newest_checkpoint(self, run: RunRecord) -> str:
+        folder = self.store.directory(run.run_id).checkpoints
+        return max((path.name for path in folder.glob("[0-9]*")), default="")
 
     def _requeue_due(self) -> None:
         now = time.time()
         for run in self.store.to_resume():
             # A clock that was set back must not postpone it for a day.
             waiting = (run.resume_at or 0.0) - now
-            if 0.0 < waiting <= self._delay(run):
+            if 0.0 < waiting <= self._delay(run.attempts):
                 continue
             try:
                 self.store.requeue(run.run_id, detached=True, attempts=run.attempts + 1)
@@ -288,6 +394,7 @@ class Supervisor:
             write_holder(lock, os.getpid())
             self.store.update_state(run.run_id, RunState.STARTING)
             child = self._spawn(run.run_id, lock, directory.output)
+            self._started[run.run_id] = time.monotonic(), self._newest_checkpoint(run)
         except IllegalTransition:
             return True  # stopped while it waited
         except OSError as error:
@@ -306,23 +413,60 @@ class Supervisor:
             os.close(lock)  # the coordinator has its own copy
 
     def _spawn(self, run_id: str, lock: int, output: Path) -> subprocess.Popen[bytes]:
-        environment = {
-            **os.environ,
-            **dict.fromkeys(BLAS_THREAD_VARIABLES, "1"),
-            HOME_VARIABLE: str(self.store.home),
-            INHERITED_LOCK: str(lock),
-        }
+        spare, self._spare = self._spare, None
         with output.open("ab") as log:
+            if spare is not None and (child := spare.give(run_id, lock, log.fileno())) is not None:
+                return child
             return subprocess.Popen(
                 self._command(run_id),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.store.home,
-                env=environment,
+                env={**self._environment(), INHERITED_LOCK: str(lock)},
                 pass_fds=(lock,),
                 start_new_session=True,
             )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            **dict.fromkeys(BLAS_THREAD_VARIABLES, "1"),
+            HOME_VARIABLE: str(self.store.home),
+        }
+
+    def _keep_a_spare(self) -> None:
+        """See to it that a coordinator waits for the next start."""
+        if self._spare_command is None or (self._spare is not None and self._spare.is_alive):
+            return
+        now = time.monotonic()
+        if self._spare is not None:
+            logger.warning("The spare coordinator %d ended.", self._spare.pid)
+            self.close()
+            self._next_spare = now + SPARE_PAUSE
+        if now >= self._next_spare:
+            try:
+                self._spare = Spare.start(self._spare_command, self.store.home, self._environment())
+            except OSError as error:
+                logger.warning("No spare coordinator: %s.", error)
+                self._next_spare = now + SPARE_PAUSE
+
+    def _wait(self, wake: int, seen: int) -> None:
+        """Until a child ends, a signal comes, the list of runs is changed, or a tick is over."""
+        deadline = time.monotonic() + self.limits.tick
+        while (left := deadline - time.monotonic()) > 0 and self._list_changed() == seen:
+            if select.select([wake], [], [], min(left, LIST_SECONDS))[0]:
+                break
+        with contextlib.suppress(BlockingIOError):
+            while os.read(wake, 512):
+                pass
+
+    def _list_changed(self) -> int:
+        """When the list of runs was last changed: asking the file costs next to nothing."""
+        try:
+            return os.stat(self.store.path).st_mtime_ns
+        except OSError:
+            return 0
 
     @contextlib.contextmanager
     def _woken_by_signals(self) -> Iterator[int]:
@@ -347,11 +491,10 @@ class Supervisor:
             os.close(writer)
 
 
-def _wait(wake: int, seconds: float) -> None:
-    select.select([wake], [], [], seconds)
-    with contextlib.suppress(BlockingIOError):
-        while os.read(wake, 512):
-            pass
+def _kill_session(pid: int) -> None:
+    """Kill a coordinator with its workers: it has a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _describe_exit(status: int | None) -> str:
@@ -375,7 +518,7 @@ def detach(lock: int) -> None:
         os._exit(0)
 
 
-def main(*, command: Command = coordinator_command) -> int:
+def main(*, command: Command = coordinator_command, spare: Sequence[str] | None = None) -> int:
     """Be the supervisor of Regatta's home, unless there is one."""
     store = RunStore(home())
     lock = take_lock(lock_path(store.home))
@@ -394,9 +537,9 @@ def main(*, command: Command = coordinator_command) -> int:
     logger.info("Supervisor %d of %s, %d at once.", os.getpid(), store.home, limits.at_once)
     # A run that was written down, but not in the list, when someone died is found here.
     store.list()
-    Supervisor(store, lock, limits=limits, command=command).serve()
+    Supervisor(store, lock, limits=limits, command=command, spare=spare).serve()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(spare=spare_command()))

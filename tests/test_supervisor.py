@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,17 +26,23 @@ from regatta.runs.limits import RunLimits
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.runs.supervisor import AUTOMATIC_RESUMES, Limits, Supervisor, lock_path
+from regatta.tests.conftest import processes_of
 from regatta.utils import RegattaError, UserError
 
 DEADLINE = 30.0  # seconds; five times what a slow machine needs
 
 COORDINATOR = """
 import os, sys, time
-from regatta.runs.limits import RunLimits
+from regatta.runs.spare import await_run
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import home
 run_id = sys.argv[1]
+if run_id == "--wait":
+    run_id = await_run(int(sys.argv[2]))
+    if run_id is None:
+        sys.exit()
+print("works on", run_id, flush=True)
 store = RunStore(home())
 def note(what):
     with (store.home / "notes").open("a") as notes:
@@ -61,7 +66,8 @@ SUPERVISOR = """
 import sys
 from regatta.runs import supervisor
 stub = sys.argv[1]
-sys.exit(supervisor.main(command=lambda run_id: [sys.executable, "-P", stub, run_id]))
+command = lambda run_id: [sys.executable, "-P", stub, run_id]
+sys.exit(supervisor.main(command=command, spare=command("--wait")))
 """
 
 
@@ -102,6 +108,15 @@ class Harbour:
         """Running, and past the start that it notes."""
         return self.state(run) is RunState.RUNNING and run.run_id in self.notes("start")
 
+    def command(self, run_id: str) -> list[str]:
+        return [sys.executable, "-P", str(self.coordinator), run_id]
+
+    def checkpoint(self, run: RunRecord, step: int) -> None:
+        """As if the run had saved one."""
+        folder = self.store.directory(run.run_id).checkpoints
+        folder.mkdir(exist_ok=True)
+        (folder / f"{step:012d}.checkpoint").touch()
+
     def holder(self, run: RunRecord) -> int:
         pid = self.store.directory(run.run_id).holder()
         assert pid is not None, f"nobody works on {run.run_id}"
@@ -110,7 +125,7 @@ class Harbour:
 
 @pytest.fixture
 def harbour(regatta_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harbour]:
-    for variable in ("REGATTA_MAX_RUNS", "REGATTA_SUPERVISOR_IDLE"):
+    for variable in ("REGATTA_MAX_RUNS", "REGATTA_SUPERVISOR_IDLE", "REGATTA_SPARE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("REGATTA_RESUME_DELAY", "0")
     made = Harbour(regatta_home)
@@ -123,20 +138,26 @@ def harbour(regatta_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Har
 
 
 @pytest.fixture
-def inside(harbour: Harbour) -> Callable[..., Supervisor]:
+def inside(harbour: Harbour) -> Iterator[Callable[..., Supervisor]]:
     """Make a supervisor in this process, to be stepped by hand."""
 
-    def make(**limits: object) -> Supervisor:
+    def make(*, spare: bool = False, **limits: object) -> Supervisor:
         lock = take_lock(lock_path(harbour.home))
         assert lock is not None
-        return Supervisor(
+        found = Supervisor(
             harbour.store,
             lock,
             limits=Limits(**{"resume_delay": 0.0, "look": 0.05, **limits}),  # type: ignore[arg-type]
-            command=lambda run_id: [sys.executable, "-P", str(harbour.coordinator), run_id],
+            command=harbour.command,
+            spare=harbour.command("--wait") if spare else None,
         )
+        made.append(found)
+        return found
 
-    return make
+    made: list[Supervisor] = []
+    yield make
+    for supervisor in made:
+        supervisor.close()
 
 
 def until(condition: Callable[[], object], what: str, each: Callable[[], object] = bool) -> None:
@@ -265,36 +286,41 @@ def test_a_crashed_run_is_resumed_three_times_and_then_left(
 def test_a_crashed_run_is_seen_as_interrupted_before_it_is_resumed(
     harbour: Harbour, inside: Callable[..., Supervisor]
 ) -> None:
-    (run,) = harbour.queue()
     supervisor = inside(resume_delay=3600)
-    until(lambda: harbour.is_working(run), "it works", supervisor.step)
-    os.kill(harbour.holder(run), signal.SIGKILL)
-    until(lambda: harbour.store.to_resume(), "the crash is noticed", supervisor.step)
+    run = crash_twice(harbour, supervisor)
     record = harbour.store.get(run.run_id)
     assert record.state is RunState.INTERRUPTED
-    assert "in 3600 s (1 of 3)" in record.message
+    assert "in 3600 s (2 of 3)" in record.message
     assert supervisor.step(), "it stays for the resume it has promised"
 
     # The clock set back a day must not postpone it by a day.
     harbour.store.update(run.run_id, resume_at=time.time() + 86400)
-    until(lambda: len(harbour.notes("start")) == 2, "resumed", supervisor.step)
+    until(lambda: len(harbour.notes("start")) == 3, "resumed", supervisor.step)
     harbour.end()
     until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
     until(lambda: not supervisor.step(), "nothing left")
 
 
+def crash_twice(harbour: Harbour, supervisor: Supervisor) -> RunRecord:
+    """A run that waits for its second resume: the first came at once."""
+    (run,) = harbour.queue()
+    for starts in (1, 2):
+        begun = lambda starts=starts: len(harbour.notes("start")) == starts  # noqa: E731
+        until(begun, f"start {starts}", supervisor.step)
+        os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: harbour.store.to_resume(), "the second crash is noticed", supervisor.step)
+    return run
+
+
 def test_a_person_may_stop_a_run_that_waits_for_its_resume(
     harbour: Harbour, inside: Callable[..., Supervisor]
 ) -> None:
-    (run,) = harbour.queue()
     supervisor = inside(resume_delay=3600)
-    until(lambda: harbour.is_working(run), "it works", supervisor.step)
-    os.kill(harbour.holder(run), signal.SIGKILL)
-    until(lambda: harbour.store.to_resume(), "the crash is noticed", supervisor.step)
+    run = crash_twice(harbour, supervisor)
     service.command(run.run_id, "stop", store=harbour.store)
     until(lambda: not supervisor.step(), "nothing left")
     assert harbour.state(run) is RunState.STOPPED
-    assert len(harbour.notes("start")) == 1
+    assert len(harbour.notes("start")) == 2
 
 
 def test_a_coordinator_that_dies_before_it_does_anything_is_a_crash(
@@ -615,10 +641,202 @@ def test_a_wrong_limit_is_told_in_a_sentence(harbour: Harbour) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_crashes_again_is_given_more_time(
+def test_what_crashes_again_is_given_more_time(inside: Callable[..., Supervisor]) -> None:
+    supervisor = inside(resume_delay=2.0)
+    assert [supervisor._delay(attempts) for attempts in range(3)] == [0.0, 2.0, 20.0]
+
+
+def test_crashes_between_which_a_run_gets_on_are_not_counted(
+    harbour: Harbour, inside: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regatta.runs.supervisor.STEADY_SECONDS", 0.0)
+    (run,) = harbour.queue()
+    supervisor = inside()
+    for start in range(1, AUTOMATIC_RESUMES + 3):
+        begun = lambda start=start: len(harbour.notes("start")) == start  # noqa: E731
+        until(begun, f"start {start}", supervisor.step)
+        harbour.checkpoint(run, start)
+        os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: len(harbour.notes("start")) == start + 1, "resumed again", supervisor.step)
+    assert harbour.store.get(run.run_id).attempts == 1
+    # One that saves nothing any more gets nowhere.
+    for more in range(1, AUTOMATIC_RESUMES + 1):
+        begun = lambda total=start + more: len(harbour.notes("start")) == total  # noqa: E731
+        until(begun, f"start {start + more}", supervisor.step)
+        os.kill(harbour.holder(run), signal.SIGKILL)
+    until(lambda: not supervisor.step(), "given up")
+    assert harbour.state(run) is RunState.INTERRUPTED
+
+
+# The spare
+
+
+def test_a_spare_takes_the_next_run_and_is_no_other_coordinator(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    supervisor = inside(spare=True)
+    supervisor.step()
+    assert supervisor._spare is not None
+    spare = supervisor._spare.pid
+    (run,) = harbour.queue()
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    assert harbour.holder(run) == spare == supervisor._children[run.run_id].pid
+    assert os.getsid(spare) == spare
+    process = psutil.Process(spare)
+    assert process.environ()["OPENBLAS_NUM_THREADS"] == "1"
+    assert process.cwd() == str(harbour.home)
+    assert harbour.store.directory(run.run_id).output.read_text() == f"works on {run.run_id}\n"
+    assert spare not in lock_holders(harbour.home), "not the supervisor's"
+
+    until(lambda: supervisor._spare is not None, "there is another", supervisor.step)
+    other = supervisor._spare.pid
+    os.kill(spare, signal.SIGKILL)
+    until(lambda: len(harbour.notes("start")) == 2, "it is resumed", supervisor.step)
+    assert harbour.holder(run) == other
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
+
+
+def test_without_its_spare_a_run_is_started_all_the_same(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    supervisor = inside(spare=True)
+    supervisor.step()
+    assert supervisor._spare is not None
+    dead = supervisor._spare.pid
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: psutil.Process(dead).status() == psutil.STATUS_ZOMBIE, "it is dead")
+    (run,) = harbour.queue()
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    assert harbour.holder(run) != dead
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
+
+
+def test_a_spare_that_dies_is_not_replaced_again_and_again(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    harbour.coordinator.write_text("raise SystemExit('broken')")
+    supervisor = inside(spare=True)
+    supervisor.step()
+    assert supervisor._spare is not None
+    pid = supervisor._spare.pid
+    until(lambda: supervisor._spare is None, "its end is noticed", supervisor.step)
+    assert not psutil.pid_exists(pid), "and waited for"
+    supervisor.step()
+    assert supervisor._spare is None
+
+
+def test_a_spare_begins_anew_where_a_module_has_changed(
+    harbour: Harbour, inside: Callable[..., Supervisor]
+) -> None:
+    module = harbour.home.parent / "module.py"
+    module.touch()
+    fake = f"""
+import sys, types
+sys.modules["regatta.fake"] = fake = types.ModuleType("regatta.fake")
+fake.__file__ = {str(module)!r}
+open(f"{{fake.__file__}}.seen", "a").write(str(len(sys.argv)))
+"""
+    harbour.coordinator.write_text(fake + COORDINATOR)
+    supervisor = inside(spare=True)
+    supervisor.step()
+    assert supervisor._spare is not None
+    spare, seen = supervisor._spare.pid, Path(f"{module}.seen")
+    until(lambda: children_of(spare), "it waits")  # the tracker, after its imports
+    os.utime(module, (1, 1))
+    (run,) = harbour.queue()
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    assert harbour.holder(run) == spare, "the same process"
+    assert psutil.Process(spare).cmdline()[-1] == run.run_id
+    assert seen.read_text() == "32", "which has begun twice"
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children()
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGTERM])
+def test_a_spare_dies_with_its_supervisor(harbour: Harbour, way: signal.Signals) -> None:
+    harbour.ensure_supervisor()
+    pid = service.supervisor_pid(harbour.store)
+    assert pid is not None
+    spare_of(pid)
+    os.kill(pid, way)
+    until(lambda: not processes_of(harbour.home), "nothing is left")
+
+
+def test_a_run_that_a_spare_took_outlives_its_supervisor(harbour: Harbour) -> None:
+    harbour.ensure_supervisor()
+    pid = service.supervisor_pid(harbour.store)
+    assert pid is not None
+    spare = spare_of(pid)
+    (run,) = harbour.queue()
+    until(lambda: harbour.is_working(run), "it works")
+    assert harbour.holder(run) == spare.pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: service.supervisor_pid(harbour.store) is None, "the supervisor is dead")
+    assert harbour.is_working(run)
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "the run ended well")
+    until(lambda: not processes_of(harbour.home), "nothing is left")
+
+
+def spare_of(supervisor: int) -> psutil.Process:
+    def waiting() -> list[psutil.Process]:
+        return [each for each in children_of(supervisor) if "--wait" in each.cmdline()]
+
+    until(waiting, "there is a spare")
+    return waiting()[0]
+
+
+def test_no_spare_is_kept_where_none_is_wanted(
+    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGATTA_SPARE", "0")
+    harbour.ensure_supervisor()
+    pid = service.supervisor_pid(harbour.store)
+    assert pid is not None
+    until(lambda: ticks(pid) >= 5, "it looked")
+    assert not children_of(pid)
+
+
+# Coordinators that hang
+
+
+def test_a_coordinator_that_is_stopped_is_killed_and_its_run_resumed(
     harbour: Harbour, inside: Callable[..., Supervisor]
 ) -> None:
     (run,) = harbour.queue()
-    supervisor = inside(resume_delay=2.0)
-    delays = [supervisor._delay(replace(run, attempts=attempts)) for attempts in range(3)]
-    assert delays == [2.0, 20.0, 200.0]
+    supervisor = inside(hang=2.0)
+    until(lambda: harbour.is_working(run), "it works", supervisor.step)
+    stopped = psutil.Process(harbour.holder(run))
+    stopped.suspend()
+    until(lambda: stopped.status() == psutil.STATUS_STOPPED, "it is stopped")
+    at = time.monotonic()
+    until(lambda: len(harbour.notes("start")) == 2, "it is resumed", supervisor.step)
+    took = time.monotonic() - at
+    print(f"resumed {took:.2f} s after it was stopped")
+    assert not stopped.is_running() and took >= 2.0
+    assert harbour.store.get(run.run_id).attempts == 1
+    harbour.end()
+    until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
+
+
+def test_it_is_told_that_a_coordinator_hung(
+    harbour: Harbour, inside: Callable[..., Supervisor], caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a lock that is never given back."""
+    deadlock = "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()"
+    harbour.coordinator.write_text(
+        COORDINATOR.replace("    while not any", f"    {deadlock}\n    while not any")
+    )
+    (run,) = harbour.queue()
+    supervisor = inside(hang=1.0, resume_delay=3600)
+    until(lambda: harbour.store.get(run.run_id).resume_at, "killed twice", supervisor.step)
+    record = harbour.store.get(run.run_id)
+    assert "did nothing for 1 s and was killed" in record.message
+    assert record.state is RunState.INTERRUPTED
+    assert "has done nothing for 1 s: it is killed" in caplog.text
