@@ -36,7 +36,7 @@ def show() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.title("Compare runs", width="stretch")
         if st.button("All runs", icon=":material/arrow_back:"):
-            st.query_params.clear()
+            del st.query_params[PARAMETER]
             st.rerun()
     records = {each.run_id: each for each in actions.store().list()}
     run_ids = choose(records)

@@ -198,6 +198,26 @@ class MetricsReader:
         key = column_names(table)[0]
         return self._records(table, f"ORDER BY {key} DESC LIMIT ?", (count,))[::-1]
 
+    def losses(self, count: int) -> list[float]:
+        """The loss at ``count`` steps at equal distances, the first and the last among them.
+
+        Costs the same however many points there are.
+        """
+        query = """
+            WITH RECURSIVE
+                ends(first, last) AS
+                    (SELECT (SELECT min(step) FROM points), (SELECT max(step) FROM points)),
+                places(place) AS
+                    (SELECT 0 UNION ALL SELECT place + 1 FROM places WHERE place < ?),
+                steps(step) AS
+                    (SELECT DISTINCT (SELECT step FROM points
+                                      WHERE step >= first + (last - first) * place / ?
+                                      ORDER BY step LIMIT 1) FROM ends CROSS JOIN places)
+            SELECT loss FROM steps CROSS JOIN points USING (step)
+            WHERE loss IS NOT NULL ORDER BY step
+            """
+        return [loss for (loss,) in self._rows(query, (count - 1, count - 1))]
+
     def latest_workers(self) -> list[dict[str, Any]]:
         """The last row of each rank that has not been let go, by rank."""
         where = (

@@ -234,9 +234,10 @@ def test_metrics_open_no_figures_of_runs(
     opened: list[object] = []
     connect = sqlite3.connect
 
-    def counted(path: object, *arguments: Any, **settings: Any) -> sqlite3.Connection:
+    def counted(path: Any, *arguments: Any, **settings: Any) -> sqlite3.Connection:
         opened.append(path)
-        return connect(path, *arguments, **settings)
+        made: sqlite3.Connection = connect(path, *arguments, **settings)
+        return made
 
     monkeypatch.setattr(sqlite3, "connect", counted)
     monkeypatch.setattr(store_module, "read_json", lambda path: pytest.fail(f"{path} was read"))

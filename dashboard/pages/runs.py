@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, comparing, words
+from regatta.dashboard import actions, comparing, queueing, runs_table, words
 from regatta.dashboard.comparison import MOST_RUNS
 from regatta.runs import service
 from regatta.runs.states import RunState
-from regatta.runs.store import RunRecord
+from regatta.runs.store import RunRecord, waiting
 from regatta.utils import fingerprint
+
+COLUMNS = {
+    "run": st.column_config.TextColumn("Run", width=200),
+    "state": st.column_config.TextColumn("State", width=130),
+    "loss": st.column_config.LineChartColumn(
+        "Loss", width=110,
+        help="Training loss along the run, on a logarithmic scale. The exact solver has no curve: "
+        "it takes one pass over the rows.",
+    ),
+    "r2": st.column_config.NumberColumn(
+        "Validation R²", format="%.4f", width=110,
+        help="Share of the target's variance explained on held-out rows: 1 is perfect, 0 no better "
+        "than the mean.",
+    ),
+    "model": st.column_config.TextColumn("Model", width=130),
+    "data": st.column_config.TextColumn("Data", width=150),
+    "target": st.column_config.TextColumn("Target", width=160),
+    "time": st.column_config.TextColumn("Time", width=75),
+    "when": st.column_config.TextColumn("Made", width=114),
+}  # fmt: skip
 
 
 def main() -> None:
@@ -42,62 +61,58 @@ def show_empty() -> None:
 
 @st.fragment(run_every=3)
 def show_runs() -> None:
-    """The table, and buttons for the run that is chosen in it."""
+    """Filter, queue and table, and buttons for the runs that are chosen in it."""
     import pandas as pd
 
-    records = actions.store().list()
-    wanted = st.pills(
-        "Show",
-        ["All", "Under way", "Finished", "Broken off"],
-        default="All",
-        label_visibility="collapsed",
-        key="runs-filter",
-    )
-    shown = [each for each in records if _belongs(each, wanted or "All")]
+    store = actions.store()
+    records = store.list()
+    queue = waiting(records)
+    shown = runs_table.chosen(records, *ask_which())
+    queueing.show(queue)
     if not shown:
-        st.caption("No run is in that state.")
+        st.caption("No run is like that. Choose “All”, or another word.")
         return
-    table = pd.DataFrame([_row(each) for each in shown])
     # A selection is a place in the table: with another list of runs it would mean another run.
     key = "runs-" + fingerprint([each.run_id for each in shown])
     chosen = st.dataframe(
-        table,
+        pd.DataFrame(runs_table.rows(store, records, shown)),
         hide_index=True,
-        height=words.table_height(len(table), 14),
+        height=words.table_height(len(shown), 14),
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],
         selection_default={"selection": {"rows": _ticked_at_first(key, shown)}},
         key=key,
         placeholder="–",
-        column_config={
-            "progress": st.column_config.ProgressColumn(
-                "Progress", min_value=0, max_value=100, format="%d %%", width="small"
-            ),
-            "r2": st.column_config.NumberColumn(
-                "Validation R²", format="%.4f", width="small",
-                help="Share of the target's variance explained on held-out rows.",
-            ),
-            "run": st.column_config.TextColumn("Run", width="medium"),
-            "state": st.column_config.TextColumn("State", width="small"),
-            "model": st.column_config.TextColumn("Model", width=120),
-            "data": st.column_config.TextColumn("Data", width="medium"),
-            "target": st.column_config.TextColumn("Target", width="medium"),
-            "time": st.column_config.TextColumn("Time", width="small"),
-            "when": st.column_config.TextColumn("Made", width="small"),
-        },
-    )  # fmt: skip
+        column_config=COLUMNS,
+    )
     rows = [*chosen.selection.rows, *(cell[0] for cell in chosen.selection.cells)]
     chosen_runs = [shown[row] for row in dict.fromkeys(rows)]
     st.session_state["runs-chosen"] = [each.run_id for each in chosen_runs]
     if not chosen_runs:
-        st.caption("Click a run to open, resume, stop or delete it; tick two or more to compare.")
+        few = f" {len(shown):,} of {len(records):,} runs." if len(shown) < len(records) else ""
+        st.caption(f"Click a run to open, resume, stop or delete it; tick two to compare.{few}")
     elif len(chosen_runs) == 1:
-        show_actions(chosen_runs[0])
+        show_actions(chosen_runs[0], queue)
     else:
         show_comparing(chosen_runs)
 
 
-def show_actions(record: RunRecord) -> None:
+def ask_which() -> tuple[str, str]:
+    """Which states, and which words; both stand in the address."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        state = st.pills(
+            "Show", runs_table.STATES, default="All", label_visibility="collapsed", key="show",
+            required=True, bind="query-params",
+        )  # fmt: skip
+        text = st.text_input(
+            "Filter", key="filter", bind="query-params", live="300ms", width=320, type="search",
+            label_visibility="collapsed", placeholder="Name, data, target or model",
+            icon=":material/search:",
+        )  # fmt: skip
+    return state or "All", text or ""
+
+
+def show_actions(record: RunRecord, queue: Sequence[RunRecord]) -> None:
     """What can be done with one run."""
     state = record.state
     with st.container(horizontal=True, vertical_alignment="center", border=True):
@@ -116,10 +131,19 @@ def show_actions(record: RunRecord) -> None:
             confirm_stop(record)
         if not state.is_live and st.button("Delete", icon=":material/delete:"):
             confirm_delete(record.run_id, record.title)
+    if record in queue and len(queue) > 1:
+        show_place(record, queue)
     if actions.told(record):
         st.caption(f":material/hourglass_top: {actions.told(record)}")
     if record.message and state.is_terminal and state is not RunState.FINISHED:
         st.caption(actions.told_here(record.message, record.hint))
+
+
+def show_place(record: RunRecord, queue: Sequence[RunRecord]) -> None:
+    """Where a run waits, and where else it could."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"Number {queue.index(record) + 1:,} of {len(queue):,} in the queue")
+        queueing.show_moves(queue, record, tuple(queueing.MOVES), "chosen")
 
 
 def show_comparing(records: Sequence[RunRecord]) -> None:
@@ -174,35 +198,6 @@ def _ticked_at_first(key: str, shown: Sequence[RunRecord]) -> list[int]:
         places = [place for place, each in enumerate(shown) if each.run_id in chosen]
         st.session_state["runs-ticked"] = (key, places)
     return list(places)
-
-
-def _belongs(record: RunRecord, wanted: str) -> bool:
-    state = record.state
-    if wanted == "Under way":
-        return not state.is_terminal
-    if wanted == "Finished":
-        return state is RunState.FINISHED
-    if wanted == "Broken off":
-        return state.is_terminal and state is not RunState.FINISHED
-    return True
-
-
-def _row(record: RunRecord) -> dict[str, Any]:
-    end = record.ended
-    seconds = end - record.started if record.started and end else None
-    done = record.state is RunState.FINISHED
-    model = words.MODEL_NAMES.get(record.model, record.model)
-    return {
-        "run": record.title,
-        "state": str(record.state),
-        "progress": 100.0 if done else 100 * float(record.progress or 0),
-        "r2": record.validation_r2,
-        "model": f"{model}, exact" if record.solver == "exact" else model,
-        "data": record.dataset,
-        "target": record.target,
-        "time": words.duration(seconds),
-        "when": words.ago(record.created),
-    }
 
 
 if st.session_state.get("runs-go"):
