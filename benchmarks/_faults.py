@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import statistics
 import tempfile
@@ -29,7 +30,6 @@ from regatta.parameter_server.protocol import HEARTBEAT
 from regatta.parameter_server.worker_pool import PoolEvent
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.service import submit, supervisor_pid
-from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import HOME_VARIABLE, limit_blas_threads
 
@@ -92,7 +92,7 @@ def worker_faults(folder: Path, number: signal.Signals, turns: int) -> Times:
 
 def coordinator_faults(folder: Path, turns: int) -> Times:
     """Coordinators killed while they train; the supervisor resumes their run."""
-    found: Times = {"its workers gone": [], "interrupted": [], "training again": []}
+    found: Times = {"its workers gone": [], "noticed": [], "training again": [], "as far": []}
     home = folder / "home"
     home.mkdir(mode=0o700, exist_ok=True)
     os.environ[HOME_VARIABLE] = str(home)
@@ -116,10 +116,8 @@ def kill_coordinator(store: RunStore, run_id: str, found: Times) -> None:
     """Once the run trains; then see how it goes on, and stop it."""
     reader = MetricsReader(store.directory(run_id).metrics)
 
-    def state() -> RunState:
-        return store.get(run_id).state
-
     until(lambda: step_of(reader) > 1000)
+    time.sleep(random.uniform(0.5, 3.0))  # it may have been soon after a checkpoint
     pid = store.directory(run_id).holder()
     assert pid is not None
     workers = psutil.Process(pid).children()
@@ -127,13 +125,27 @@ def kill_coordinator(store: RunStore, run_id: str, found: Times) -> None:
     os.kill(pid, signal.SIGKILL)
     until(lambda: not any(map(alive, workers)))
     found["its workers gone"].append(time.perf_counter() - killed)
-    until(lambda: state() is RunState.INTERRUPTED)
-    found["interrupted"].append(time.perf_counter() - killed)
-    until(lambda: state() is RunState.RUNNING)
-    until(lambda: step_of(reader) > step)
-    found["training again"].append(time.perf_counter() - killed)
+    until(lambda: store.get(run_id).attempts == 1)
+    found["noticed"].append(time.perf_counter() - killed)
+    until(lambda: len(starts_of(reader)) == 2)
+    begun = starts_of(reader)[-1]
+    for what, than in (("training again", begun), ("as far", step)):
+        found[what].append(reached(reader, than) - killed)
     store.send_command(run_id, "stop")
-    until(lambda: state().is_terminal)
+    until(lambda: store.get(run_id).state.is_terminal)
+
+
+def starts_of(reader: MetricsReader) -> list[int]:
+    """The steps at which the attempts of a run began."""
+    return [event["step"] for event in reader.read("events") if event["kind"] == "started"]
+
+
+def reached(reader: MetricsReader, step: int) -> float:
+    """Wait until a run has got beyond ``step``; when (``time.perf_counter``) it did: figures are
+    written some times a second, and each says when it was taken."""
+    until(lambda: step_of(reader) > step)
+    points = reader.read("points", step)
+    return time.perf_counter() - float(points[-1]["seconds"] - points[0]["seconds"])
 
 
 def alive(process: psutil.Process) -> bool:

@@ -13,6 +13,9 @@ next: noticing, waiting for the resume, starting and reading the checkpoint; and
 between the last point of an attempt and its end, beyond what may not have been written. Work that
 is done twice is no down time: it is told apart, as work lost. The last moments of a killed
 coordinator's training, which it had not written, count for neither.
+
+**What is said is true** (G1) where the list of runs or the curves tell of a fault soon after it, as
+the page would read it there, and where a run that says that it trains does.
 """
 
 from __future__ import annotations
@@ -35,6 +38,11 @@ PATIENCE = 0.25  # seconds between two points that are no down time
 LOST_SECONDS = CHECKPOINT_SECONDS + 1.0
 UNWRITTEN = 0.5  # seconds of training that a coordinator may not have written yet
 CLEAN_SECONDS = 25.0  # five times what is promised
+TRUE_SECONDS = 25.0  # again
+LEASE_SECONDS = 5.0  # of a worker that stands still
+# Faults of which something must tell, and what makes that void if it is done soon after.
+TOLD = {"worker-kill", "worker-stop", "coordinator-kill"}
+VOID = {"coordinator-kill", "stop", "scale", "full-disk"}
 GAP = 1e-3
 BY_DESIGN = re.compile(r"Worker \d+ .* died: ")  # the end of a run that lost a rank four times
 
@@ -83,6 +91,8 @@ class History:
         What was done to it, in order.
     lies : int
         How often it said that it lives while nobody worked on it.
+    seen : list of dict
+        Its states, events, attempts and points, in the order in which they were read.
     left : list of str or None
         Processes and files that outlived it; None if nobody looked.
     """
@@ -93,6 +103,7 @@ class History:
     attempts: list[Attempt] = field(default_factory=list)
     faults: list[Line] = field(default_factory=list)
     lies: int = 0
+    seen: list[Line] = field(default_factory=list)
     left: list[str] | None = None
     state: str = ""
     message: str = ""
@@ -139,6 +150,8 @@ def histories(lines: Iterable[Line], runs: Path) -> list[History]:
 
 def _note(history: History, line: Line) -> None:
     what = line["what"]
+    if what in ("state", "event", "attempt", "points"):
+        history.seen.append(line)
     if what == "attempt":
         history.attempts.append(Attempt(line["step"], line["seconds"]))
     elif what == "points" and history.attempts:
@@ -161,7 +174,7 @@ def _note(history: History, line: Line) -> None:
 
 def violations(history: History) -> list[str]:
     """The invariants that a run does not keep, each in a sentence that begins with its name."""
-    found = [*_left(history), *_resumes(history)]
+    found = [*_untrue(history), *_left(history), *_resumes(history)]
     if history.lies:
         found.append(f"G3: it said {history.lies} times that it lives, and its lock was free")
     if history.state == "failed" and BY_DESIGN.search(history.message):
@@ -169,6 +182,57 @@ def violations(history: History) -> list[str]:
     if history.state != "finished":
         return [*found, f"end: it is {history.state}: {history.message}"]
     return [*found, *_weights(history), *_updates(history)]
+
+
+def _untrue(history: History) -> list[str]:
+    found = [
+        f"G1: nothing told of {fault['kind']} within {TRUE_SECONDS:.0f} s"
+        for fault in history.faults
+        if fault["kind"] in TOLD and told(history, fault) is None and not _is_void(history, fault)
+    ]
+    state, before = "", 0.0
+    for line in history.seen:
+        silence = line["time"] - before
+        if state == "running" and silence > TRUE_SECONDS:
+            found.append(f"G1: it said for {silence:.0f} s that it trains, and nothing came of it")
+        before = line["time"]
+        state = line["state"] if line["what"] == "state" else state
+    return found
+
+
+def told(history: History, fault: Line) -> float | None:
+    """Seconds from a fault until what the page reads told of it; None if it did not in time."""
+    for line in history.seen:
+        seconds: float = line["time"] - fault["time"]
+        if 0.0 <= seconds <= _patience(fault) and _tells_of(fault, line):
+            return seconds
+    return None
+
+
+def _patience(fault: Line) -> float:
+    return TRUE_SECONDS + (LEASE_SECONDS if fault["kind"] == "worker-stop" else 0.0)
+
+
+def _tells_of(fault: Line, line: Line) -> bool:
+    if fault["kind"] == "coordinator-kill":
+        return line["what"] == "attempt" or str(line.get("state", "running")) != "running"
+    if line["what"] != "event" or line["kind"] != "worker_died":
+        return False
+    return f"(pid {fault['pid']})" in str(line["message"])
+
+
+def _is_void(history: History, fault: Line) -> bool:
+    """Whether the run ended, or something else was done to it, before anyone had to tell."""
+    begin, end = fault["time"], fault["time"] + _patience(fault)
+    other = any(
+        each is not fault and each["kind"] in VOID and begin <= each["time"] < end
+        for each in history.faults
+    )
+    over = any(
+        line["what"] == "state" and line["state"] != "running" and begin <= line["time"] <= end
+        for line in history.seen
+    )
+    return other or over
 
 
 def _left(history: History) -> list[str]:
@@ -302,6 +366,11 @@ def summary(found: Sequence[History], lines: Sequence[Line]) -> dict[str, Any]:
     times = [trained_and_down(history) for history in found]
     up, down = sum(time[0] for time in times), sum(time[1] for time in times)
     lost = [a.lost(b.step) for history in found for a, b in history.resumes]
+    seconds_told: dict[str, list[float]] = defaultdict(list)
+    for history in found:
+        for fault in history.faults:
+            if fault["kind"] in TOLD and (after := told(history, fault)) is not None:
+                seconds_told[fault["kind"]].append(after)
     return {
         "runs": len(found),
         "states": dict(Counter(history.state for history in found)),
@@ -315,14 +384,8 @@ def summary(found: Sequence[History], lines: Sequence[Line]) -> dict[str, Any]:
         "fired": dict(fired),
         "resumes": len(lost),
         "lost_seconds": {"total": round(sum(lost), 2), "max": round(max(lost, default=0.0), 2)},
-        "recovery_seconds": {
-            kind: {
-                "median": round(statistics.median(each), 2),
-                "max": round(max(each), 2),
-                "n": len(each),
-            }
-            for kind, each in sorted(recoveries.items())
-        },
+        "told_seconds": _in_short(seconds_told),
+        "recovery_seconds": _in_short(recoveries),
         "trained_seconds": round(up, 1),
         "down_seconds": round(down, 2),
         "availability": up / (up + down) if up + down else None,
@@ -332,4 +395,15 @@ def summary(found: Sequence[History], lines: Sequence[Line]) -> dict[str, Any]:
         "violations": {
             history.run_id: wrong for history in found if (wrong := violations(history))
         },
+    }
+
+
+def _in_short(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    return {
+        kind: {
+            "median": round(statistics.median(each), 2),
+            "max": round(max(each), 2),
+            "n": len(each),
+        }
+        for kind, each in sorted(seconds.items())
     }

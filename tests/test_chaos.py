@@ -57,7 +57,7 @@ def history() -> History:
     sync = {"consistency": "sync", "weights_sha256": "abc", "steps": 100}
     return History(
         "r", "sync-0", solo=sync, result=dict(sync), attempts=[first, second], faults=[kill],
-        left=[], state="finished",
+        left=[], state="finished", seen=[{"what": "attempt", "time": 1007.5}],
     )  # fmt: skip
 
 
@@ -84,6 +84,36 @@ def test_a_lost_checkpoint_is_found(history: History) -> None:
     # Of the checkpoint that lay on the disk, too, where no event told of it.
     history.attempts[0].checkpoints.clear()
     assert names(history) == ["G6"]
+
+
+def test_a_death_that_nothing_tells_of_is_found(history: History) -> None:
+    history.faults.append({"what": "fault", "kind": "worker-kill", "time": 1020.0, "pid": 7})
+    assert names(history) == ["G1"]
+    died = {"what": "event", "kind": "worker_died", "time": 1021.0, "message": "Worker 0 (pid 7)"}
+    history.seen.append(died)
+    assert names(history) == []
+    history.seen[-1] = {**died, "time": 1046.0}
+    assert names(history) == ["G1"]
+    history.seen[-1] = {**died, "message": "Worker 1 (pid 77)"}
+    assert names(history) == ["G1"]
+    history.seen[-1] = {"what": "state", "state": "finished", "time": 1022.0}
+    assert names(history) == [], "it was over before"
+
+
+def test_a_dead_coordinator_that_nothing_tells_of_is_found(history: History) -> None:
+    del history.seen[:]
+    assert names(history) == ["G1"]
+
+
+def test_a_run_that_says_that_it_trains_and_does_not_is_found(history: History) -> None:
+    history.seen += [
+        {"what": "state", "state": "running", "time": 1010.0},
+        {"what": "points", "time": 1012.0},
+        {"what": "points", "time": 1040.0},
+    ]
+    assert names(history) == ["G1"]
+    history.seen.insert(-1, {"what": "state", "state": "paused", "time": 1013.0})
+    assert names(history) == []
 
 
 def test_more_lost_than_an_interval_is_found(history: History) -> None:
