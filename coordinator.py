@@ -39,7 +39,7 @@ from regatta.parameter_server.update_log import UpdateLog
 from regatta.parameter_server.worker_pool import Pool, PoolEvent
 from regatta.runs.diagnosis import Watch, reference_of
 from regatta.runs.directory import RunDirectory
-from regatta.runs.metrics_store import MetricsWriter
+from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.recorder import Recorder
 from regatta.runs.result import Seconds, write_results
 from regatta.runs.room import RESERVE_BYTES, Reserve, finds_room, lacks_room
@@ -172,6 +172,7 @@ class Coordinator:
         self._resumed_at = 0  # step and seconds of training where this attempt begins
         self._resumed_seconds = 0.0
         self._evaluation_seconds = 0.0
+        self._checkpoint_seconds = 0.0
         self._validation_r2: float | None = None
         self._next_evaluation = 0
         self._next_record = 0.0
@@ -311,6 +312,8 @@ class Coordinator:
         self._writer.forget_after(training.step if saved else -1)
         if saved is not None:
             self._resumed_seconds = saved.state["seconds"]
+            facts = MetricsReader(self._directory.metrics).facts()
+            self._checkpoint_seconds = facts.get("checkpoint_seconds", 0.0)
             self._clock = Clock(self._resumed_seconds)
             self._recorder = Recorder(self._writer, self._clock, training.rows)
             self._event("resumed", f"Resumed from step {training.step:,}.")
@@ -330,6 +333,7 @@ class Coordinator:
             self._writer.fact("optimal_objective", training.optimal_objective)
             self._writer.fact("optimal_loss", training.optimal_loss)
             self._writer.fact("gap_unit", training.gap_unit)
+        self._writer.fact("load_seconds", self._import_seconds)
         self._recorder.watch = Watch(
             exact=settings.solver == OnePass.name,
             waits=settings.consistency == "sync",
@@ -522,6 +526,7 @@ class Coordinator:
         crash takes nothing of it back; where the disk is full, that is tried again.
         """
         asked, self._tunings = self._tunings, []
+        self._step = training.step
         for tuning in asked:
             try:
                 training.ask(tuning)
@@ -597,6 +602,7 @@ class Coordinator:
         watch = Stopwatch()
         folder.save(training.checkpoint(self._clock.seconds))
         self._until_next_save = min(CHECKPOINT_SECONDS, watch.seconds / CHECKPOINT_SHARE)
+        self._checkpoint_seconds += watch.seconds
         self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")
 
@@ -718,6 +724,7 @@ class Coordinator:
             )
         )
         if force or self._record_is_due():
+            self._writer.fact("checkpoint_seconds", self._checkpoint_seconds)
             self._store.note_progress(
                 self._run_id,
                 step=training.step,

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).resolve().parent / "static"
 
 
-def _register(name: str, *, style: bool = True) -> Any:
+def _register(name: str, *parts: str, style: bool = True) -> Any:
+    """The component of ``name.js`` and ``name.css``; ``parts`` are scripts that it stands on."""
     script = "\n".join(
-        (STATIC / part).read_text(encoding="utf-8") for part in ("shared.js", f"{name}.js")
+        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", *parts, name)
     )
     css = (STATIC / f"{name}.css").read_text(encoding="utf-8") if style else None
     # Plotly writes its styles into the document's head: a shadow root would not see them.
     return st.components.v2.component(f"regatta_{name}", css=css, js=script, isolate_styles=False)
 
 
-_live = _register("live")
+_live = _register("live", "figures")
 _upload = _register("upload")
 _chart = _register("chart", style=False)
 _download = _register("download")

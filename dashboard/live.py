@@ -22,6 +22,8 @@ from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.store import RunRecord
 
 MAX_POINTS = 1500
+MAX_EVENTS = 300  # beside checkpoints, which come every few seconds
+MAX_CHECKPOINTS = 100
 LOG_LINES = 200
 LOG_BYTES = 64 * 1024
 
@@ -111,13 +113,15 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
             "optimum": facts.get("optimal_objective"),
             "optimal_loss": facts.get("optimal_loss"),
             "gap_unit": facts.get("gap_unit"),
+            "load_seconds": facts.get("load_seconds"),
+            "checkpoint_seconds": facts.get("checkpoint_seconds"),
         },
         "points": columns(thin(points, "loss"), POINT_COLUMNS),
         "evaluations": columns(thin(evaluations, "validation_loss"), EVALUATION_COLUMNS),
         "workers": reader.latest_workers(),
         "worker_series": columns(_thin_by_rank(workers), WORKER_COLUMNS),
         "machine": columns(thin(machine, "cpu_percent"), MACHINE_COLUMNS),
-        "events": [in_page_words(each) for each in events[-500:]],
+        "events": [in_page_words(each) for each in thin_events(events)],
         "log": lines,
     }
 
@@ -143,7 +147,9 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
         "epochs": record.epochs,
         "elapsed": elapsed,
         "eta": elapsed * (1 - progress) / progress if running and elapsed > 0 else None,
+        "workers": record.workers,
         "rows": int(point["rows"] or 0) if point else 0,
+        "batch_size": record.batch_size,
         "learning_rate": point["learning_rate"] if point else None,
         "rows_per_second": point["rows_per_second"] if point else None,
         "loss": point["loss"] if point else None,
@@ -174,6 +180,14 @@ def thin(rows: Sequence[Row], value: str, limit: int = MAX_POINTS) -> list[Row]:
             kept.append(finite[second])
     kept.append(rows[-1])
     return kept
+
+
+def thin_events(events: Sequence[Row]) -> list[Row]:
+    """The last of the events, in order; of checkpoints, which come often, some over all the time."""
+    others = [each for each in events if each["kind"] != "checkpoint"][-MAX_EVENTS:]
+    checkpoints = [each for each in events if each["kind"] == "checkpoint"]
+    stride = -(-len(checkpoints) // MAX_CHECKPOINTS) or 1
+    return sorted([*others, *checkpoints[::-1][::stride]], key=lambda each: int(each["id"]))
 
 
 def columns(rows: Sequence[Row], names: Sequence[str]) -> Columns:

@@ -4,6 +4,8 @@ GET  /api/health                      can the server do its work
 POST /api/upload?name=…               a file, streamed to disk as it comes
 GET  /api/runs/<id>/live?since=…      what a live view has not seen yet
 GET  /api/runs/<id>/model             the trained model, as JSON
+GET  /api/runs/<id>/outliers          the held-out rows with the largest residuals, as CSV
+POST /api/runs/<id>/workers/<rank>/kill?incarnation=…    end a worker, to see it replaced
 GET  /api/jobs/<id>/result            the file that a job of the page made
 GET  /assets/<name>                   vendored scripts
 GET  /metrics                         Prometheus text
@@ -106,6 +108,36 @@ def model(request: Request) -> Response:
     return _download(directory.model, f"{directory.run_id}-model.json", "application/json")
 
 
+def kill_worker(request: Request) -> Response:
+    """Let the coordinator of a live run kill one of its own workers; the server kills nothing."""
+    directory, rank = _run_directory(request), request.path_params["rank"]
+    incarnation = request.query_params.get("incarnation", "")
+    if not (incarnation.isascii() and incarnation.isdecimal()):
+        return failure(400, "Which worker is meant was not said.", "Give its incarnation.")
+    service.kill_worker(directory.run_id, rank, int(incarnation), store=RunStore(home()))
+    return JSONResponse({"killed": rank})
+
+
+def outliers(request: Request) -> Response:
+    """The held-out rows with the largest residuals, as a CSV."""
+    from regatta import residuals
+
+    directory = _run_directory(request)
+    found = residuals.kept_summary(directory)
+    if found is None:
+        raise NotFound("The errors of this run are not known.", "Open its page Explain first.")
+    name = f"{directory.run_id}-largest-residuals.csv"
+    return Response(
+        residuals.outliers_csv(found),
+        media_type="text/csv",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
 def job_result(request: Request) -> Response:
     """The file that a job made, as a download."""
     job = jobs.find(request.path_params["job_id"])
@@ -140,6 +172,8 @@ ROUTES = [
     Route("/api/upload", guarded_async(upload), methods=["POST"]),
     Route("/api/runs/{run_id}/live", guarded(live_view), methods=["GET"]),
     Route("/api/runs/{run_id}/model", guarded(model), methods=["GET"]),
+    Route("/api/runs/{run_id}/workers/{rank:int}/kill", guarded(kill_worker), methods=["POST"]),
+    Route("/api/runs/{run_id}/outliers", guarded(outliers), methods=["GET"]),
     Route("/api/jobs/{job_id}/result", guarded(job_result), methods=["GET"]),
     Route("/assets/{name}", guarded(asset), methods=["GET"]),
     Route("/metrics", guarded(metrics), methods=["GET"]),

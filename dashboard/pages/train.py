@@ -6,7 +6,17 @@ import re
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, jobs, reading, samples, summary, ways, words
+from regatta.dashboard import (
+    actions,
+    components,
+    jobs,
+    reading,
+    samples,
+    summary,
+    tuning,
+    ways,
+    words,
+)
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
 from regatta.utils import RegattaError, UserError, available_cores
@@ -193,6 +203,7 @@ def show_buttons(record: RunRecord) -> None:
         actions.command(record, "resume", "Taking it up again …")
         if not state.is_live:
             st.rerun()
+    tuning.offer(record)
     show_crew_buttons(record)
     if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
         confirm_cancel(record)

@@ -3,13 +3,23 @@
 // It asks /api/runs/<id>/live?since=<cursor> for news and draws them into the same nodes with
 // Plotly.react, so that zoom, hover and hidden legend entries survive. It stops when the run can
 // change no more and while the tab is hidden, and tells the page's script when the state changes.
+// How the charts are to be seen stands in the page's address, so that a link shows the same.
 
 const PERIOD = 700;
 // A run that broke off may be taken up again: by the supervisor at once, by a command any time.
 const PERIODS = { queued: 1000, paused: 1000, interrupted: 1000, stopped: 4000, failed: 4000 };
 const RETRY_PERIOD = 2000;
-const MAX_POINTS = 1500;
 const MAX_LOG_LINES = 400;
+const MAX_EVENTS = 1000;
+
+// How the charts are seen: the values there are, the first of them unless the address says another.
+const VIEWS = {
+  chart: ["loss", "gap"],
+  scale: ["log", "linear"],
+  axis: ["step", "epoch", "seconds"],
+  smooth: ["10", "1", "2", "5", "20", "50", "100", "200"],
+};
+const SPANS = [1, 2, 5, 10, 20, 50, 100, 200]; // points that a smoothed line is a mean over
 
 const STATE_SYMBOLS = {
   compute: ["●", "computing"],
@@ -45,7 +55,9 @@ class LiveView {
     this.tag = "";
     this.history = emptyHistory();
     this.drawn = {};
-    this.options = { show: "loss", scale: "log", axis: "step" };
+    this.view = viewOfAddress();
+    this.hiddenMarks = new Set();
+    this.killed = new Map(); // rank → incarnation that was killed here
     this.root = element("div", "rg-live");
     this.root.dataset.testid = "live-view";
     parent.append(this.root); // beside the style sheet, which stands in there too
@@ -123,12 +135,31 @@ class LiveView {
     this.history.log.push(...update.log);
     this.history.log.splice(0, this.history.log.length - MAX_LOG_LINES);
     this.newLog = update.log.length > 0 || update.reset;
-    // Ask for everything anew, thinned by the server, before the traces grow beyond their size.
-    if (this.history.points.step.length > 1.3 * MAX_POINTS) this.cursor = "";
-    if (this.history.workers.rank.length > 6 * MAX_POINTS) this.cursor = "";
+    this.thin();
     this.ended = this.hasEnded();
     this.draw();
     this.report(update.run.stands);
+  }
+
+  /** Keep the traces within their size. */
+  thin() {
+    const { history } = this;
+    history.points = thinned(history.points, "loss");
+    history.evaluations = thinned(history.evaluations, "validation_loss");
+    history.workers = thinned(history.workers, "cpu_percent", "rank");
+    history.machine = thinned(history.machine, "cpu_percent");
+    if (history.events.length > MAX_EVENTS) {
+      history.events = thinnedEvents(history.events).slice(-MAX_EVENTS);
+    }
+  }
+
+  /** What a figure is drawn from. */
+  scene(theme) {
+    const { history, status, view } = this;
+    const options = {
+      show: view.chart, scale: view.scale, axis: view.axis, smooth: Number(view.smooth), hidden: this.hiddenMarks,
+    };
+    return { history, status, options, theme };
   }
 
   /** Whether nothing can change any more. */
@@ -203,14 +234,18 @@ class LiveView {
     this.plots = {};
     const grid = element("div", "rg-grid");
     const loss = this.card("rg-wide rg-tall", "Loss");
-    this.showChoice = this.choice("show", [["loss", "loss"], ["gap", "gap"]]);
+    this.showChoice = this.choice("chart", "what is shown", [["loss", "loss"], ["gap", "gap"]]);
     this.showChoice.title = "Gap: how far the loss with its penalty is above the exact optimum";
     loss.firstChild.append(
+      this.buildSmoothing(),
       this.showChoice,
-      this.choice("scale", [["log", "log"], ["linear", "linear"]]),
-      this.choice("axis", [["step", "steps"], ["epoch", "epochs"], ["seconds", "seconds"]]),
+      this.choice("scale", "scale", [["log", "log"], ["linear", "linear"]]),
+      this.choice("axis", "along", [["step", "steps"], ["epoch", "epochs"], ["seconds", "seconds"]]),
     );
-    loss.append(this.plot("loss"));
+    this.marks = element("div", "rg-marks");
+    this.marks.setAttribute("role", "group");
+    this.marks.setAttribute("aria-label", "marks on the charts");
+    loss.append(this.plot("loss"), this.marks);
     const workers = this.card("rg-tall", "Workers");
     workers.firstChild.append(timeLegend());
     this.table = element("div", "rg-workers");
@@ -221,6 +256,12 @@ class LiveView {
     workers.append(this.table, this.events, this.machine);
     const speed = this.card("", "Throughput");
     speed.append(this.plot("speed"));
+    const rate = this.card("rg-wide", "Learning rate and gradient norm");
+    rate.append(this.plot("rate"));
+    const time = this.card("", "Where the time went");
+    this.times = element("div", "rg-times");
+    this.times.dataset.testid = "time-breakdown";
+    time.append(this.times);
     const cpu = this.card("", "CPU a worker");
     cpu.append(this.plot("cpu"));
     const memory = this.card("", "Memory a worker");
@@ -231,8 +272,41 @@ class LiveView {
     this.log.setAttribute("aria-label", "last lines of the run's log");
     this.log.dataset.testid = "run-log";
     log.append(this.log);
-    grid.append(loss, workers, speed, cpu, memory, log);
+    grid.append(loss, workers, speed, rate, cpu, memory, time, log);
     return grid;
+  }
+
+  /** A slider: over how many points the loss of single batches is smoothed. */
+  buildSmoothing() {
+    const box = element("label", "rg-smooth", "smoothing");
+    box.title = "The loss of each batch as a mean over about so many points, the newest counting most; " +
+      "the faint line under it is the loss as it was.";
+    const slider = element("input");
+    slider.type = "range";
+    slider.min = 0;
+    slider.max = SPANS.length - 1;
+    slider.value = SPANS.indexOf(Number(this.view.smooth));
+    const told = element("output");
+    const tell = () => {
+      const span = SPANS[slider.value];
+      told.textContent = span === 1 ? "off" : `${span} points`;
+      slider.setAttribute("aria-valuetext", told.textContent);
+    };
+    slider.oninput = () => {
+      tell();
+      this.see("smooth", String(SPANS[slider.value]));
+    };
+    tell();
+    box.append(slider, told);
+    this.smoothing = box;
+    return box;
+  }
+
+  /** Change how the charts are seen, here and in the address. */
+  see(name, value) {
+    this.view[name] = value;
+    keepInAddress(this.view);
+    this.draw();
   }
 
   card(className, title) {
@@ -251,24 +325,23 @@ class LiveView {
     return node;
   }
 
-  choice(option, entries) {
+  choice(option, meaning, entries) {
     const group = element("div", "rg-choice");
     group.setAttribute("role", "group");
+    group.setAttribute("aria-label", meaning);
     for (const [value, label] of entries) {
       const button = element("button", "", label);
       button.type = "button";
       button.onclick = () => {
-        this.options[option] = value;
+        this.see(option, value);
         mark();
-        this.drawn = {};
-        this.draw();
       };
       button.dataset.value = value;
       group.append(button);
     }
     const mark = () => {
       for (const button of group.children) {
-        button.setAttribute("aria-pressed", String(button.dataset.value === this.options[option]));
+        button.setAttribute("aria-pressed", String(button.dataset.value === this.view[option]));
       }
     };
     mark();
@@ -282,6 +355,7 @@ class LiveView {
     this.drawTiles();
     this.drawProgress();
     this.drawWorkers();
+    this.drawTimes();
     this.drawLog();
     loadPlotly()
       .then((Plotly) => !this.destroyed && this.drawPlots(Plotly))
@@ -359,12 +433,52 @@ class LiveView {
     }
     const key = rows.map((row) => row.rank).join();
     if (key !== this.tableKey) {
-      this.table.replaceChildren(...rows.map(() => workerNode()));
+      this.table.replaceChildren(...rows.map((row) => workerNode(() => this.kill(row.rank))));
       this.tableKey = key;
     }
-    rows.forEach((row, at) => fillWorker(this.table.children[at], row, this.status));
+    rows.forEach((row, at) => this.fillWorker(this.table.children[at], row));
     this.drawMachine();
     this.drawEvents();
+  }
+
+  fillWorker(node, row) {
+    if (this.killed.get(row.rank) < row.incarnation) this.killed.delete(row.rank);
+    fillWorker(node, row, this.status, this.killed.has(row.rank));
+  }
+
+  /** Kill a worker, as a fault would: another takes its place. */
+  async kill(rank) {
+    const row = this.workers.find((each) => each.rank === rank);
+    if (!row || this.killed.has(rank)) return;
+    const node = this.table.querySelector(`[data-rank="${rank}"]`);
+    this.killed.set(rank, row.incarnation);
+    this.fillWorker(node, row);
+    try {
+      const path = `/api/runs/${this.runId}/workers/${rank}/kill?incarnation=${row.incarnation}`;
+      const answer = await fetch(path, { method: "POST", headers: { "X-Regatta-Request": "kill" } });
+      if (!answer.ok) throw new Error((await answer.json()).error.message);
+    } catch (error) {
+      this.killed.delete(rank);
+      node.querySelector(".rg-told").textContent = error.message;
+    }
+  }
+
+  drawTimes() {
+    const parts = timeParts(this.status, this.workers || []);
+    const all = parts.reduce((total, [, seconds]) => total + seconds, 0);
+    if (!(all > 0)) {
+      this.times.replaceChildren(element("p", "rg-empty", "Nothing has taken time yet."));
+      return;
+    }
+    if (this.times.childElementCount !== parts.length) {
+      this.times.replaceChildren(...parts.map(timeNode));
+    }
+    parts.forEach(([, seconds], at) => {
+      const [, track, told] = this.times.children[at].children;
+      track.firstChild.style.width = `${(100 * seconds) / all}%`;
+      const share = (100 * seconds) / all;
+      told.textContent = `${clock(seconds)} · ${share < 0.95 && share > 0 ? share.toFixed(1) : Math.round(share)} %`;
+    });
   }
 
   drawEvents() {
@@ -404,154 +518,55 @@ class LiveView {
   }
 
   drawPlots(Plotly) {
-    const theme = readTheme(this.root);
-    this.theme = JSON.stringify(theme);
-    this.react(Plotly, "loss", theme, () => this.lossFigure(theme));
-    this.react(Plotly, "speed", theme, () => this.speedFigure(theme));
-    this.react(Plotly, "cpu", theme, () => this.workerFigure(theme, "cpu_percent", 1, "%"));
-    this.react(Plotly, "memory", theme, () => this.workerFigure(theme, "memory_bytes", 1e6, "MB"));
+    const scene = this.scene(readTheme(this.root));
+    this.theme = JSON.stringify(scene.theme);
+    const known = knowsOptimum(this.status);
+    this.showChoice.style.display = known ? "" : "none";
+    this.smoothing.style.display = known && scene.options.show === "gap" ? "none" : "";
+    this.drawMarks(scene);
+    this.react(Plotly, "loss", scene, lossFigure);
+    this.react(Plotly, "speed", scene, speedFigure);
+    this.react(Plotly, "rate", scene, rateFigure);
+    this.react(Plotly, "cpu", scene, (each) => workerFigure(each, "cpu_percent", 1, "%"));
+    this.react(Plotly, "memory", scene, (each) => workerFigure(each, "memory_bytes", 1e6, "MB"));
   }
 
-  react(Plotly, name, theme, figure) {
-    const { points, evaluations, workers } = this.history;
-    const length = name === "loss" ? [points.step.length, points.step.at(-1), evaluations.step.length]
-      : name === "speed" ? [points.step.length, points.step.at(-1)]
-      : [workers.rank.length, workers.seconds.at(-1)];
-    const key = [...length, this.theme, this.status.terminal, this.status.optimum, ...Object.values(this.options)].join();
+  /** The legend of the marks. */
+  drawMarks({ history, theme }) {
+    const counts = markCounts(history.events);
+    const key = [this.theme, ...counts.map(([kind]) => kind)].join();
+    if (this.marks.dataset.key !== key) {
+      this.marks.dataset.key = key;
+      this.marks.replaceChildren(...counts.map(([kind]) => markEntry(kind, theme)));
+      for (const button of this.marks.children) button.onclick = () => this.toggleMark(button.dataset.kind);
+    }
+    counts.forEach(([kind, times], at) => {
+      const button = this.marks.children[at];
+      button.setAttribute("aria-pressed", String(!this.hiddenMarks.has(kind)));
+      button.lastChild.textContent = whole(times);
+    });
+  }
+
+  toggleMark(kind) {
+    if (!this.hiddenMarks.delete(kind)) this.hiddenMarks.add(kind);
+    this.draw();
+  }
+
+  react(Plotly, name, scene, figure) {
+    const { points, evaluations, workers, events } = this.history;
+    const ofWorkers = name === "cpu" || name === "memory";
+    const seen = ofWorkers ? [workers.rank.length, workers.seconds.at(-1)]
+      : [points.step.length, points.step.at(-1), evaluations.step.length, events.length];
+    const { hidden, ...options } = scene.options;
+    const chosen = ofWorkers ? [] : [...Object.values(options), ...hidden];
+    const key = [...seen, this.theme, this.status.terminal, this.status.optimum, ...chosen].join();
     if (this.drawn[name] === key) return;
     this.drawn[name] = key;
-    const exact = name === "loss" && this.status.exact;
-    const byStep = name === "loss" || name === "speed";
-    const empty = exact || !(byStep ? points.step : workers.rank).length;
-    const { data, layout, label } = empty ? emptyFigure(theme, this.status) : figure();
+    const exact = this.status.exact && (name === "loss" || name === "rate");
+    const empty = exact || !(ofWorkers ? workers.rank : points.step).length;
+    const { data, layout, label } = (empty ? emptyFigure : figure)(scene);
     this.plots[name].setAttribute("aria-label", label);
-    Plotly.react(this.plots[name], data, baseLayout(theme, layout), PLOT_CONFIG);
-  }
-
-  lossFigure(theme) {
-    const { points, evaluations } = this.history;
-    const { axis, scale } = this.options;
-    const known = this.status.optimum != null && !this.status.exact;
-    this.showChoice.style.display = known ? "" : "none";
-    if (known && this.options.show === "gap") return this.gapFigure(theme);
-    const best = bestOf(evaluations.validation_loss);
-    const line = (name, source, values, style, extra) => ({
-      type: "scatter", mode: "lines", name, x: source[axis], y: values,
-      line: style, hovertemplate: "%{y:.5g}", ...extra,
-    });
-    const blue = theme.dark ? "#4C82FF" : COLOURS[0];
-    const data = [
-      line("each batch", points, points.loss, { color: fade(blue, 0.35), width: 1 }),
-      line("training", evaluations, evaluations.train_loss, { color: blue, width: 2.2 },
-        { mode: evaluations.step.length < 40 ? "lines+markers" : "lines", marker: { size: 5 } }),
-      line("validation", evaluations, evaluations.validation_loss, { color: COLOURS[1], width: 2.2, dash: "dash" },
-        { mode: evaluations.step.length < 40 ? "lines+markers" : "lines", marker: { size: 5, symbol: "diamond" } }),
-      {
-        type: "scatter", mode: "markers", name: "best", hoverinfo: "skip",
-        x: best < 0 ? [] : [evaluations[axis][best]],
-        y: best < 0 ? [] : [evaluations.validation_loss[best]],
-        marker: { symbol: "star", size: 12, color: COLOURS[1], line: { color: theme.background, width: 1 } },
-      },
-    ];
-    // The loss without the penalty at the optimum: what the training curve comes to.
-    const optimum = this.status.optimal_loss;
-    if (known && optimum > 0) {
-      const ends = [points[axis][0], points[axis].at(-1)];
-      data.push(line("exact optimum", { [axis]: ends }, [optimum, optimum],
-        { color: fade(theme.text, 0.55), width: 1.5, dash: "dot" }));
-    }
-    return {
-      data,
-      label: `Loss by ${AXIS_TITLES[axis]}. Training ${short(evaluations.train_loss.at(-1))}, ` +
-        `validation ${short(evaluations.validation_loss.at(-1))}.`,
-      layout: {
-        uirevision: `${axis}-${scale}`,
-        margin: { l: 12, r: 12, t: 8, b: 30 },
-        xaxis: {
-          title: { text: AXIS_TITLES[axis] },
-          unifiedhovertitle: { text: `${AXIS_TITLES[axis]} %{x:${axis === "step" ? ",d" : ".4~g"}}` },
-        },
-        yaxis: {
-          type: scale, title: { text: "½ · mean squared error" },
-          exponentformat: "power",
-          ...(scale === "log" ? logTicks([evaluations.train_loss, points.loss]) : {}),
-        },
-      },
-    };
-  }
-
-  gapFigure(theme) {
-    const { evaluations } = this.history;
-    const { axis, scale } = this.options;
-    const { optimum } = this.status;
-    // Rounding may put the last steps a hair below the optimum: a log axis has no room there.
-    const gaps = evaluations.train_objective.map((value) =>
-      value == null || value <= optimum ? null : value - optimum);
-    const blue = theme.dark ? "#4C82FF" : COLOURS[0];
-    return {
-      data: [{
-        type: "scatter", mode: "lines+markers", name: "gap to the optimum",
-        x: evaluations[axis], y: gaps, line: { color: blue, width: 2.2 }, marker: { size: 4 },
-        hovertemplate: "%{y:.4g}<extra></extra>",
-      }],
-      label: `Gap to the exact optimum, now ${short(gaps.at(-1))}.`,
-      layout: {
-        uirevision: `gap-${axis}-${scale}`,
-        margin: { l: 12, r: 12, t: 8, b: 30 },
-        showlegend: false,
-        xaxis: { title: { text: AXIS_TITLES[axis] } },
-        yaxis: {
-          type: scale, title: { text: "objective − optimum" }, exponentformat: "power",
-          ...(scale === "log" ? logTicks([gaps]) : {}),
-        },
-      },
-    };
-  }
-
-  speedFigure(theme) {
-    const { points } = this.history;
-    const blue = theme.dark ? "#4C82FF" : COLOURS[0];
-    return {
-      data: [{
-        type: "scatter", mode: "lines", name: "rows/s", x: points.seconds, y: points.rows_per_second,
-        line: { color: blue, width: 1.8 }, fill: "tozeroy", fillcolor: fade(blue, 0.1),
-        hovertemplate: "%{y:.3s} rows/s<extra></extra>",
-      }],
-      label: `Rows a second over time, now ${speedText(points.rows_per_second.at(-1))}.`,
-      layout: {
-        showlegend: false,
-        xaxis: { title: { text: "seconds in training" } },
-        yaxis: { rangemode: "tozero", tickformat: "~s", title: { text: "rows/s" } },
-      },
-    };
-  }
-
-  workerFigure(theme, column, unit, name) {
-    const series = new Map();
-    const { workers } = this.history;
-    workers.rank.forEach((rank, at) => {
-      if (!series.has(rank)) series.set(rank, { x: [], y: [] });
-      const one = series.get(rank);
-      one.x.push(workers.seconds[at]);
-      one.y.push(workers[column][at] === null ? null : workers[column][at] / unit);
-    });
-    const ranks = [...series.keys()].sort((a, b) => a - b);
-    return {
-      data: ranks.map((rank, at) => ({
-        type: "scatter", mode: "lines", name: `worker ${rank}`, ...series.get(rank),
-        line: {
-          color: at % 6 === 0 && theme.dark ? "#4C82FF" : COLOURS[at % 6],
-          dash: DASHES[Math.floor(at / 1) % 6], width: 1.8,
-        },
-        hovertemplate: `%{y:.0f} ${name}`,
-      })),
-      label: `${name === "%" ? "CPU" : "Memory"} of ${ranks.length} workers over time.`,
-      layout: {
-        showlegend: ranks.length > 1,
-        xaxis: { title: { text: "seconds in training" } },
-        yaxis: { rangemode: "tozero", title: { text: name } },
-      },
-    };
+    Plotly.react(this.plots[name], data, baseLayout(scene.theme, layout), PLOT_CONFIG);
   }
 
   followTheme() {
@@ -567,82 +582,14 @@ class LiveView {
   }
 }
 
-const AXIS_TITLES = { step: "step", epoch: "epoch", seconds: "seconds in training" };
-
-/** A chart that has no points yet says so instead of drawing axes. */
-function emptyFigure(theme, status) {
-  const text = status.exact
-    ? "The optimum comes from one pass over the rows: there is no curve to watch."
-    : status.terminal ? "This run recorded no figures." : "The first points come when the training starts.";
-  return {
-    data: [],
-    label: text,
-    layout: {
-      xaxis: { visible: false },
-      yaxis: { visible: false },
-      annotations: [{
-        text, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5,
-        font: { size: 12, color: fade(theme.text, 0.68) },
-      }],
-    },
-  };
-}
-
-function emptyHistory() {
-  return {
-    points: { step: [], epoch: [], seconds: [], rows: [], loss: [], rows_per_second: [] },
-    evaluations: {
-      step: [], epoch: [], seconds: [], train_loss: [], train_objective: [], validation_loss: [], validation_r2: [],
-    },
-    workers: { seconds: [], rank: [], cpu_percent: [], memory_bytes: [] },
-    machine: { seconds: [], cpu_percent: [], memory_used: [], memory_total: [] },
-    events: [],
-    log: [],
-  };
-}
-
-/** Add the new columns to the old; the arrays are made anew, which tells Plotly they changed. */
-function append(history, fresh) {
-  for (const name of Object.keys(history)) history[name] = history[name].concat(fresh[name]);
-}
-
-function bestOf(values) {
-  let best = -1;
-  values.forEach((value, at) => {
-    if (value !== null && (best < 0 || value < values[best])) best = at;
-  });
-  return values.length > 1 ? best : -1;
-}
-
-/** Ticks of a log axis: each digit where it spans little, then 1, 2 and 5, then powers of ten. */
-function logTicks(lists) {
-  let low = Infinity;
-  let high = 0;
-  for (const list of lists) {
-    for (const value of list) {
-      if (value > 0) {
-        low = Math.min(low, value);
-        high = Math.max(high, value);
-      }
-    }
-  }
-  const span = high / low;
-  if (!(span < 100)) return { dtick: 1 };
-  return { dtick: span < 6 ? "D1" : "D2", tickformat: "~g" };
-}
-
 /** How far the objective still is above the exact optimum, as a share of it, or of the target's
  * variance where the optimum is a perfect fit: nothing is a share of zero. */
 function gapText(found, { optimum, gap_unit: unit }) {
   if (optimum == null || !(unit > 0) || found.train_objective == null) return "";
   const percent = 100 * Math.max(0, (found.train_objective - optimum) / unit);
   const of = unit === optimum ? "" : " of the variance";
-  return ` · gap ${percent < 1e-4 ? "0" : short(Number(percent.toPrecision(2)))} %${of}`;
-}
-
-function speedText(value) {
-  if (value == null) return "–";
-  return value >= 1e4 && value < 1e6 ? `${Math.round(value / 1000)} k rows/s` : `${short(value)} rows/s`;
+  const told = percent === 0 ? "0" : percent < 0.001 ? "< 0.001" : short(Number(percent.toPrecision(2)));
+  return ` · gap ${told} %${of}`;
 }
 
 function set(tile, value, note) {
@@ -686,17 +633,51 @@ function timeLegend() {
   return legend;
 }
 
-function workerNode() {
+/** How the charts are to be seen, as the address says. */
+function viewOfAddress() {
+  const query = new URLSearchParams(location.search);
+  const view = {};
+  for (const [name, values] of Object.entries(VIEWS)) {
+    view[name] = values.includes(query.get(name)) ? query.get(name) : values[0];
+  }
+  return view;
+}
+
+/** Write into the address what differs from how the charts are seen at first. */
+function keepInAddress(view) {
+  const address = new URL(location.href);
+  for (const [name, values] of Object.entries(VIEWS)) {
+    if (view[name] === values[0]) address.searchParams.delete(name);
+    else address.searchParams.set(name, view[name]);
+  }
+  history.replaceState(history.state, "", address);
+}
+
+function timeNode([name, , help]) {
+  const node = element("div", "rg-time");
+  node.title = help;
+  const track = element("span", "rg-split");
+  track.append(element("i", `rg-part-${name}`));
+  track.setAttribute("aria-hidden", "true");
+  node.append(element("span", "", name), track, element("span", "rg-time-told"));
+  return node;
+}
+
+function workerNode(kill) {
   const node = element("div", "rg-worker");
   node.innerHTML =
     '<div class="rg-line"><span class="rg-rank"></span><span class="rg-state"></span>' +
     '<span class="rg-cpu"></span><span class="rg-memory"></span><span class="rg-rows"></span></div>' +
     '<div class="rg-split"><i class="rg-compute"></i><i class="rg-wait"></i><i class="rg-send"></i></div>' +
-    '<div class="rg-shares"></div>';
+    '<div class="rg-foot"><span class="rg-shares"></span><span class="rg-told" role="status"></span>' +
+    '<button type="button" class="rg-kill">Kill</button></div>';
+  const button = node.querySelector(".rg-kill");
+  button.title = "Kill this worker as a fault would, and watch another take its place";
+  button.onclick = kill;
   return node;
 }
 
-function fillWorker(node, row, status) {
+function fillWorker(node, row, status, killed) {
   const put = (name, text) => {
     const target = node.querySelector(name);
     if (target.textContent !== text) target.textContent = text;
@@ -705,6 +686,15 @@ function fillWorker(node, row, status) {
   const [symbol, word] = STATE_SYMBOLS[shown] || ["■", shown];
   node.dataset.state = shown;
   node.dataset.rank = row.rank;
+  const button = node.querySelector(".rg-kill");
+  button.hidden = !["running", "paused"].includes(status.state);
+  button.disabled = killed;
+  button.setAttribute("aria-label", `Kill worker ${row.rank}`);
+  if (killed || node.querySelector(".rg-told").dataset.killed) {
+    put(".rg-told", killed ? "killed; being replaced" : "");
+    node.querySelector(".rg-told").dataset.killed = killed ? "yes" : "";
+  }
+  node.querySelector(".rg-shares").hidden = killed;
   put(".rg-rank", `${row.rank}`);
   node.querySelector(".rg-rank").title = `rank ${row.rank}, incarnation ${row.incarnation}`;
   put(".rg-state", `${symbol} ${word}`);
