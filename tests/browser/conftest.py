@@ -15,11 +15,18 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from regatta.configuration import TrainingConfig
 from regatta.dashboard.settings import UPLOAD_LIMIT_VARIABLE
+from regatta.runs import service
+from regatta.runs.states import RunState
+from regatta.runs.store import RunRecord, RunStore
+from regatta.tests.browser.driving import PLOT, wait_until
 from regatta.utils import HOME_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,9 +193,54 @@ def tab(browser_instance: object, page_server: PageServer) -> Iterator[Tab]:
 
 
 @pytest.fixture
+def second_tab(browser_instance: object, page_server: PageServer) -> Iterator[Tab]:
+    """Another tab, with cookies of its own."""
+    opened = Tab(browser_instance, page_server)
+    yield opened
+    opened.close()
+    assert not opened.errors, opened.errors
+
+
+@pytest.fixture
 def small_tab(browser_instance: object, page_server: PageServer) -> Iterator[Tab]:
     """A fresh tab as wide as a telephone."""
     opened = Tab(browser_instance, page_server, viewport={"width": 390, "height": 844})
     yield opened
     opened.close()
     assert not opened.errors, opened.errors
+
+
+@pytest.fixture(scope="module")
+def long_run(
+    page_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunStore, RunRecord]]:
+    """A run that goes on until it is stopped. It sleeps while no test needs it."""
+    path = tmp_path_factory.mktemp("rows") / "long.csv"
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(40_000, 8))
+    y = X @ np.arange(1, 9) + generator.normal(size=len(X))
+    names = ",".join([*(f"x{number}" for number in range(1, 9)), "y"])
+    np.savetxt(path, np.column_stack([X, y]), delimiter=",", fmt="%.3f", header=names, comments="")
+    store = RunStore(page_server.home)
+    config = TrainingConfig(
+        path=str(path), target="y", name="Long one", epochs=100_000, tol=0.0, batch_size=64,
+        workers=2, learning_rate=1e-4, schedule="constant",
+    )  # fmt: skip
+    record = service.submit(config, store=store)
+    wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    yield store, record
+    if store.directory(record.run_id).exists() and not store.get(record.run_id).state.is_terminal:
+        service.command(record.run_id, "stop", store=store)
+        wait_until(lambda: store.get(record.run_id).state.is_terminal)
+
+
+@pytest.fixture
+def live(tab: Any, long_run: tuple[RunStore, RunRecord]) -> Any:
+    """A tab on the long run, which is running."""
+    store, record = long_run
+    if store.get(record.run_id).state is not RunState.RUNNING:
+        service.resume(record.run_id, store=store)
+        wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    tab.open(f"/?run={record.run_id}")
+    tab.page.locator(f"{PLOT} .scatterlayer .trace").first.wait_for(state="attached")
+    return tab

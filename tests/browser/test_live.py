@@ -6,18 +6,14 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
-from regatta.configuration import TrainingConfig
-from regatta.runs import service
 from regatta.runs.states import RunState
-from regatta.runs.store import RunRecord, RunStore
+from regatta.tests.browser.driving import PLOT, state_of, step_of, wait_for_ticks, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
 expect = playwright.expect
@@ -25,70 +21,6 @@ expect = playwright.expect
 pytestmark = pytest.mark.browser
 
 TICK = 700  # milliseconds between two questions of the live view
-PLOT = "[data-testid=plot-loss]"
-
-
-@pytest.fixture(scope="module")
-def long_run(
-    page_server: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunStore, RunRecord]]:
-    """A run that goes on until it is stopped. It sleeps while no test needs it."""
-    path = tmp_path_factory.mktemp("rows") / "long.csv"
-    generator = np.random.default_rng(0)
-    X = generator.normal(size=(40_000, 8))
-    y = X @ np.arange(1, 9) + generator.normal(size=len(X))
-    names = ",".join([*(f"x{number}" for number in range(1, 9)), "y"])
-    np.savetxt(path, np.column_stack([X, y]), delimiter=",", fmt="%.3f", header=names, comments="")
-    store = RunStore(page_server.home)
-    config = TrainingConfig(
-        path=str(path), target="y", name="Long one", epochs=100_000, tol=0.0, batch_size=64,
-        workers=2, learning_rate=1e-4, schedule="constant",
-    )  # fmt: skip
-    record = service.submit(config, store=store)
-    wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
-    yield store, record
-    if store.directory(record.run_id).exists() and not store.get(record.run_id).state.is_terminal:
-        service.command(record.run_id, "stop", store=store)
-        wait_until(lambda: store.get(record.run_id).state.is_terminal)
-
-
-@pytest.fixture
-def live(tab: Any, long_run: tuple[RunStore, RunRecord]) -> Any:
-    """A tab on the long run, which is running."""
-    store, record = long_run
-    if store.get(record.run_id).state is not RunState.RUNNING:
-        service.resume(record.run_id, store=store)
-        wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
-    tab.open(f"/?run={record.run_id}")
-    expect(tab.page.locator(f"{PLOT} .scatterlayer .trace").first).to_be_attached()
-    return tab
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def step_of(tab: Any) -> int:
-    return int(tab.page.get_by_test_id("progress-text").get_attribute("data-step"))
-
-
-def state_of(tab: Any) -> Any:
-    """The heading of the run, which ends with its state."""
-    return tab.page.get_by_role("heading", level=2).first
-
-
-def wait_for_ticks(tab: Any, count: int) -> None:
-    """Until the live view has drawn ``count`` times more."""
-    for _ in range(count):
-        before = step_of(tab)
-        tab.page.wait_for_function(
-            "(before) => Number(document.querySelector('[data-testid=progress-text]')"
-            ".dataset.step) > before",
-            arg=before,
-        )
 
 
 def test_steps_rise_and_the_loss_falls(live: Any) -> None:
@@ -195,6 +127,54 @@ def test_a_telephone_shows_a_live_run(small_tab: Any, long_run: Any) -> None:
         "() => document.querySelector('[data-testid=stMain]').scrollWidth"
     )
     assert width <= 390
+
+
+def test_two_tabs_show_the_same_step_within_a_tick(live: Any, second_tab: Any) -> None:
+    page, other = live.page, second_tab.page
+    second_tab.open(page.url.removeprefix(live.server.url))
+    wait_for_ticks(second_tab, 1)  # it draws
+    # What one shows at a moment, the other has reached by its next question and its answer.
+    for here, there in ((live, other), (second_tab, page)):
+        shown = step_of(here)
+        begun = time.monotonic()
+        there.wait_for_function(
+            "(step) => Number(document.querySelector('[data-testid=progress-text]')"
+            ".dataset.step) >= step",
+            arg=shown,
+        )
+        waited = time.monotonic() - begun
+        print(f"step {shown} in the other tab after {waited:.2f} s")
+        assert waited < 5 * TICK / 1000  # five times the promise: the machine may be busy
+
+
+def test_an_open_dialog_survives_ticks(live: Any) -> None:
+    page = live.page
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    keep = page.get_by_role("dialog").get_by_role("button", name="Keep training")
+    keep.wait_for()
+    page.evaluate("() => { document.querySelector('[role=dialog]').mark = 'mine'; }")
+    keep.focus()
+    wait_for_ticks(live, 5)
+    expect(keep).to_be_focused()
+    assert page.evaluate("() => document.querySelector('[role=dialog]').mark") == "mine"
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_typed_text_survives_ticks(live: Any) -> None:
+    """Also before it is sent, and the caret stays where it is."""
+    page = live.page
+    page.get_by_role("button", name="Tune").click()
+    rate = page.get_by_role("textbox", name="Learning rate")
+    rate.press_sequentially("0.0012")
+    rate.press("ArrowLeft")
+    wait_for_ticks(live, 5)
+    expect(rate).to_have_value("0.0012")
+    expect(rate).to_be_focused()
+    rate.press_sequentially("3")
+    expect(rate).to_have_value("0.00132")
+    rate.fill("")
+    page.keyboard.press("Escape")
 
 
 def test_a_killed_worker_is_shown_and_replaced(live: Any, long_run: Any) -> None:

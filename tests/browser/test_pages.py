@@ -12,31 +12,12 @@ from typing import Any
 import pytest
 
 from regatta.runs.store import RunStore
+from regatta.tests.browser.driving import choose, sideways, state_of, upload
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
 expect = playwright.expect
 
 pytestmark = pytest.mark.browser
-
-UPLOAD_INPUT = "[data-testid=upload-input]"
-
-
-def choose(tab: Any, label: str, option: str) -> None:
-    """Choose an option of a select box by typing it."""
-    box = tab.page.get_by_role("combobox", name=label)
-    box.click()
-    box.fill(option)
-    tab.page.get_by_role("option", name=option, exact=True).click()
-    tab.settle()
-
-
-def state_of(tab: Any) -> Any:
-    """The heading of a run, which ends with its state."""
-    return tab.page.get_by_role("heading", level=2).first
-
-
-def upload(tab: Any, path: Path) -> None:
-    tab.page.locator(UPLOAD_INPUT).first.set_input_files(str(path))
 
 
 def test_the_page_is_ready_soon(page_server: Any) -> None:
@@ -201,15 +182,3 @@ def test_a_telephone_needs_no_sideways_scrolling(small_tab: Any, path: str) -> N
     small_tab.open(path)
     small_tab.page.get_by_role("heading").first.wait_for()
     assert sideways(small_tab) == []
-
-
-def sideways(tab: Any) -> list[str]:
-    """What is wider than the screen, unless it scrolls within itself."""
-    return list(
-        tab.page.evaluate(
-            """() => ["html", "body", "[data-testid=stMain]"]
-            .map((name) => document.querySelector(name))
-            .filter((node) => node.scrollWidth > window.innerWidth)
-            .map((node) => `${node.tagName} ${node.scrollWidth}`)"""
-        )
-    )
