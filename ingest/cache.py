@@ -34,8 +34,10 @@ LOCK_NAME = "lock"
 
 def datasets_folder(*parts: str) -> Path:
     """A folder below ``datasets``, made if it is not there."""
-    path = home().joinpath("datasets", *parts)
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = home()
+    for part in ("datasets", *parts):  # parents that `mkdir` makes itself get the umask's mode
+        path /= part
+        path.mkdir(exist_ok=True, mode=0o700)
     return path
 
 

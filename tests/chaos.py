@@ -158,7 +158,9 @@ class Chaos:
         os.environ.update({
             HOME_VARIABLE: str(self.home),
             LOG_UPDATES: "1",
-            "PYTHONPATH": str(pace),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(pace), os.environ.get("PYTHONPATH")])
+            ),
             "REGATTA_MAX_RUNS": str(self.at_once),
             "REGATTA_RESUME_DELAY": "0",
         })  # fmt: skip
