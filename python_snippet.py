@@ -194,7 +194,7 @@ class _Script:
         self.model = model
         self.reading = reading
         self.file = file
-        self.coefficients = dict(
+        self.coefficients: dict[Feature, float] = dict(
             zip(
                 model.preprocessing.features,
                 (model.weights / model.preprocessing.scales).tolist(),
@@ -368,7 +368,7 @@ def _example(column: ColumnEncoding) -> str | float:
         iso = column.format == "ISO8601"
         return moment.isoformat(sep=" ") if iso else moment.strftime(column.format)
     assert isinstance(column, NumberEncoding)
-    return column.impute
+    return float(column.impute)
 
 
 def _dictionary(name: str, values: Mapping[Any, Any], comment: str) -> str:

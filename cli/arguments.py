@@ -31,7 +31,8 @@ Action = Callable[[argparse.Namespace], int]
 GROUPS = ("data", "reading", "model", "training", "run")
 # As `regatta.runs.store.MOVES` has them; a parser imports no store.
 MOVES = ("first", "last", "up", "down")
-EXPORT_FORMATS = ("sklearn", "json")
+# The first is the default.
+EXPORT_FORMATS = ("pipeline", "json", "onnx", "onnx-float32", "snippet", "card", "report")
 
 
 class Parser(argparse.ArgumentParser):
@@ -207,12 +208,17 @@ def add_predict(commands: Any) -> None:
 
 def add_export(commands: Any) -> None:
     parser = command(
-        commands, "export", "files:export", "write a run's model for use without Regatta"
+        commands,
+        "export",
+        "files:export",
+        "write a run's model for use without Regatta, its card or its report",
+        description="Write a run's model for use without Regatta, once what was written is known "
+        "to predict the same; or the model's card, or a report of the run.",
     )
     add_run(parser)
     parser.add_argument(
         "--format",
-        default="sklearn",
+        default=EXPORT_FORMATS[0],
         metavar="|".join(EXPORT_FORMATS),
         help="a scikit-learn pipeline (skops), or all numbers as JSON (default: sklearn)",
     )

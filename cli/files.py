@@ -16,7 +16,8 @@ from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import UserError, home
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
-SUFFIXES = {"sklearn": ".skops", "json": ".json"}
+FORMAT_SYNONYMS = {"sklearn": "pipeline"}
+DOCUMENTS = {"card": "Model card", "report": "Report"}
 SHOWN_REJECTS = 20
 
 
@@ -91,20 +92,21 @@ def predict(chosen: argparse.Namespace) -> int:
 
 
 def export(chosen: argparse.Namespace) -> int:
-    """``regatta export RUN --format sklearn|json -o OUT``."""
-    if chosen.format not in EXPORT_FORMATS:
+    """``regatta export RUN --format FORMAT -o OUT``."""
+    format = FORMAT_SYNONYMS.get(chosen.format, chosen.format)
+    if format not in EXPORT_FORMATS:
         raise UserError(
-            f"--format is {chosen.format!r}.", f"It must be {' or '.join(EXPORT_FORMATS)}."
+            f"--format is {chosen.format!r}.", f"It must be one of {', '.join(EXPORT_FORMATS)}."
         )
     store = RunStore(home())
     run = service.find(chosen.run, store=store)
     model = model_of(run, store)
-    out = Path(chosen.output or f"{run.run_id}{SUFFIXES[chosen.format]}")
-    if out.is_dir():
-        raise UserError(f"{out} is a folder.", "Name a file after -o.")
-    from regatta.export import export_model
+    if format in DOCUMENTS:
+        return _write_document(chosen, run, store)
+    from regatta.export import FORMATS, export_model
 
-    done = export_model(model, chosen.format, out.absolute())
+    out = _output(chosen, f"{run.run_id}{FORMATS[format].suffix}")
+    done = export_model(model, format, out.absolute())
     if chosen.json:
         output.print_json(
             {
@@ -120,9 +122,32 @@ def export(chosen: argparse.Namespace) -> int:
         f"{out} predicts the same as the run's model: {done.rows_compared:,} rows differ by "
         f"{done.largest_difference:.1g} of their size at most."
     )
-    if chosen.format == "sklearn":
+    if format == "pipeline":
         print(f"Load it with: skops.io.load({str(out)!r}, trusted={list(done.trusted_types)})")
+    elif format == "snippet":
+        print(f"Run it with: python {out} NEW.csv OUT.csv")
     return 0
+
+
+def _write_document(chosen: argparse.Namespace, run: RunRecord, store: RunStore) -> int:
+    """The card or the report of a run."""
+    from regatta.sharing import SUFFIXES, write_document
+
+    out = _output(chosen, f"{run.run_id}{SUFFIXES[chosen.format]}")
+    check_folder(out)
+    write_document(chosen.format, store.directory(run.run_id), out.absolute())
+    if chosen.json:
+        output.print_json({"output": str(out.absolute()), "format": chosen.format})
+    else:
+        print(f"{DOCUMENTS[chosen.format]} written: {out}")
+    return 0
+
+
+def _output(chosen: argparse.Namespace, default: str) -> Path:
+    out = Path(chosen.output or default)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder.", "Name a file after -o.")
+    return out
 
 
 def list_datasets(chosen: argparse.Namespace) -> int:

@@ -202,7 +202,7 @@ def summary(result: Mapping[str, Any]) -> str:
             "",
             f"Model    {result['model_path']}",
             f"Predict  regatta predict {run_id} NEW.csv -o OUT.csv",
-            f"Export   regatta export {run_id} --format sklearn -o MODEL.skops",
+            f"Export   regatta export {run_id} --format pipeline -o MODEL.skops",
         ]
     )
 

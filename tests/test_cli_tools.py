@@ -215,7 +215,7 @@ def test_predict_never_writes_over_its_input(
     assert csv.read_bytes() == content
 
 
-@pytest.mark.parametrize("form", ["sklearn", "json"])
+@pytest.mark.parametrize("form", ["sklearn", "json", "onnx", "snippet"])
 def test_export_writes_a_file_and_says_how_it_compares(
     call: Call, csv: Path, trained: dict[str, Any], form: str
 ) -> None:
@@ -224,9 +224,23 @@ def test_export_writes_a_file_and_says_how_it_compares(
     assert code == 0, err
     assert out.stat().st_size > 100 and str(out) in text
     answer = json.loads(call("export", "last", "--format", form, "-o", out, "--json")[1])
-    assert answer["largest_difference"] < 1e-6
+    assert answer["largest_difference"] < 1e-9
     code, _, err = call("export", "last", "--format", "pickle", "-o", out)
     assert code == 2 and "--format is 'pickle'" in err
+
+
+def test_export_writes_the_card_and_the_report(
+    call: Call, csv: Path, trained: dict[str, Any]
+) -> None:
+    for form, begin in (("card", "# Model card: "), ("report", "<!DOCTYPE html>")):
+        out = csv.with_name(f"model.{form}")
+        code, text, err = call("export", "last", "--format", form, "-o", out)
+        assert code == 0 and str(out) in text, err
+        assert out.read_text(encoding="utf-8").startswith(begin)
+        assert str(csv.parent) not in out.read_text(encoding="utf-8")  # nobody's folders in it
+        answer = json.loads(call("export", "last", "--format", form, "-o", out, "--json")[1])
+        assert answer == {"output": str(out), "format": form}
+        assert call("export", "last", "--format", form, "-o", csv.parent / "no" / "x")[0] == 2
 
 
 def test_datasets_are_listed_and_deleted(

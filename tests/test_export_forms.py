@@ -21,7 +21,7 @@ import pytest
 from regatta.check_rows import read_csv_options, sample_columns, sample_frame
 from regatta.export import default_name, export_model
 from regatta.fitted_model import FittedModel
-from regatta.preprocessing import Feature, NumberEncoding
+from regatta.preprocessing import ColumnEncoding, Feature, NumberEncoding
 from regatta.python_snippet import snippet
 from regatta.tests.test_export import MIXED, a_model, boolean, category, column, date, number
 from regatta.utils import RegattaError, UserError
@@ -143,7 +143,7 @@ HOSTILE = [
 
 
 def test_what_a_file_holds_never_becomes_code(tmp_path: Path) -> None:
-    columns = [
+    columns: list[ColumnEncoding] = [
         *(number(name, missing=(name,)) for name in HOSTILE),
         *(category(f"c{name}", *sorted(HOSTILE), other=True) for name in HOSTILE),
     ]
