@@ -45,7 +45,7 @@ class Chart:
 
 def predicted_against_actual(found: Mapping[str, Any]) -> Chart:
     """Held-out rows by what the model says and what is true; density above 5,000 of them."""
-    name = plain(found["target"])
+    name = plain(shortened(found["target"]))
     points, grid = found["points"], found["density"]
     traces: list[Trace] = []
     if points:
@@ -99,7 +99,7 @@ def residuals_against_fitted(found: Mapping[str, Any]) -> Chart:
     )
     return Chart(
         traces,
-        _layout(f"predicted {plain(found['target'])}", "residual", _within(grid)),
+        _layout(f"predicted {plain(shortened(found['target']))}", "residual", _within(grid)),
         f"Residuals against predictions on {_rows(found)}. {medians_in_words(found)}",
         note=_left_out(grid) + _sampled(found),
     )
@@ -132,7 +132,7 @@ def residual_histogram(found: Mapping[str, Any]) -> Chart:
         {**_layout("residual", "rows"), "bargap": 0.03},
         f"Histogram of the residuals of {_rows(found)}: mean {number(scores['mean'])}, standard "
         f"deviation {number(scores['deviation'])}{inside}. {note}".strip(),
-        height=260,
+        height=300,
         note=note + _sampled(found),
     )
 
@@ -179,17 +179,17 @@ def forest(effects: Sequence[Effect], *, standardised: bool, most: int = MOST_EF
         "hovertemplate": "%{text}<extra></extra>",
     }
     stems = [_stem(value, place) for value, place in zip(values, places, strict=True)]
-    axis = "for one standard deviation more" if standardised else "for one unit more"
+    axis = "one standard deviation more" if standardised else "one unit more"
     return Chart(
         [*([] if known else stems), trace],
         {
-            "xaxis": {"title": {"text": f"change of the prediction {axis}"}, "zeroline": True},
+            "xaxis": {"title": {"text": f"change for {axis}"}, "zeroline": True, "nticks": 7},
             "yaxis": _names([each.label for each in shown]),
             "hovermode": "closest",
             "showlegend": False,
             "margin": {"l": 8, "r": 16, "t": 4, "b": 36},
         },
-        f"Coefficients, change of the prediction {axis}, the largest first: "
+        f"Coefficients, change of the prediction for {axis}, the largest first: "
         + "; ".join(
             f"{each.label} {number(value)}{_between(pair) if pair else ''}"
             for each, value, pair in reversed(list(zip(shown, values, ends, strict=True)))
@@ -226,7 +226,8 @@ def waterfall(
                 "pattern": {"shape": ["" if each >= 0 else "/" for each in amounts], "size": 5},
                 "line": {"width": 0},
             },
-            "text": [f"{each:+.4g}" for each in amounts],
+            "text": [signed(each) for each in amounts],
+            "showlegend": False,
             "textposition": "outside",
             "cliponaxis": False,
             "customdata": [plain(name) for name, _ in steps],
@@ -239,7 +240,12 @@ def waterfall(
     return Chart(
         traces,
         {
-            "xaxis": {"title": {"text": "prediction"}, "zeroline": False},
+            "xaxis": {
+                "title": {"text": "prediction"},
+                "zeroline": False,
+                "nticks": 7,
+                "range": _with_room([*starts, at, *([] if actual is None else [actual])]),
+            },
             "yaxis": _names(names, places),
             "hovermode": "closest",
             "showlegend": actual is not None,
@@ -261,6 +267,19 @@ def scores_in_words(found: Mapping[str, Any]) -> str:
     if scores["r2"] is not None:
         parts.insert(0, f"R² {scores['r2']:.4f}.")
     return " ".join(parts)
+
+
+def sizes_in_words(found: Mapping[str, Any]) -> str:
+    """How far off the usual and the worse predictions are."""
+    half, most = found["sizes"]["half"], found["sizes"]["nine_tenths"]
+    if half is None:
+        return ""
+    if found["rows"] == 1:
+        return f"The only held-out prediction is off by {number(half)}."
+    return (
+        f"Half of the predictions are off by at most {number(half)}, nine in ten by at most "
+        f"{number(most)}."
+    )
 
 
 def medians_in_words(found: Mapping[str, Any]) -> str:
@@ -287,7 +306,7 @@ def contributions_in_words(
     explained: Explanation, steps: Sequence[tuple[str, float]], actual: float | None
 ) -> str:
     """The waterfall, read aloud."""
-    told = ", ".join(f"{name} {amount:+.4g}" for name, amount in steps)
+    told = ", ".join(f"{name} {signed(amount)}" for name, amount in steps)
     text = (
         f"From the mean prediction {number(explained.base)} to the prediction "
         f"{number(explained.prediction)}: {told}."
@@ -299,7 +318,12 @@ def number(value: float | None) -> str:
     """Five digits, thousands separated."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.5g}"
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:,.5g}"
+
+
+def signed(value: float) -> str:
+    """Four digits and a sign."""
+    return f"{value:+,.0f}" if abs(value) >= 1e4 else f"{value:+,.4g}"
 
 
 def plain(text: str) -> str:
@@ -397,8 +421,8 @@ def _line(x: Sequence[float], y: Sequence[float], name: str) -> Trace:
 def _layout(x: str, y: str, ranges: Mapping[str, Any] | None = None) -> dict[str, Any]:
     ranges = ranges or {}
     return {
-        "xaxis": {"title": {"text": shortened(x)}, "zeroline": False, **ranges.get("x", {})},
-        "yaxis": {"title": {"text": shortened(y)}, "zeroline": False, **ranges.get("y", {})},
+        "xaxis": {"title": {"text": x}, "zeroline": False, "nticks": 7, **ranges.get("x", {})},
+        "yaxis": {"title": {"text": y}, "zeroline": False, **ranges.get("y", {})},
         "hovermode": "closest",
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "margin": {"l": 12, "r": 12, "t": 8, "b": 36},
@@ -406,8 +430,14 @@ def _layout(x: str, y: str, ranges: Mapping[str, Any] | None = None) -> dict[str
 
 
 def _within(grid: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Axes that end where a density does: far outliers would press it into a corner."""
-    return {axis: {"range": grid[axis]} for axis in "xy"} if grid else {}
+    """Axes that end where a density does, with room for a whole marker: far outliers would press
+    it into a corner."""
+    if not grid:
+        return {}
+    room = {axis: 0.025 * (grid[axis][1] - grid[axis][0]) for axis in "xy"}
+    return {
+        axis: {"range": [grid[axis][0] - room[axis], grid[axis][1] + room[axis]]} for axis in "xy"
+    }
 
 
 def _left_out(grid: Mapping[str, Any] | None) -> str:
@@ -480,6 +510,13 @@ def _names(names: Sequence[str], places: Sequence[int] | None = None) -> dict[st
         "ticktext": [plain(shortened(name)) for name in names],
         "range": [min(at, default=0) - 0.6, max(at, default=0) + 0.6],
     }
+
+
+def _with_room(values: Sequence[float]) -> list[float]:
+    """A range around values that leaves room for the numbers beside the outer bars."""
+    low, high = min(values), max(values)
+    room = 0.16 * (high - low) or abs(high) or 1.0
+    return [low - room, high + room]
 
 
 def _ends_of(explained: Explanation, places: Sequence[int]) -> list[Trace]:

@@ -48,7 +48,10 @@ def regularisation_path(path: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(title_text="alpha (weaker penalty to the right)", row=2, col=1)
     figure.update_layout(
         margin={"l": 60, "r": 20, "t": 30, "b": 50},
-        legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
+        # The largest are drawn last, over the others, and named first.
+        legend={
+            "orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "traceorder": "reversed"
+        },
         hovermode="closest",
     )
     return figure

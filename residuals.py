@@ -27,7 +27,7 @@ from regatta.ingest.parsing import finish_hash
 from regatta.runs.directory import RunDirectory
 from regatta.utils import UserError, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 MOST_OUTLIERS = 20
 # Rows kept for what is drawn (24 bytes each): all held-out rows, up to here.
 MOST_KEPT = 1_000_000
@@ -188,9 +188,18 @@ def drawn(kept: Batch) -> dict[str, Any]:
         "points": _points(kept) if few else None,
         "density": None if few else density(kept.predicted, kept.actual, alike=True),
         "residual_density": None if few else density(kept.predicted, residuals),
+        "sizes": sizes(residuals),
         "medians": medians(kept.predicted, residuals),
         "histogram": histogram(residuals),
     }
+
+
+def sizes(values: FloatArray) -> dict[str, float | None]:
+    """What half, and what nine tenths, of the values do not exceed in size."""
+    if not len(values):
+        return {"half": None, "nine_tenths": None}
+    half, most = np.quantile(np.abs(values), (0.5, 0.9))
+    return {"half": float(half), "nine_tenths": float(most)}
 
 
 def density(x: FloatArray, y: FloatArray, *, alike: bool = False) -> dict[str, Any]:
@@ -290,6 +299,15 @@ def _outliers(rows: RunRows, errors: Errors) -> list[dict[str, Any]]:
     ]
 
 
+def outliers_csv(found: Mapping[str, Any]) -> str:
+    """The largest residuals as a CSV, numbers in full."""
+    names = ("row", "line", "actual", "predicted", "residual", "deviations")
+    lines = [",".join(names)]
+    for each in found["outliers"]:
+        lines.append(",".join("" if each[name] is None else repr(each[name]) for name in names))
+    return "\n".join(lines) + "\n"
+
+
 # -- of a run -------------------------------------------------------------------------------------
 
 
@@ -312,8 +330,13 @@ def of_run(
     table = held_out.find_table(config, result, progress=tell)
     with table.hold():
         found = summarise(held_out.open_rows(table, config, result, model), progress)
-    write_json(path_of(directory), found)
+    keep(directory, found)
     return found
+
+
+def keep(directory: RunDirectory, found: Mapping[str, Any]) -> None:
+    """Write what was found beside the run's model."""
+    write_json(path_of(directory), found, durable=False)  # it can be found again
 
 
 def kept_summary(directory: RunDirectory) -> dict[str, Any] | None:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from regatta import charts
 from regatta.dashboard import components, words
+from regatta.effects import Effect, effects_of, grouped
+from regatta.fitted_model import FittedModel
 from regatta.runs.directory import RunDirectory
 from regatta.utils import RegattaError, read_json
 
 SHOWN_COEFFICIENTS = 15
+STANDARDISED, ORIGINAL = "one standard deviation", "one unit"
+HELP = {
+    "forest": "How much the prediction changes when one column grows and all others stay. The "
+    "line through a point is its 95% interval, where one is valid.",
+    "standardised": "A standard deviation is the usual spread of a column over the training rows: "
+    "so columns of different units can be compared. One unit is what the file counts in.",
+}
+FORMATS = {"p": "%.2g", "vif": "%.3g", "standard_error": "%.3g"}
+COLUMNS = {
+    "name": ("Feature", "Levels of a category stand under their column."),
+    "coefficient": ("Per unit", "Change of the prediction for one unit more."),
+    "low": ("from", "Lower end of the 95% interval, per unit."),
+    "high": ("to", "Upper end of the 95% interval, per unit."),
+    "standardised": (
+        "Per deviation", "Change of the prediction for one standard deviation more."
+    ),
+    "standard_error": ("Std. error", "Standard error: how far the one per unit may be off."),
+    "p": ("p", "How often chance alone would make a coefficient this large, were the true one 0."),
+    "vif": ("VIF", "Variance inflation: how much less sure it is because other columns say the "
+    "same. Above 10 is much."),
+}  # fmt: skip
 
 
 def show_effects(directory: RunDirectory, result: Mapping[str, Any], target: str) -> None:
@@ -23,16 +47,20 @@ def show_effects(directory: RunDirectory, result: Mapping[str, Any], target: str
         return
     unit = f"in the unit of {words.plain(target)}"
     st.caption(f"Change of the prediction for one standard deviation more of a feature, {unit}")
-    _draw_effects(directory.run_id, effects_of(directory, coefficients))
+    _draw_effects(directory.run_id, _standardised(directory, coefficients))
 
 
-def show_table(directory: RunDirectory, result: Mapping[str, Any]) -> None:
-    """The coefficients in the columns' own units, and how sure they are."""
-    st.subheader("Coefficients")
-    coefficients: dict[str, float] = result.get("coefficients") or {}
-    effects = effects_of(directory, coefficients)
-    _show_table(coefficients, effects, float(result.get("intercept") or 0.0))
-    _show_inference(result.get("inference") or {})
+def show(directory: RunDirectory, result: Mapping[str, Any], model: FittedModel) -> None:
+    """All coefficients as a chart and as a table, how sure they are, and how alpha was chosen."""
+    inference = result.get("inference") or {}
+    effects = effects_of(model, inference)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True, height="stretch"):
+        _show_forest(directory.run_id, effects, words.plain(model.target))
+    with right, st.container(border=True, height="stretch"):
+        _show_table(effects)
+        _show_notes(effects, inference, model)
+    show_path(directory)
 
 
 def show_path(directory: RunDirectory) -> None:
@@ -57,17 +85,6 @@ def show_path(directory: RunDirectory) -> None:
             f"{found['alpha_min']:.4g}, within one standard error at {found['alpha_1se']:.4g}",
             height=560,
         )
-
-
-def effects_of(directory: RunDirectory, coefficients: Mapping[str, float]) -> dict[str, float]:
-    """What one standard deviation of each feature adds: comparable across units."""
-    from regatta.fitted_model import FittedModel
-
-    try:
-        model = FittedModel.load(directory.model)
-    except RegattaError:
-        return dict(coefficients)
-    return dict(zip(model.feature_names, model.weights.tolist(), strict=True))
 
 
 def _draw_effects(run_id: str, effects: Mapping[str, float]) -> None:
@@ -119,75 +136,95 @@ def _draw_effects(run_id: str, effects: Mapping[str, float]) -> None:
         st.caption(f"{shown}{told}{exact}.")
 
 
-def _show_table(
-    coefficients: Mapping[str, float], effects: Mapping[str, float], intercept: float
+def _standardised(directory: RunDirectory, coefficients: Mapping[str, float]) -> dict[str, float]:
+    """What one standard deviation of each feature adds: comparable across units."""
+    try:
+        model = FittedModel.load(directory.model)
+    except RegattaError:
+        return dict(coefficients)
+    return dict(zip(model.feature_names, model.weights.tolist(), strict=True))
+
+
+def _show_forest(run_id: str, effects: Sequence[Effect], unit: str) -> None:
+    st.subheader("What moves the prediction", help=HELP["forest"])
+    key = f"units-{run_id}"
+    st.session_state.setdefault(key, STANDARDISED)
+    chosen = st.segmented_control(
+        "A change of", [STANDARDISED, ORIGINAL], key=key, help=HELP["standardised"]
+    )
+    drawn = charts.forest(effects, standardised=chosen != ORIGINAL)
+    components.chart(
+        f"forest-{run_id}", drawn.traces, drawn.layout, label=drawn.text, height=drawn.height
+    )
+    shown = sum(each.coefficient != 0.0 and not each.is_reference for each in effects)
+    told = [f"Change of the prediction in the unit of {unit}."]
+    if shown > charts.MOST_EFFECTS:
+        told.append(f"The {charts.MOST_EFFECTS} largest of {shown:,}; the table has all.")
+    if any(each.low is not None for each in effects):
+        told.append("Lines are 95% intervals; a hollow point's holds zero.")
+    if not shown:
+        told = ["All coefficients are zero: the model predicts the mean."]
+    st.caption(" ".join(told))
+
+
+def _show_table(effects: Sequence[Effect]) -> None:
+    import pandas as pd
+
+    st.subheader("Coefficients")
+    rows = [each.to_json() | {"name": each.label} for each in grouped(effects)]
+    columns = [name for name in COLUMNS if any(each[name] is not None for each in rows)]
+    table = pd.DataFrame(rows, columns=columns)
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=words.table_height(len(table), 14),
+        placeholder="",
+        column_config={
+            name: st.column_config.TextColumn(label, help=text, pinned=True)
+            if name == "name"
+            else st.column_config.NumberColumn(label, format=FORMATS.get(name, "%.5g"), help=text)
+            for name, (label, text) in COLUMNS.items()
+        },
+    )
+
+
+def _show_notes(
+    effects: Sequence[Effect], inference: Mapping[str, Any], model: FittedModel
 ) -> None:
-    import pandas as pd
-
-    table = pd.DataFrame(
-        {
-            "feature": list(coefficients),
-            "coefficient": list(coefficients.values()),
-            "effect": [effects.get(name) for name in coefficients],
-        }
-    )
-    table = table.sort_values("effect", key=lambda column: -column.abs())
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=words.table_height(len(table), 10),
-        column_config={
-            "feature": st.column_config.TextColumn("Feature"),
-            "coefficient": st.column_config.NumberColumn(
-                "Coefficient", format="%.6g",
-                help="Change of the prediction for one unit more, in original units.",
-            ),
-            "effect": st.column_config.NumberColumn(
-                "Per standard deviation", format="%.5g",
-                help="Change of the prediction for one standard deviation more.",
-            ),
-        },
-    )  # fmt: skip
-    st.caption(f"Intercept: {intercept:.6g}")
-
-
-def _show_inference(inference: Mapping[str, Any]) -> None:
-    """Standard errors and intervals of least squares, or why there are none."""
-    if not inference:
-        return
+    """The intercept, what is zero, and what the intervals hold for, or why there are none."""
+    intercepts = [
+        each["estimate"]
+        for each in inference.get("coefficients", ())
+        if each["name"] == "(intercept)"
+    ]
+    intercept = intercepts[0] if intercepts else model.original_intercept
+    notes = [f"Intercept: {words.number(intercept, 6)}, the prediction where all of them are zero."]
+    zeros = sum(each.coefficient == 0.0 and not each.is_reference for each in effects)
+    if zeros:
+        notes.append(f"{zeros:,} of {len(effects):,} coefficients are exactly zero.")
     if "why_not" in inference:
-        st.caption(str(inference["why_not"]))
-        return
-    import pandas as pd
+        notes.append(str(inference["why_not"]))
+    elif inference:
+        notes += _about_intervals(inference)
+    else:
+        notes.append("No standard errors: they come with the exact solver and a linear model.")
+    st.caption(words.plain(" ".join(notes)))
 
-    st.markdown(f"**How sure they are** ({inference['level']:.0%} intervals)")
-    columns = {
-        "name": "Feature",
-        "estimate": "Coefficient",
-        "low": "from",
-        "high": "to",
-        "standard_error": "Standard error",
-        "p": "p",
-        "vif": "VIF",
-    }
-    table = pd.DataFrame(inference["coefficients"])[list(columns)].rename(columns=columns)
-    numbers = [name for name in table.columns if name != "Feature"]
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=words.table_height(len(table), 10),
-        column_config={
-            name: st.column_config.NumberColumn(name, format="%.4g") for name in numbers
-        },
-    )
+
+def _about_intervals(inference: Mapping[str, Any]) -> list[str]:
     notes = [
-        f"Adjusted R² {inference['adjusted_r2']:.4f}, F {words.number(inference['f'])}, "
-        f"AIC {words.number(inference['aic'])}."
+        f"Intervals hold the true coefficient in {inference['level']:.0%} of samples, where the "
+        "relation is linear and errors are independent and of one variance.",
+        f"On the training rows: adjusted R² {words.number(inference['adjusted_r2'])}, "
+        f"F {words.number(inference['f'])}, AIC {words.number(inference['aic'])}.",
     ]
     if inference["reference_levels"]:
         levels = ", ".join(inference["reference_levels"].values())
-        notes.append(f"Levels are told against: {levels}.")
-    st.caption(words.plain(" ".join([*notes, *inference["warnings"]])))
+        notes.append(
+            f"Levels are told against a reference ({levels}); an exported model spreads them "
+            "over all levels and predicts the same."
+        )
+    return [*notes, *inference["warnings"]]
 
 
 def _as_plotly_text(name: str) -> str:

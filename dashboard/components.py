@@ -71,9 +71,17 @@ def chart(
     *,
     label: str,
     height: int,
+    on_click: Callable[[int], None] | None = None,
 ) -> None:
     """A Plotly chart in the page's theme. Colours: "@training", "@validation", "@quiet", and
-    "@series-0" to "@series-5" where several of a kind are told apart."""
+    "@series-0" to "@series-5" where several of a kind are told apart. ``on_click`` is told the
+    ``customdata`` of a point, a number."""
+
+    def clicked() -> None:
+        key_of_point = st.session_state[key].get("clicked")
+        if on_click is not None and key_of_point is not None:
+            on_click(int(key_of_point))
+
     _chart(
         key=key,
         data={
@@ -81,7 +89,9 @@ def chart(
             "layout": dict(layout),
             "label": label,
             "height": height,
+            "clickable": on_click is not None,
         },
+        on_clicked_change=clicked,
     )
 
 

@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "sample": ("regatta.dashboard.samples", "write_large"),
     "predict": ("regatta.dashboard.outputs", "predict"),
     "export": ("regatta.dashboard.outputs", "export"),
+    "explain": ("regatta.dashboard.outputs", "explain"),
 }
 ID_PATTERN = re.compile(r"[a-z]+-[0-9a-f]{16}")
 KEPT_SECONDS = 7 * 24 * 3600.0

@@ -39,3 +39,19 @@ def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[s
     output = folder / f"{arguments['run_id']}-pipeline.skops"
     exporter.export_model(Path(arguments["model"]), "sklearn", output)
     return {"file": output.name}
+
+
+def explain(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Find the errors of a run on its held-out rows, and keep them with it. With ``rows``: see to
+    it that the file's columns are there to look up single rows in."""
+    from regatta import held_out, residuals
+    from regatta.runs.store import RunStore
+    from regatta.utils import home
+
+    store = RunStore(home())
+    directory, config = store.directory(arguments["run_id"]), store.config(arguments["run_id"])
+    found = residuals.of_run(directory, config, report)
+    if arguments.get("rows"):
+        result = residuals.read_result(directory)
+        held_out.find_table(config, result, progress=lambda done: report(done, "Reading the file"))
+    return {"rows": found["rows"]}

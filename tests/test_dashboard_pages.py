@@ -348,7 +348,7 @@ def test_files_of_one_name_and_size_are_told_apart(tmp_path: Path) -> None:
     ("settings", "words_shown"),
     [
         ({"model": "lasso", "alpha": "auto"}, ["How alpha was chosen", "took no part"]),
-        ({"model": "linear"}, ["How sure they are", "Adjusted R²"]),
+        ({"model": "linear"}, ["Lines are 95% intervals", "adjusted R²"]),
         ({"model": "ridge"}, ["No standard errors for ridge"]),
     ],
     ids=["path", "inference", "why not"],
@@ -364,7 +364,7 @@ def test_a_solved_run_shows_path_and_uncertainty(
     config = TrainingConfig(path=str(path), target="y", workers=0, **settings)
     run_id = store.create(config).run_id
     run_training(run_id, store)
-    page = open_page("explain", run=run_id)
+    page = open_page("explain", run=run_id, view="coefficients")
     shown = texts(page) + "\n".join(each.value for each in page.subheader)
     for each in words_shown:
         assert each in shown

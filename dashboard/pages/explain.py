@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
-from regatta.dashboard import actions, coefficients, run_pages
-from regatta.utils import read_json
+from regatta.dashboard import actions, coefficients, explaining, run_pages, trying
+from regatta.dashboard.explaining import VIEW, Subject
+from regatta.residuals import kept_summary, read_result
+from regatta.utils import RegattaError
+
+VIEWS = {
+    "errors": "Errors",
+    "coefficients": "Coefficients",
+    "row": "One row",
+    "try": "Try a row",
+}
 
 
 def main() -> None:
-    """The coefficients, how sure they are, and how alpha was chosen."""
+    """The run on top, and the view of it that the address names."""
     record = run_pages.finished_run("Explain", "What a trained model has learned is shown here.")
     if record is None:
         return
     directory = actions.store().directory(record.run_id)
     try:
-        result = read_json(directory.result)
-    except (OSError, ValueError):
-        st.error("The result of this run cannot be read.", icon=":material/error:")
+        result, model = read_result(directory), explaining.load_model(directory)
+    except RegattaError as error:
+        actions.tell(error)
         return
-    left, right = st.columns(2, gap="medium")
-    with left, st.container(border=True, height="stretch"):
-        coefficients.show_effects(directory, result, record.target)
-    with right, st.container(border=True, height="stretch"):
-        coefficients.show_table(directory, result)
-    coefficients.show_path(directory)
+    view = choose_view()
+    subject = Subject(directory, actions.store().config(record.run_id), result, model)
+    if view == "coefficients":
+        coefficients.show(directory, result, model)
+    elif view == "try":
+        trying.show(replace(subject, found=kept_summary(directory)))
+    else:
+        found = explaining.errors_of(directory)
+        if found is not None:
+            show = explaining.show_row if view == "row" else explaining.show_errors
+            show(replace(subject, found=found))
+
+
+def choose_view() -> str:
+    """Ask what to look at; the address keeps it."""
+    wanted = st.query_params.get(VIEW, "")
+    first = wanted if wanted in VIEWS else next(iter(VIEWS))
+
+    def changed() -> None:
+        st.query_params[VIEW] = st.session_state["explain-view"] or first
+
+    st.session_state["explain-view"] = first
+    st.segmented_control(
+        "View",
+        list(VIEWS),
+        format_func=VIEWS.__getitem__,
+        key="explain-view",
+        on_change=changed,
+        label_visibility="collapsed",
+    )
+    return first
 
 
 main()

@@ -3,7 +3,7 @@
 const charts = new WeakMap();
 
 export default function (component) {
-  const { parentElement, data } = component;
+  const { parentElement, data, setTriggerValue } = component;
   let node = parentElement.querySelector(".rg-chart");
   if (!node) {
     node = element("div", "rg-chart");
@@ -19,6 +19,7 @@ export default function (component) {
   clearInterval(chart.timer);
   node.style.height = `${data.height}px`;
   node.setAttribute("aria-label", data.label);
+  node.tell = data.clickable ? (key) => setTriggerValue("clicked", key) : null;
   let drawn = "";
   const draw = () =>
     loadPlotly().then((Plotly) => {
@@ -28,6 +29,7 @@ export default function (component) {
       drawn = key;
       const layout = baseLayout(theme, data.layout);
       Plotly.react(node, themed(data.traces, theme), layout, { ...PLOT_CONFIG, displayModeBar: false });
+      listen(node);
     }).catch(() => {});
   draw();
   chart.timer = setInterval(draw, 1500);
@@ -38,6 +40,16 @@ export default function (component) {
   };
 }
 
+/** A click on a point that has a key of its own tells it, where somebody wants to know. */
+function listen(node) {
+  if (node.listens) return;
+  node.listens = true;
+  node.on("plotly_click", ({ points }) => {
+    const point = points.find(({ data }) => data.type === "scatter");
+    if (node.tell && typeof point?.customdata === "number") node.tell(point.customdata);
+  });
+}
+
 /** Colours named by their role ("@training", "@series-0" …) become those of the theme. */
 function themed(traces, theme) {
   const roles = {
@@ -45,6 +57,7 @@ function themed(traces, theme) {
     "@validation": COLOURS[1],
     "@quiet": fade(theme.text, 0.45),
   };
+  roles[COLOURS[0]] = roles["@training"]; // in figures that are made for files, too
   COLOURS.forEach((colour, place) => {
     roles[`@series-${place}`] = place === 0 ? roles["@training"] : colour;
   });
