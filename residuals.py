@@ -62,6 +62,7 @@ class Errors:
     rows: int = 0
     residual_sum: float = 0.0
     squared_sum: float = 0.0
+    fourth_sum: float = 0.0
     absolute_sum: float = 0.0
     actual_mean: float = 0.0
     actual_squares: float = 0.0
@@ -77,7 +78,9 @@ class Errors:
         self._add_spread(batch.actual)
         self.rows += count
         self.residual_sum += float(residuals.sum())
-        self.squared_sum += float(residuals @ residuals)
+        squares = residuals**2
+        self.squared_sum += float(squares.sum())
+        self.fourth_sum += float(squares @ squares)
         self.absolute_sum += float(np.abs(residuals).sum())
         self._note_largest(batch, residuals)
         self._kept.append(self._sampled(batch))
@@ -96,6 +99,20 @@ class Errors:
             "mae": self.absolute_sum / n,
             "mean": mean,
             "deviation": math.sqrt(variance),
+        }
+
+    def spread(self) -> dict[str, float | None]:
+        """Standard errors of R², RMSE and MAE: how much they would differ on other held-out rows
+        as many (delta method, the target's own spread taken as known)."""
+        scores, n = self.scores(), self.rows
+        rmse, mae = scores["rmse"], scores["mae"]
+        if n < 2 or rmse is None or mae is None:
+            return dict.fromkeys(("r2", "rmse", "mae"))
+        of_mse = math.sqrt(max(self.fourth_sum / n - rmse**4, 0.0) / n)
+        return {
+            "r2": of_mse * n / self.actual_squares if self.actual_squares > 0 else None,
+            "rmse": of_mse / (2 * rmse) if rmse > 0 else 0.0,
+            "mae": math.sqrt(max(rmse**2 - mae**2, 0.0) / n),
         }
 
     def largest(self) -> list[tuple[int, float, float]]:
@@ -175,6 +192,7 @@ def summarise(
         "rows_train": rows.split.rows_train,
         "drawn": len(kept.rows),
         "scores": errors.scores(),
+        "spread": errors.spread(),
         "outliers": _outliers(rows, errors),
         **drawn(kept),
     }

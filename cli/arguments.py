@@ -220,7 +220,9 @@ def add_export(commands: Any) -> None:
         "--format",
         default=EXPORT_FORMATS[0],
         metavar="|".join(EXPORT_FORMATS),
-        help="a scikit-learn pipeline (skops), or all numbers as JSON (default: sklearn)",
+        help="pipeline: of scikit-learn (skops); json: all numbers, to score by hand; onnx, "
+        "onnx-float32: a graph (needs the extra onnx); snippet: a Python script; card: a page of "
+        "Markdown; report: one HTML file with charts (default: pipeline)",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="file to write (default: the run's id, here)"
