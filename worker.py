@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from time import perf_counter
+from time import localtime, perf_counter, strftime, time
 
 from regatta import models
 from regatta.parameter_server.kernel import Kernel
@@ -88,17 +88,25 @@ def run_worker(setup: WorkerSetup, memory: SharedMemory, pipe: Connection, paren
     try:
         worker = Worker(setup, memory, pipe)
         pipe.send_bytes(READY)
+        _note("INFO", f"Worker {setup.rank} is ready: pid {os.getpid()}.")
         gc.collect()
         gc.freeze()
         gc.disable()
         worker.serve()
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        print("The coordinator is gone; so am I.", file=sys.stderr)
+        _note("WARNING", "The coordinator is gone; so am I.")
     except BaseException:
         text = traceback.format_exc()
-        print(text, file=sys.stderr, flush=True)
+        _note("ERROR", f"Worker {setup.rank} failed.\n{text.rstrip()}")
         pipe.send_bytes(FAILED + text.encode())
         sys.exit(1)
+
+
+def _note(level: str, text: str) -> None:
+    """A line of this worker's log, as `utils.LOG_FORMAT` has it, without what `logging` costs."""
+    now = time()
+    stamp = f"{strftime('%Y-%m-%d %H:%M:%S', localtime(now))},{int(1000 * (now % 1)):03}"
+    print(f"{stamp} {level:<7} regatta.worker: {text}", file=sys.stderr, flush=True)
 
 
 class _Abandoned(Exception):

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).resolve().parent / "static"
 
 
-def _register(name: str, *parts: str, style: bool = True) -> Any:
-    """The component of ``name.js`` and ``name.css``; ``parts`` are scripts that it stands on."""
+def _register(name: str, *parts: str, style: bool = True, sheets: Sequence[str] = ()) -> Any:
+    """The component of ``name.js`` and ``name.css``; ``parts`` are scripts that it stands on, and
+    ``sheets`` style sheets."""
     script = "\n".join(
         (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", *parts, name)
     )
-    css = (STATIC / f"{name}.css").read_text(encoding="utf-8") if style else None
+    css = "\n".join(
+        (STATIC / f"{sheet}.css").read_text(encoding="utf-8")
+        for sheet in (*sheets, *([name] if style else []))
+    )
     # Plotly writes its styles into the document's head: a shadow root would not see them.
-    return st.components.v2.component(f"regatta_{name}", css=css, js=script, isolate_styles=False)
+    return st.components.v2.component(
+        f"regatta_{name}", css=css or None, js=script, isolate_styles=False
+    )
 
 
 _live = _register("live", "figures")
@@ -37,6 +43,8 @@ _upload = _register("upload")
 _chart = _register("chart", style=False)
 _download = _register("download")
 _columns = _register("columns")
+_workers = _register("workers", "polled", sheets=["live"])
+_logs = _register("logs", "polled", sheets=["live"])
 
 
 def _nothing() -> None:
@@ -51,6 +59,21 @@ def live_view(record: RunRecord) -> None:
         data={"run_id": record.run_id, "state": str(record.state), "stands": record.stands},
         on_state_change=_nothing,
     )
+
+
+def crew_view(record: RunRecord) -> None:
+    """Draw the workers of a run as they are and as they go on; the script runs again as for a
+    `live_view`."""
+    _workers(key=f"crew-{record.run_id}", data=_about(record), on_state_change=_nothing)
+
+
+def log_view(record: RunRecord) -> None:
+    """Show the log of a run as it grows; the script runs again when the run's state changes."""
+    _logs(key=f"log-{record.run_id}", data=_about(record), on_state_change=_nothing)
+
+
+def _about(record: RunRecord) -> dict[str, str]:
+    return {"run_id": record.run_id, "state": str(record.state), "stands": record.stands}
 
 
 def upload_zone(key: str, *, title: str, hint: str) -> dict[str, Any] | None:

@@ -3,6 +3,9 @@
 GET  /api/health                      can the server do its work
 POST /api/upload?name=…               a file, streamed to disk as it comes
 GET  /api/runs/<id>/live?since=…      what a live view has not seen yet
+GET  /api/runs/<id>/workers?since=…   the same for the page of the workers
+GET  /api/runs/<id>/log?before=…      its log from the end, filtered; ?after=… what has come
+GET  /api/runs/<id>/log/file          the whole of it
 GET  /api/runs/<id>/model             the trained model, as JSON
 GET  /api/runs/<id>/outliers          the held-out rows with the largest residuals, as CSV
 POST /api/runs/<id>/workers/<rank>/kill?incarnation=…    end a worker, to see it replaced
@@ -32,7 +35,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from regatta.dashboard import frame, jobs, live, prometheus, uploads
+from regatta.dashboard import crew_view, frame, jobs, live, log_view, prometheus, uploads
 from regatta.dashboard import health as health_check
 from regatta.dashboard.security import NotFound, failure, guarded, guarded_async
 from regatta.runs import service
@@ -49,7 +52,7 @@ MAX_CONCURRENT_UPLOADS = 4
 DRAINED_BYTES = 256_000_000
 
 # The pages beside the first one, by their path.
-PAGE_PATHS = ("data", "new", "runs", "explain", "predict")
+PAGE_PATHS = ("data", "new", "workers", "runs", "explain", "predict", "logs")
 
 _uploading = asyncio.Semaphore(MAX_CONCURRENT_UPLOADS)
 
@@ -98,6 +101,49 @@ def live_view(request: Request) -> Response:
         return Response(status_code=204, headers=headers)
     update = live.live_update(record, directory, since)
     return JSONResponse(finite({**update, "tag": tag.strip('"')}), headers=headers)
+
+
+def crew(request: Request) -> Response:
+    """News of a run's workers since a cursor; 204 when there are none."""
+    directory = _run_directory(request)
+    record = RunStore(home()).get(directory.run_id)
+    tag = live.version(record, directory)
+    headers = {"Cache-Control": "no-store"}
+    since = live.Cursor.parse(request.query_params.get("since"))
+    if request.query_params.get("tag") == tag and since.attempt >= 0:
+        return Response(status_code=204, headers=headers)
+    update = crew_view.crew_update(record, directory, since)
+    return JSONResponse(finite({**update, "tag": tag}), headers=headers)
+
+
+def log(request: Request) -> Response:
+    """Entries of a run's log: the newest, those before a cursor, or what has come after one."""
+    directory, asked = _run_directory(request), request.query_params
+    record = RunStore(home()).get(directory.run_id)
+    files = log_view.sources(directory, home())
+    wanted = log_view.Wanted(
+        level=asked.get("level", ""), process=asked.get("process", ""), text=asked.get("text", "")
+    )
+    headers = {"Cache-Control": "no-store"}
+    if "after" in asked:
+        found = log_view.follow(files, wanted, asked["after"])
+        if found is None and asked.get("stands") == record.stands:
+            return Response(status_code=204, headers=headers)
+    else:
+        found = log_view.tail(files, wanted, asked.get("before", ""))
+    state = {"state": str(record.state), "stands": record.stands}
+    return JSONResponse({**(found or {}), **state}, headers=headers)
+
+
+def log_file(request: Request) -> Response:
+    """A whole file of a run's log as a download."""
+    directory = _run_directory(request)
+    source = log_view.find_source(
+        log_view.sources(directory, home()), request.query_params.get("process", "")
+    )
+    if source is None or source.about:  # the supervisor's is about other runs too
+        raise NotFound("There is no such log.", "It begins with the run.")
+    return _download(source.path, f"{directory.run_id}-{source.path.name}", "text/plain")
 
 
 def model(request: Request) -> Response:
@@ -171,6 +217,9 @@ ROUTES = [
     Route("/api/health", guarded(health), methods=["GET"]),
     Route("/api/upload", guarded_async(upload), methods=["POST"]),
     Route("/api/runs/{run_id}/live", guarded(live_view), methods=["GET"]),
+    Route("/api/runs/{run_id}/workers", guarded(crew), methods=["GET"]),
+    Route("/api/runs/{run_id}/log", guarded(log), methods=["GET"]),
+    Route("/api/runs/{run_id}/log/file", guarded(log_file), methods=["GET"]),
     Route("/api/runs/{run_id}/model", guarded(model), methods=["GET"]),
     Route("/api/runs/{run_id}/workers/{rank:int}/kill", guarded(kill_worker), methods=["POST"]),
     Route("/api/runs/{run_id}/outliers", guarded(outliers), methods=["GET"]),

@@ -164,21 +164,39 @@ def times_of(rows: Sequence[Mapping[str, Any]]) -> list[WorkerTimes]:
     ]
 
 
-def _times(rank: int, rows: Sequence[Mapping[str, Any]]) -> WorkerTimes:
-    sums = dict.fromkeys(("compute", "wait", "communicate", "rows", "disk_bytes"), 0.0)
-    cpu: float | None = 0.0
+@dataclass(frozen=True)
+class Stretch:
+    """Between two looks at a worker, ``start`` and ``end`` in seconds of training: what its counts
+    grew by, and its CPU at the end (percent of a core)."""
+
+    start: float
+    end: float
+    grown: Mapping[str, float]
+    cpu_percent: float | None
+
+
+def stretches(rows: Sequence[Mapping[str, Any]]) -> Iterator[Stretch]:
+    """What lies between the rows of one worker; pauses are left out."""
+    names = ("compute", "wait", "communicate", "rows", "disk_bytes")
     for before, after in pairwise(rows):
         seconds = after["seconds"] - before["seconds"]
         if seconds <= 0 or before["compute"] is None or after["compute"] is None:
             continue
-        grown = {name: max(0.0, (after.get(name) or 0) - (before.get(name) or 0)) for name in sums}
+        grown = {name: max(0.0, (after.get(name) or 0) - (before.get(name) or 0)) for name in names}
         busy = grown["compute"] + grown["communicate"]
         grown["wait"] = min(grown["wait"], max(0.0, seconds - busy))  # the rest was a pause
-        for name, value in grown.items():
+        yield Stretch(before["seconds"], after["seconds"], grown, after["cpu_percent"])
+
+
+def _times(rank: int, rows: Sequence[Mapping[str, Any]]) -> WorkerTimes:
+    sums = dict.fromkeys(("compute", "wait", "communicate", "rows", "disk_bytes"), 0.0)
+    cpu: float | None = 0.0
+    for each in stretches(rows):
+        for name, value in each.grown.items():
             sums[name] += value
-        percent = after["cpu_percent"]
-        spent = (percent or 0.0) / 100 * (busy + grown["wait"])
-        cpu = None if cpu is None or percent is None else cpu + spent
+        spent = each.grown["compute"] + each.grown["wait"] + each.grown["communicate"]
+        percent = each.cpu_percent
+        cpu = None if cpu is None or percent is None else cpu + percent / 100 * spent
     return WorkerTimes(
         rank,
         sums["compute"],

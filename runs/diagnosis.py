@@ -23,7 +23,7 @@ WINDOW_SECONDS = 30.0
 PACE_SECONDS = 5.0
 # Rows of `workers` that are judged of an ended run: days of a small crew.
 MOST_ROWS = 200_000
-MOST_PAUSED_ROWS = 5_000
+MOST_PAUSED_LOOKS = 5_000
 MOST_POINTS = 1_200  # of a window: at most about thirty a second are written
 # Other runs that are looked at for one with the same settings and fewer workers.
 MOST_OTHERS = 20
@@ -47,6 +47,13 @@ def limits_of(record: RunRecord, directory: RunDirectory) -> Bottleneck:
             "The run computes in one process, without workers: nobody waits for anybody."
         )
     return bottleneck.find(window)
+
+
+def recent_workers(record: RunRecord, reader: MetricsReader) -> list[Row]:
+    """The rows of the table `workers` of a run's last half minute of training."""
+    return _recent(
+        reader.newest("workers", _recent_count(record) * (max(record.workers or 1, 1) + 1))
+    )
 
 
 def reference_of(store: RunStore, record: RunRecord, workers: int) -> Pace | None:
@@ -162,7 +169,7 @@ def _before_training(record: RunRecord) -> Bottleneck | None:
 
 def _window(record: RunRecord, directory: RunDirectory) -> Window:
     """The figures of a run: all of one that has ended, else those of its last seconds."""
-    reader, crew = MetricsReader(directory.metrics), max(record.workers or 1, 1)
+    reader = MetricsReader(directory.metrics)
     seconds: Mapping[str, float] = {}
     if record.state.is_terminal:
         workers: Sequence[Row] = reader.newest("workers", MOST_ROWS)
@@ -170,10 +177,8 @@ def _window(record: RunRecord, directory: RunDirectory) -> Window:
         points: Sequence[Row] = [*reader.read("points", limit=1), *reader.newest("points", 1)]
         seconds = _spent(directory)
     else:
-        paused = record.state is RunState.PAUSED  # which is sampled too, for hours maybe
-        count = MOST_PAUSED_ROWS if paused else int(1.5 * WINDOW_SECONDS)
-        workers = _of_one_crew(_recent(reader.newest("workers", count * (crew + 1))))
-        machine = _recent(reader.newest("machine", count))
+        workers = _of_one_crew(recent_workers(record, reader))
+        machine = _recent(reader.newest("machine", _recent_count(record)))
         points = _recent(reader.newest("points", MOST_POINTS))
     return Window(
         times_of(workers),
@@ -187,6 +192,11 @@ def _window(record: RunRecord, directory: RunDirectory) -> Window:
         loading_seconds=seconds.get("import", 0.0),
         training_seconds=seconds.get("train", 0.0),
     )
+
+
+def _recent_count(record: RunRecord) -> int:
+    """Looks that go back half a minute of training; a pause is looked at too, for hours maybe."""
+    return MOST_PAUSED_LOOKS if record.state is RunState.PAUSED else int(1.5 * WINDOW_SECONDS)
 
 
 def _grown(points: Sequence[Row], name: str) -> int:

@@ -27,6 +27,9 @@ st.navigation(
         st.Page(
             PAGES / "new_run.py", title="New run", icon=":material/add_circle:", url_path="new"
         ),
+        st.Page(
+            PAGES / "workers.py", title="Workers", icon=":material/groups:", url_path="workers"
+        ),
         st.Page(PAGES / "runs.py", title="Runs", icon=":material/list:", url_path="runs"),
         st.Page(
             PAGES / "explain.py", title="Explain", icon=":material/insights:", url_path="explain"
@@ -37,6 +40,7 @@ st.navigation(
             icon=":material/output:",
             url_path="predict",
         ),
+        st.Page(PAGES / "logs.py", title="Logs", icon=":material/subject:", url_path="logs"),
     ],
     position="top",
 ).run()

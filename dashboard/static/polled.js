@@ -1,0 +1,154 @@
+// A view of a run that asks a route for news and draws them into the same nodes.
+//
+// It stops while the tab is hidden and when nothing can change any more, says when the server is
+// away, follows the theme, and tells the page's script when the state of the run changes. A view
+// has `path` (of its route), `build()` and `take(update)`.
+
+const PERIOD = 1000;
+const SLOW_PERIOD = 4000; // of a run that ended, and may be taken up again
+const RETRY_PERIOD = 2000;
+const NEVER_AGAIN = ["finished", "diverged"];
+
+/** What a component module exports: one view a node, made anew for another run. */
+function mounted(View) {
+  const views = new WeakMap();
+  return (component) => {
+    const { parentElement, data, setStateValue } = component;
+    let view = views.get(parentElement);
+    if (!view || view.runId !== data.run_id) {
+      view?.destroy();
+      view = new View(parentElement, data.run_id);
+      views.set(parentElement, view);
+    }
+    view.configure(data, setStateValue);
+    return () => {
+      view.destroy();
+      views.delete(parentElement);
+    };
+  };
+}
+
+class PolledView {
+  constructor(parent, runId, className, testId) {
+    this.runId = runId;
+    this.plots = {};
+    this.drawn = {};
+    this.root = element("div", `rg-live ${className}`);
+    this.root.dataset.testid = testId;
+    parent.append(this.root); // beside the style sheet, which stands in there too
+    this.offline = element(
+      "div",
+      "rg-offline",
+      "The page's server does not answer. The training goes on; this view comes back by itself.",
+    );
+    this.offline.setAttribute("role", "status");
+    this.offline.hidden = true;
+    this.root.append(this.offline);
+    this.build();
+    this.onVisible = () => {
+      if (!document.hidden) this.poll();
+    };
+    document.addEventListener("visibilitychange", this.onVisible);
+    // The theme is switched without a rerun: look for it, cheaply.
+    this.themeTimer = setInterval(() => this.followTheme(), 1500);
+    this.resizes = new ResizeObserver(() => this.resize());
+    this.resizes.observe(this.root);
+  }
+
+  configure(data, setStateValue) {
+    this.known = data.stands;
+    this.reported = undefined;
+    this.setStateValue = setStateValue;
+    this.ended = NEVER_AGAIN.includes(this.state) && data.state === this.state;
+    if (!this.ended) this.poll();
+  }
+
+  destroy() {
+    this.destroyed = true;
+    this.root.remove();
+    clearTimeout(this.timer);
+    clearInterval(this.themeTimer);
+    this.resizes.disconnect();
+    document.removeEventListener("visibilitychange", this.onVisible);
+    if (window.Plotly) {
+      for (const node of Object.values(this.plots)) window.Plotly.purge(node);
+    }
+  }
+
+  async poll() {
+    clearTimeout(this.timer);
+    if (this.destroyed || this.asking) return;
+    this.asking = true;
+    let wait = PERIOD;
+    try {
+      const answer = await this.ask(this.path());
+      this.offline.hidden = true;
+      if (answer.status === 200) this.take(await answer.json());
+      else if (answer.status === 404) this.report("deleted");
+      // Once more after the end: the last lines and figures may be written after the state.
+      const over = NEVER_AGAIN.includes(this.state);
+      this.ended = answer.status === 404 || (over && this.wasOver);
+      this.wasOver = over;
+      if (["stopped", "failed"].includes(this.state)) wait = SLOW_PERIOD;
+    } catch (error) {
+      this.offline.hidden = false;
+      wait = RETRY_PERIOD;
+    } finally {
+      this.asking = false;
+    }
+    if (this.destroyed || this.ended || document.hidden || this.resting) return;
+    this.timer = setTimeout(() => this.poll(), wait);
+  }
+
+  ask(path) {
+    return fetch(`/api/runs/${this.runId}/${path}`, { cache: "no-store" });
+  }
+
+  /** Tell the page's script that the run stands otherwise than it knows. */
+  report(stands) {
+    if (stands === this.known || stands === this.reported) return;
+    this.reported = stands;
+    this.setStateValue("state", stands);
+  }
+
+  card(className, title, help) {
+    const card = element("section", `rg-card ${className}`);
+    const head = element("div", "rg-head");
+    const heading = element("h3", "", title);
+    if (help) heading.title = help;
+    head.append(heading);
+    card.append(head);
+    return card;
+  }
+
+  plot(name) {
+    const node = element("div", "rg-plot");
+    node.dataset.testid = `plot-${name}`;
+    node.setAttribute("role", "group");
+    this.plots[name] = node;
+    return node;
+  }
+
+  /** Draw a figure { data, layout, label } if it, or the theme, is another than the last. */
+  react(Plotly, name, theme, figure) {
+    const key = JSON.stringify([figure, theme]);
+    if (this.drawn[name] === key) return;
+    this.drawn[name] = key;
+    this.plots[name].setAttribute("aria-label", figure.label);
+    Plotly.react(this.plots[name], figure.data, baseLayout(theme, figure.layout), PLOT_CONFIG);
+  }
+
+  drawPlots() {} // of a view that has charts
+
+  followTheme() {
+    if (document.hidden || !window.Plotly || !this.theme) return;
+    if (JSON.stringify(readTheme(this.root)) !== this.theme) this.drawPlots(window.Plotly);
+  }
+
+  resize() {
+    if (!window.Plotly) return;
+    for (const node of Object.values(this.plots)) {
+      if (node.data && node.offsetWidth) window.Plotly.Plots.resize(node);
+    }
+  }
+}
