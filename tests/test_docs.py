@@ -104,7 +104,7 @@ def test_every_decision_is_in_their_list(site: Path) -> None:
 
 
 def test_what_is_made_from_the_code_is_current() -> None:
-    command = [sys.executable, "-P", DOCS / "generate_reference.py", "--check"]
+    command = [sys.executable, "-P", str(DOCS / "generate_reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
