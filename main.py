@@ -10,12 +10,13 @@ the run store holds and writes commands into it; it never trains.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 from starlette.middleware import Middleware
 
-from regatta.dashboard import settings
+from regatta.dashboard import folders, settings
 from regatta.dashboard.routes import ROUTES, warm_up
 from regatta.dashboard.security import Guard
 from regatta.utils import RegattaError
@@ -31,6 +32,7 @@ def serve(
     host: str = settings.DEFAULT_HOST,
     open_browser: bool = False,
     behind_proxy: bool = False,
+    data_roots: Sequence[str] = (),
 ) -> None:
     """Serve the page until a signal comes.
 
@@ -45,15 +47,21 @@ def serve(
         Open the page in the default browser once it is ready.
     behind_proxy : bool
         Say that such a proxy is there.
+    data_roots : sequence of str
+        Folders whose CSV files the page may read where they lie. Without any, those that
+        REGATTA_DATA_ROOT names, if it does.
 
     Raises
     ------
     RegattaError
-        When the address is refused or the port is taken.
+        When the address or a folder is refused or the port is taken.
     """
     if behind_proxy:
         settings.declare_proxy()
+    if data_roots:
+        settings.declare_data_roots(data_roots)
     settings.check_address(host)
+    folders.check()
     settings.check_port(host, port)
     app.run(config=settings.server_options(host=host, port=port, open_browser=open_browser))
 
@@ -63,6 +71,7 @@ if __name__ == "main":  # `streamlit run main.py` imports this file under its ba
     sys.path[:] = [entry for entry in sys.path if entry != str(HERE)]
     try:
         settings.check_address(st.get_option("server.address"))
+        folders.check()
         settings.tell_streamlit()
     except RegattaError as error:
         sys.exit(f"regatta: {error}")

@@ -22,6 +22,7 @@ def serve(chosen: argparse.Namespace) -> int:
         host=chosen.host,
         open_browser=not chosen.no_browser and can_open_browser(),
         behind_proxy=chosen.behind_proxy,
+        data_roots=chosen.data_root,
     )
     return 0
 

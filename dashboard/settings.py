@@ -25,6 +25,7 @@ DEFAULT_HOST = "127.0.0.1"
 PROXY_VARIABLE = "REGATTA_BEHIND_PROXY"
 UPLOAD_LIMIT_VARIABLE = "REGATTA_MAX_UPLOAD_MB"
 DEFAULT_UPLOAD_LIMIT_MB = 8192
+DATA_ROOT_VARIABLE = "REGATTA_DATA_ROOT"  # folders, separated as in PATH
 
 CONFIG_FILE = Path(__file__).resolve().parent.parent / ".streamlit" / "config.toml"
 
@@ -37,6 +38,11 @@ def behind_proxy() -> bool:
 def declare_proxy() -> None:
     """Remember, for this process, that such a proxy is there."""
     os.environ[PROXY_VARIABLE] = "1"
+
+
+def declare_data_roots(folders: Sequence[str]) -> None:
+    """Remember, for this process, whose files the page may read where they lie."""
+    os.environ[DATA_ROOT_VARIABLE] = os.pathsep.join(os.path.abspath(each) for each in folders)
 
 
 def tell_streamlit() -> None:
@@ -138,10 +144,14 @@ def run_command_line(serve: Callable[..., None], arguments: Sequence[str] | None
     parser.add_argument(
         "--behind-proxy", action="store_true", help="a proxy signs people in: any --host is allowed"
     )
+    parser.add_argument(
+        "--data-root", action="append", default=[], metavar="DIR",
+        help="a folder whose CSV files the page may read where they lie; repeatable",
+    )  # fmt: skip
     chosen = parser.parse_args(arguments)
     limit_blas_threads()
     try:
-        serve(chosen.port, chosen.host, chosen.open, chosen.behind_proxy)
+        serve(chosen.port, chosen.host, chosen.open, chosen.behind_proxy, chosen.data_root)
     except RegattaError as error:
         print(f"regatta: {error}", file=sys.stderr)
         return error.exit_code

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regatta.dashboard import jobs, samples, uploads, words
+from regatta.dashboard import folders, jobs, samples, uploads, words
 from regatta.utils import UserError
 
 Reading = Mapping[str, Any]  # the options of the reading that are not left to Regatta
 AS_FOUND: Reading = {}
 KIND_UPLOAD = "upload"
 KIND_SAMPLE = "sample"
+KIND_FOLDER = "folder"  # read where it lies
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,19 @@ def find(key: str) -> Source:
             if not sample.exists:
                 raise UserError("The large sample has not been made yet.", "Make it on “Data”.")
             return Source(key, KIND_SAMPLE, sample.path.name, sample.path, sample.target)
+    if key.startswith("folder-"):
+        path = folders.find(key)
+        return Source(key, KIND_FOLDER, path.name, path)
     upload = uploads.find_upload(key)
     return Source(upload.upload_id, KIND_UPLOAD, upload.name, upload.path)
 
 
 def list_sources() -> list[Source]:
-    """Uploads, newest first, then the samples that exist."""
+    """Uploads, newest first, then files picked from a folder, then the samples that exist."""
     found = [
         Source(each.upload_id, KIND_UPLOAD, each.name, each.path) for each in uploads.list_uploads()
     ]
+    found.extend(Source(key, KIND_FOLDER, path.name, path) for key, path in folders.list_picked())
     found.extend(
         Source(each.key, KIND_SAMPLE, each.path.name, each.path, each.target)
         for each in samples.all_samples()
@@ -93,5 +98,5 @@ def labels(known: Sequence[Source]) -> dict[str, str]:
     for each in known:
         label = f"{each.name}  ({words.size(each.size)})"
         times[label] += 1
-        found[each.key] = label if times[label] == 1 else f"{label}  · upload {times[label]}"
+        found[each.key] = label if times[label] == 1 else f"{label}  · file {times[label]}"
     return found

@@ -123,8 +123,9 @@ def too_large() -> UploadTooLarge:
     """The refusal of a file over the cap."""
     return UploadTooLarge(
         f"The file is larger than the {settings.upload_limit() / 1e6:,.0f} MB an upload may have.",
-        "Train on it from a terminal (regatta train FILE --target COLUMN), or raise "
-        f"{settings.UPLOAD_LIMIT_VARIABLE} and start the page again.",
+        "Let the page read it where it lies (regatta serve --data-root FOLDER), train on it from "
+        "a terminal (regatta train FILE --target COLUMN), or raise "
+        f"{settings.UPLOAD_LIMIT_VARIABLE}.",
     )
 
 

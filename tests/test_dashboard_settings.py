@@ -73,9 +73,10 @@ def test_the_replit_file_says_that_a_proxy_is_there(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], (5000, "127.0.0.1", False, False)),
-        (["--port", "81", "--open"], (81, "127.0.0.1", True, False)),
-        (["--host", "0.0.0.0", "--behind-proxy"], (5000, "0.0.0.0", False, True)),
+        ([], (5000, "127.0.0.1", False, False, [])),
+        (["--port", "81", "--open"], (81, "127.0.0.1", True, False, [])),
+        (["--host", "0.0.0.0", "--behind-proxy"], (5000, "0.0.0.0", False, True, [])),
+        (["--data-root", "a", "--data-root", "b"], (5000, "127.0.0.1", False, False, ["a", "b"])),
     ],
 )
 def test_the_command_line(arguments: list[str], expected: tuple[object, ...]) -> None:

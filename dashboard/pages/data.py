@@ -6,6 +6,7 @@ import fnmatch
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -16,6 +17,7 @@ from regatta.dashboard import (
     choices,
     columns,
     components,
+    folders,
     jobs,
     reading,
     report,
@@ -53,7 +55,8 @@ def show_choice() -> None:
     if uploaded:
         st.query_params["file"] = uploaded["id"]
         st.rerun()
-    here = [each for each in sources.list_sources() if each.kind == sources.KIND_UPLOAD]
+    show_folders()
+    here = [each for each in sources.list_sources() if each.kind != sources.KIND_SAMPLE]
     if here:
         st.subheader("Already here")
         for source in here[:20]:
@@ -64,15 +67,68 @@ def show_choice() -> None:
             show_sample(sample)
 
 
+def show_folders() -> None:
+    """Files in folders that may be read: for what is too large to upload."""
+    allowed = folders.roots()
+    if not allowed:
+        return
+    st.subheader("In a folder of this machine")
+    with st.container(border=True):
+        root = allowed[0]
+        if len(allowed) > 1:
+            root = st.selectbox("Folder", allowed, key="data-root")
+        listing = folders.list_files(root)
+        count = f"{len(listing.files):,} CSV file{'' if len(listing.files) == 1 else 's'}"
+        found = count if listing.is_whole else f"The first {count}"
+        relative = st.selectbox(
+            f"File below {words.plain(str(root))}",
+            list(listing.files),
+            index=None,
+            format_func=lambda each: _with_size(each, listing.files),
+            placeholder=f"{found}: choose one, or type its path",
+            accept_new_options=True,
+            help="It is read where it lies: nothing is copied, however large it is.",
+            key=f"in-{root}",
+        )
+        if relative:
+            actions.attempt(lambda: open_in_folder(root, relative))
+
+
+def _with_size(relative: str, files: Mapping[str, int]) -> str:
+    return f"{relative}  ({words.size(files[relative])})" if relative in files else relative
+
+
+def open_in_folder(root: Path, relative: str) -> None:
+    """Show a file below an allowed folder."""
+    st.query_params["file"] = folders.pick(root, relative)
+    st.rerun()
+
+
 def show_stored(source: sources.Source) -> None:
-    """A file that was uploaded before."""
+    """A file that was brought before."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{words.plain(source.name)}**  \n{words.size(source.size)}", width="stretch")
+        at = "" if source.kind == sources.KIND_UPLOAD else f" · {words.plain(str(source.path))}"
+        about = f"**{words.plain(source.name)}**  \n{words.size(source.size)}{at}"
+        st.markdown(about, width="stretch")
         if st.button("Open", key=f"open-{source.key}", icon=":material/table_view:"):
             st.query_params["file"] = source.key
             st.rerun()
-        if st.button("Delete", key=f"delete-{source.key}", icon=":material/delete:"):
+        if source.kind == sources.KIND_FOLDER:
+            if st.button(
+                "Off the list", key=f"forget-{source.key}", icon=":material/close:",
+                help="The file stays where it is.",
+            ):  # fmt: skip
+                forget(source)
+        elif st.button("Delete", key=f"delete-{source.key}", icon=":material/delete:"):
             confirm_delete(source)
+
+
+def forget(source: sources.Source) -> None:
+    """Take a file of a folder off the list."""
+    folders.forget(source.key)
+    choices.forget(source.key)
+    jobs.forget_all_of(source.path)
+    st.rerun()
 
 
 @st.dialog("Delete this file?")

@@ -58,7 +58,8 @@ function sendFile(zone, file, setTriggerValue) {
   if (file.size > zone.limit) {
     show.fail(
       `${file.name} has ${bytes(file.size)}; an upload may have ${bytes(zone.limit)}. ` +
-        "Train on it from a terminal instead: regatta train FILE --target COLUMN.",
+        "Let the page read it where it lies (regatta serve --data-root FOLDER), or train on it from a " +
+        "terminal (regatta train FILE --target COLUMN).",
     );
     return;
   }

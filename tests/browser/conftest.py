@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import psutil
 import pytest
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard.settings import UPLOAD_LIMIT_VARIABLE
+from regatta.dashboard.settings import DATA_ROOT_VARIABLE, UPLOAD_LIMIT_VARIABLE
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
@@ -101,7 +100,7 @@ class PageServer:
         self.seconds_to_ready = time.monotonic() - begun
 
     def answers(self) -> bool:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+        with contextlib.suppress(OSError):  # also a late answer, where the machine is busy
             return bool(urllib.request.urlopen(self.url, timeout=2).status == 200)
         return False
 
@@ -118,7 +117,9 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer
     chromium()
     home = tmp_path_factory.mktemp("browser") / "home"
     home.mkdir(mode=0o700)
-    server = PageServer(home)
+    data = home.parent / "data"  # what the picker of the page "Data" may look into
+    data.mkdir()
+    server = PageServer(home, environment={DATA_ROOT_VARIABLE: str(data)})
     server.start()
     yield server
     server.stop()
