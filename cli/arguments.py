@@ -94,6 +94,14 @@ def add_serve(commands: Any) -> None:
         action="store_true",
         help="a proxy signs people in: another --host than this machine's own is allowed",
     )
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder whose CSV files the page may read where they lie; may be given again "
+        "(default: none)",
+    )
 
 
 def add_train(commands: Any) -> None:
