@@ -2,7 +2,7 @@
 
 ::
 
-    main ── arguments.py ──▶ train.py, runs.py, files.py, tools.py, doctor.py
+    main ── arguments.py ──▶ train.py, runs.py, files.py, baseline.py, tools.py, …
         (what may be typed)      └──▶ output.py, progress.py (what is seen)
 
 Imports the standard library only, and little of it: every worker process that a command starts

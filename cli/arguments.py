@@ -72,6 +72,7 @@ def make_parser() -> Parser:
     add_runs(commands)
     add_datasets(commands)
     add_export(commands)
+    add_baseline(commands)
     add_bench(commands)
     add_doctor(commands)
     return parser
@@ -234,6 +235,38 @@ def add_export(commands: Any) -> None:
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="file to write (default: the run's id, here)"
+    )
+    add_json(parser)
+
+
+def add_baseline(commands: Any) -> None:
+    parser = command(
+        commands,
+        "baseline",
+        "baseline:baseline",
+        "compare a run with plain scikit-learn",
+        description="Fit scikit-learn's Ridge, Lasso and SGDRegressor, and the mean, to the rows "
+        "of a finished run, as strongly regularised, and score them on the rows that it held out.",
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--again", action="store_true", help="fit them anew, though that was done before"
+    )
+    add_json(parser)
+
+
+def add_explain(commands: Any) -> None:
+    parser = command(
+        commands,
+        "explain",
+        "explain:explain",
+        "tell what a run's model has learned and how far off it is",
+        description="Errors on the held-out rows, the coefficients, and the rows with the largest "
+        "errors; or one row's prediction taken apart.",
+    )
+    add_run(parser)
+    parser.add_argument(
+        "--row", type=whole, metavar="N", help="take the prediction of the file's N-th row apart"
     )
     add_json(parser)
 

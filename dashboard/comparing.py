@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, comparison, components, live, ways, words
+from regatta.dashboard import actions, comparison, components, live, scores, ways, words
 from regatta.dashboard.comparison import GAP_WORDS, GAPS, MOST_RUNS, Course
 from regatta.dashboard.verdicts import verdicts
 from regatta.runs.store import RunRecord
@@ -44,6 +44,7 @@ def show() -> None:
         show_too_few([records[each] for each in run_ids], len(records))
         return
     under_way = any(not records[each].state.is_terminal for each in run_ids)
+    scores.offer_baselines(comparison.read(actions.store(), run_ids))
     draw = st.fragment(show_comparison, run_every=TICK_SECONDS if under_way else None)
     draw(run_ids, under_way)
 
@@ -110,6 +111,7 @@ def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
         )
     with st.container(border=True):
         show_chart(courses, sentences)
+    scores.show(courses)
     st.subheader("What differs, and what came of it")
     show_table(courses)
 
@@ -154,11 +156,14 @@ def show_chart(courses: Sequence[Course], sentences: Sequence[str]) -> None:
 
 
 def curves(courses: Sequence[Course], axis: str, *, by_gap: bool) -> list[dict[str, Any]]:
-    """A trace a run; with gaps, a dotted line at each that times are told to."""
+    """A trace a run; a dotted line at each gap that times are told to, or at each baseline."""
     traces = [_curve(each, place, courses, axis, by_gap) for place, each in enumerate(courses)]
     ends = [each["x"][-1] for each in traces if each["x"]]
-    if by_gap and ends:
+    if ends and by_gap:
         traces += [_line_at(aim, max(ends)) for aim in GAPS]
+    elif ends:
+        highest = max(max(each["y"]) for each in traces if each["y"])
+        traces += scores.reference_lines(courses, max(ends), highest)
     return traces
 
 

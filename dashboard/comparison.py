@@ -10,13 +10,18 @@ within it. Between that look and the one before the run may have been there alre
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
+from regatta import baselines, residuals
 from regatta.configuration import ReadingOptions, TrainingConfig
 from regatta.dashboard import fields as options
 from regatta.dashboard import words
+from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
@@ -62,12 +67,25 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class CrossValidated:
+    """The error at the chosen alpha on rows left out of the fit, in the target's units: mean over
+    the folds and its standard error."""
+
+    rmse: float
+    error: float
+    folds: int
+
+
+@dataclass(frozen=True)
 class Course:
     """What is known of one run, under way or ended.
 
     ``optimum`` is its objective's lowest value, in the target's units squared, and ``unit`` what
     gaps are a share of; None where they are not known. ``staleness`` counts gradients by how many
-    updates late they were; ``times`` are the last figures of each worker.
+    updates late they were; ``times`` are the last figures of each worker. How far its score could
+    be off: ``held_out_error`` is the standard error of its R² over the held-out rows, ``seeds``
+    are the R² of all runs that differ from it in the seed alone, its own among them.
+    ``baselines`` is what `regatta.baselines` has kept of it.
     """
 
     letter: str
@@ -82,6 +100,10 @@ class Course:
     staleness: Mapping[int, int] | None = None
     times: Sequence[Row] = ()
     scaled: bool = False
+    held_out_error: float | None = None
+    cross_validated: CrossValidated | None = None
+    seeds: Sequence[float] = ()
+    baselines: Mapping[str, Any] | None = None
 
     @property
     def way(self) -> str:
@@ -145,12 +167,16 @@ class Course:
 def read(store: RunStore, run_ids: Sequence[str]) -> list[Course]:
     """What is known of the runs, in that order; those that are not there are left out."""
     courses: list[Course] = []
+    records = store.list()
     for run_id in run_ids[:MOST_RUNS]:
         try:
             record, config = store.get(run_id), store.config(run_id)
         except (RegattaError, OSError, ValueError):
             continue
-        courses.append(_read_one(store, record, config, LETTERS[len(courses)]))
+        course = _read_one(store, record, config, LETTERS[len(courses)])
+        if record.state is RunState.FINISHED:
+            course = _with_spread(store, course, records)
+        courses.append(course)
     return with_shared_optimum(courses)
 
 
@@ -179,6 +205,60 @@ def _read_one(store: RunStore, record: RunRecord, config: TrainingConfig, letter
         times=reader.latest_workers(),
         scaled=any(each["kind"] == "scaled" for each in reader.read("events")),
     )
+
+
+def _with_spread(store: RunStore, course: Course, records: Sequence[RunRecord]) -> Course:
+    """What is kept beside a finished run of how far its score could be off, and of baselines."""
+    directory = store.directory(course.record.run_id)
+    made = baselines.kept(directory)
+    errors = made["run"] if made else residuals.kept_summary(directory)
+    return replace(
+        course,
+        baselines=made,
+        held_out_error=((errors or {}).get("spread") or {}).get("r2"),
+        cross_validated=_cross_validated(directory),
+        seeds=_seeds(store, course, records),
+    )
+
+
+def _cross_validated(directory: RunDirectory) -> CrossValidated | None:
+    """At the alpha that was chosen, where one was."""
+    try:
+        path = read_json(directory.path_file)
+        at = path["index"]
+        rmse = math.sqrt(path["mean_error"][at])
+        error = path["standard_error"][at] / (2 * rmse) if rmse else 0.0
+        return CrossValidated(rmse, error, len(path["errors"]))
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _seeds(store: RunStore, course: Course, records: Sequence[RunRecord]) -> tuple[float, ...]:
+    """R² of the finished runs whose settings are this one's but for seed, name and workers, which
+    do not change a synchronous run's weights. One a seed."""
+    own = course.record
+    found: dict[int, float] = {}
+    for each in records:
+        alike = (each.model, each.dataset, each.target) == (own.model, own.dataset, own.target)
+        if not alike or each.state is not RunState.FINISHED or each.validation_r2 is None:
+            continue
+        config = _config_of(store.home, each.run_id, each.created)
+        if config is not None and _but_for_seed(config) == _but_for_seed(course.config):
+            found.setdefault(config.seed, each.validation_r2)
+    return tuple(found.values())
+
+
+def _but_for_seed(config: TrainingConfig) -> TrainingConfig:
+    return replace(config, seed=0, name="", workers=None)
+
+
+@functools.lru_cache(maxsize=2048)
+def _config_of(home: Path, run_id: str, created: float) -> TrainingConfig | None:
+    """Never written again, so read once."""
+    try:
+        return RunStore(home).config(run_id)
+    except (RegattaError, OSError, ValueError):
+        return None
 
 
 def with_shared_optimum(courses: Sequence[Course]) -> list[Course]:
@@ -252,7 +332,7 @@ def table(courses: Sequence[Course]) -> list[Line]:
     if not any(label == options.label("workers") for label, _ in lines):
         lines.append((options.label("workers"), [_whole(each.workers) for each in courses]))
     lines += _state_lines(courses)
-    lines += _score_lines(courses)
+    lines += _gap_lines(courses)
     for aim in GAPS if any(each.optimum is not None for each in courses) else ():
         lines += _reach_lines(courses, aim)
     lines += _effort_lines(courses)
@@ -290,6 +370,8 @@ def _became(course: Course, name: str) -> str:
     found = course.of_result(name)
     if name == "staleness":
         found = (found or {}).get("bound")
+    if isinstance(found, str):
+        return f": {words.plain(found)}"
     return "" if found is None else f": {words.number(found)}"
 
 
@@ -306,33 +388,17 @@ def _state(course: Course) -> str:
     return f"{record.state}, {100 * (record.progress or 0):.0f} %"
 
 
-def _score_lines(courses: Sequence[Course]) -> list[Line]:
-    # Scores of other rows, or of another target, are not better or worse.
-    marked = not config_differences(courses, ROWS)
-
-    def line(label: str, name: str, show: Callable[[float], str], best: Any) -> Line:
-        values = [each.score(name) for each in courses]
-        return label, _with_best(values, show, best if marked else None)
-
-    lines = [
-        line("Validation R²", "validation_r2", lambda value: f"{value:.4f}", max),
-        line(
-            "Validation RMSE, in units of the target",
-            "validation_rmse",
-            lambda value: words.number(value, zeros=True),
-            min,
-        ),
-    ]
-    if any(each.optimum is not None for each in courses):
-        gaps = [each.gap for each in courses]
-        lines.append(("Gap to the optimum, at the end", _with_best(gaps, gap_text, None)))
-    return lines
+def _gap_lines(courses: Sequence[Course]) -> list[Line]:
+    if all(each.optimum is None for each in courses):
+        return []
+    gaps = [each.gap for each in courses]
+    return [("Gap to the optimum, at the end", with_best(gaps, gap_text, None))]
 
 
 def _reach_lines(courses: Sequence[Course], aim: float) -> list[Line]:
     found = [each.reach(aim) for each in courses]
     marked = not config_differences(courses, PROBLEM)
-    times = _with_best(
+    times = with_best(
         [each.seconds if each else None for each in found], seconds_text, min if marked else None
     )
     missing = [_not_there(each) for each in courses]
@@ -381,9 +447,7 @@ def staleness_text(course: Course) -> str:
     return f"{mean:.1f} ({max(course.staleness or {0: 0}):,}) updates"
 
 
-def _with_best(
-    values: Sequence[float | None], show: Callable[[float], str], best: Any
-) -> list[str]:
+def with_best(values: Sequence[float | None], show: Callable[[float], str], best: Any) -> list[str]:
     """The values as text, the best of them in bold: unless all read the same."""
     texts = ["–" if value is None else show(value) for value in values]
     known = [value for value in values if value is not None]

@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "sample": ("regatta.dashboard.samples", "write_large"),
     "predict": ("regatta.dashboard.outputs", "predict"),
     "export": ("regatta.dashboard.outputs", "export"),
+    "baseline": ("regatta.dashboard.baselining", "baseline"),
     "explain": ("regatta.dashboard.outputs", "explain"),
 }
 ID_PATTERN = re.compile(r"[a-z]+-[0-9a-f]{16}")

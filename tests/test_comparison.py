@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from regatta import baselines
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import actions, comparing, comparison, verdicts, ways
-from regatta.dashboard.comparison import Course, Reach
+from regatta.dashboard import actions, comparing, comparison, jobs, scores, verdicts, ways
+from regatta.dashboard.comparison import Course, CrossValidated, Reach
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
@@ -132,7 +133,7 @@ def test_the_table_has_the_settings_that_differ_and_no_others() -> None:
     assert cells(lines, "Steps to a gap of 1e-4") == ["400", "400"]
     assert cells(lines, "Staleness, mean (largest)") == ["none", "0.5 (2) updates"]
     assert cells(lines, "Time in training") == ["4.00 s", "2.00 s"]
-    assert cells(lines, "Validation R²") == ["0.9000", "0.9000"]
+    assert column([one, other], scores.R2) == ["0.9000", "0.9000"]
 
 
 def test_rounds_of_local_are_averages() -> None:
@@ -166,11 +167,86 @@ def test_a_run_under_way_says_so_and_has_not_failed_to_reach_a_gap() -> None:
     assert cells(lines, "Time to a gap of 1e-4")[1] == "not reached"
 
 
+def test_a_solver_that_was_chosen_is_told_in_words() -> None:
+    chosen = course("B", 1.0, solver="exact", result={"solver": "exact"})
+    chosen = replace(chosen, config=replace(chosen.config, solver="auto"))
+    steps = course("A", 1.0)
+    steps = replace(steps, config=replace(steps.config, solver="sgd"))
+    assert cells(comparison.table([steps, chosen]), "Solver") == ["sgd", "auto: exact"]
+
+
+# The scores
+
+
+def column(courses: list[Course], name: str) -> list[str]:
+    columns, _, rows = scores.table(courses)
+    return [row[columns.index(name)] for row in rows]
+
+
+def plain(name: str, r2: float, rmse: float, seconds: float = 0.25) -> dict[str, Any]:
+    return {"name": name, "settings": "alpha=1", "seconds": seconds, "note": "",
+            "scores": {"r2": r2, "rmse": rmse}, "spread": {"r2": 0.0125}}  # fmt: skip
+
+
+BASELINES = {
+    "version": "1.9", "threads": 2, "rows_train": 80, "rows_used": 80, "features": 3,
+    "alpha_chosen": False, "run": {"spread": {"r2": 0.01}},
+    "baselines": [plain("Mean", 0.0, 10.0), plain("Ridge", 0.9, 3.0), plain("Lasso", 0.91, 2.99)],
+}  # fmt: skip
+
+
 def test_scores_of_other_rows_are_not_called_better() -> None:
-    same = comparison.table([course("A", 1.0, r2=0.8), course("B", 1.0)])
-    other = comparison.table([course("A", 1.0, r2=0.8), course("B", 1.0, seed=1)])
-    assert cells(same, "Validation R²") == ["0.8000", "**0.9000**"]
-    assert cells(other, "Validation R²") == ["0.8000", "0.9000"]
+    same = [course("A", 1.0, r2=0.8), course("B", 1.0)]
+    other = [course("A", 1.0, r2=0.8), course("B", 1.0, seed=1)]
+    assert column(same, scores.R2) == ["0.8000", "**0.9000**"]
+    assert column(other, scores.R2) == ["0.8000", "0.9000"]
+
+
+def test_scores_have_the_spreads_that_are_known_and_no_empty_column() -> None:
+    one, other = course("A", 4.0), course("B", 2.0, alpha=3.0)
+    columns, names, _ = scores.table([one, other])
+    assert columns == [scores.R2, scores.RMSE, scores.TIME]
+    assert names == ["A · sync, 2 workers", "B · sync, 2 workers"]
+    one = replace(one, held_out_error=0.0123, seeds=(0.9, 0.92))
+    other = replace(other, cross_validated=CrossValidated(3.1234, 0.0417, 5), seeds=(0.9,))
+    assert column([one, other], scores.ERROR) == ["± 0.0123", "–"]
+    assert column([one, other], scores.FOLDS) == ["–", "3.123 ± 0.042, 5 folds"]
+    assert column([one, other], scores.SEEDS) == ["0.9100 ± 0.0141, 2 seeds", "–"]
+
+
+def test_baselines_are_rows_of_the_table_and_lines_across_the_loss() -> None:
+    one, other = course("A", 4.0), course("B", 2.0, consistency="async")
+    one = replace(one, baselines=BASELINES, held_out_error=0.01)
+    one = replace(one, evaluations=[{**one.evaluations[0], "validation_loss": 45.0},
+                                    *one.evaluations[1:]])  # fmt: skip
+    _, names, _ = scores.table([one, other])
+    assert names[2:] == ["scikit-learn Mean", "scikit-learn Ridge", "scikit-learn Lasso"]
+    assert column([one, other], scores.R2)[2:] == ["0.0000", "0.9000", "**0.9100**"]
+    assert column([one, other], scores.TIME)[2:] == ["0.25 s"] * 3
+    assert column([one, other], scores.SETTINGS)[-1] == "alpha=1"
+    lines = comparing.curves([one, other], "seconds", by_gap=False)[2:]
+    assert [each["name"] for each in lines] == ["scikit-learn: Lasso, Ridge", "scikit-learn: Mean"]
+    assert [each["y"][0] for each in lines] == pytest.approx([2.99**2 / 2, 50.0])
+    assert all(each["x"] == [0, 4.0] for each in lines)
+    low = replace(one, evaluations=one.evaluations[1:])
+    lines = comparing.curves([low, other], "seconds", by_gap=False)[2:]
+    assert not any("Mean" in each["name"] for each in lines), "it would leave no room"
+    by_gap = comparing.curves([one, other], "seconds", by_gap=True)
+    assert not any("scikit-learn" in str(each.get("name")) for each in by_gap)
+    foreign = replace(other, config=replace(other.config, seed=1))
+    assert len(comparing.curves([one, foreign], "seconds", by_gap=False)) == 2
+
+
+def test_baselines_are_offered_for_the_first_run_of_each_problem() -> None:
+    live = course("A", 1.0, state=RunState.RUNNING)
+    one, twin, other = course("B", 1.0), course("C", 1.0, workers=1), course("D", 1.0, alpha=9.0)
+    assert scores.next_for_baselines([live]) is None
+    assert scores.next_for_baselines([live, one, twin, other]) == one
+    one = replace(one, baselines=BASELINES)
+    assert scores.next_for_baselines([live, one, twin, other]) == other
+    several = [one, replace(other, baselines=BASELINES)]
+    assert scores.next_for_baselines(several) is None
+    assert scores.table(several)[1][-1] == "scikit-learn Lasso, as D"
 
 
 # The sentences
@@ -414,7 +490,8 @@ def test_the_address_names_the_runs_that_are_compared(store: RunStore, tmp_path:
     page = open_comparison(first, second)
     assert page.multiselect[0].value == [first, second]
     assert "1.4 times sooner than synchronous (A)" in texts(page)
-    table = page.table[0].value
+    assert list(page.table[0].value.index) == ["A · sync, 2 workers", "B · async, 2 workers"]
+    table = page.table[1].value
     assert list(table.columns) == ["A · sync, 2 workers", "B · async, 2 workers"]
     assert list(table.loc["Consistency"]) == ["sync", "async"]
     assert table.loc["Run"].iloc[0].startswith(r"A \*bold\* name")
@@ -423,6 +500,55 @@ def test_the_address_names_the_runs_that_are_compared(store: RunStore, tmp_path:
     assert not page.exception
     assert page.query_params["compare"] == [first, third]
     assert "differ in seed" in texts(page)
+
+
+def test_runs_of_other_seeds_tell_how_far_the_score_is_chance(
+    store: RunStore, tmp_path: Path
+) -> None:
+    run_ids = [finished_run(store, tmp_path, 4.0, seed=each) for each in range(3)]
+    other = finished_run(store, tmp_path, 4.0, alpha=7.0)
+    for place, run_id in enumerate(run_ids):
+        store.update(run_id, validation_r2=0.8 + place / 10)
+    store.update(other, validation_r2=0.1)
+    found = comparison.read(store, [run_ids[0], other])
+    assert sorted(found[0].seeds) == pytest.approx([0.8, 0.9, 1.0]) and found[1].seeds == (0.1,)
+
+
+def button(page: AppTest, start: str) -> Any:
+    (found,) = [each for each in page.button if each.label.startswith(start)]
+    return found
+
+
+def test_one_click_adds_baselines(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_ids = [finished_run(store, tmp_path, 4.0, alpha=each) for each in (1.0, 2.0)]
+    for run_id in run_ids:
+        result = {"weights_sha256": run_id}
+        write_json(store.directory(run_id).result, result)
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs, "start", lambda kind, **run: started.append({"kind": kind, **run}))
+    page = open_comparison(*run_ids)
+    button(page, "Add scikit-learn baselines for A").click().run()
+    wanted = {"run_id": run_ids[0], "model": run_ids[0], "beside": run_ids[1:]}
+    assert started == [{"kind": "baseline", **wanted}]
+    kept = {**BASELINES, "format": baselines.FORMAT, "weights_sha256": run_ids[0]}
+    write_json(baselines.path_of(store.directory(run_ids[0])), kept)
+    page = open_comparison(*run_ids)
+    assert "scikit-learn Ridge" in page.table[0].value.index
+    assert "scikit-learn 1.9, 2 threads" in texts(page)
+    assert button(page, "Add scikit-learn baselines for B")
+
+
+def test_baselines_that_cannot_be_made_say_why(store: RunStore, tmp_path: Path) -> None:
+    run_ids = [finished_run(store, tmp_path, each) for each in (4.0, 2.0)]
+    job = jobs.job_of("baseline", run_id=run_ids[0], model=None, beside=run_ids[1:])
+    job.folder.mkdir(parents=True)
+    status = jobs.Status("failed", message="The file rows.csv has changed.", hint="Train again.")
+    write_json(job.folder / "status.json", vars(status))
+    page = open_comparison(*run_ids)
+    assert "has changed" in page.error[0].value
+    assert not button(page, "Add scikit-learn baselines").disabled, "it can be tried again"
 
 
 def test_less_than_two_runs_offer_the_next_step(store: RunStore, tmp_path: Path) -> None:
@@ -436,7 +562,7 @@ def test_less_than_two_runs_offer_the_next_step(store: RunStore, tmp_path: Path)
 def test_runs_without_figures_are_compared_by_their_settings(store: RunStore) -> None:
     configs = [TrainingConfig(path="rows.csv", target="y", momentum=each) for each in (0.5, 0.8)]
     page = open_comparison(*(store.create(each).run_id for each in configs))
-    assert list(page.table[0].value.loc["Momentum"]) == ["0.5", "0.8"]
+    assert list(page.table[1].value.loc["Momentum"]) == ["0.5", "0.8"]
     assert "No curve yet" in texts(page) and "so far" in texts(page)
 
 
