@@ -22,13 +22,13 @@ from regatta.held_out import date_in_words, in_words
 from regatta.preprocessing import (
     MISSING_LEVEL,
     OTHER_LEVEL,
-    SECONDS_A_DAY,
     BooleanEncoding,
     CategoryEncoding,
     ColumnEncoding,
     DateEncoding,
     Feature,
     NumberEncoding,
+    range_of,
 )
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -111,20 +111,6 @@ def as_columns(model: FittedModel, values: Mapping[str, Any]) -> dict[str, npt.N
         else:
             columns[each.name] = np.array([np.nan if value is None else float(value)])
     return columns
-
-
-def range_of(column: ColumnEncoding) -> tuple[float, float] | None:
-    """Smallest and largest value over the training rows; dates as seconds since 1970. ``None`` for
-    words, and where it was not written down."""
-    feature = column.features[0]
-    if isinstance(column, DateEncoding):
-        trend = [each for each in column.features if each.part == "trend"]
-        if not trend or trend[0].low is None or trend[0].high is None:
-            return None
-        return trend[0].low * SECONDS_A_DAY, trend[0].high * SECONDS_A_DAY
-    if not isinstance(column, NumberEncoding) or feature.low is None or feature.high is None:
-        return None
-    return feature.low, feature.high
 
 
 def beyond_training(model: FittedModel, values: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from regatta.fitted_model import FittedModel, FloatArray
 from regatta.ingest.rereading import PredictionBatch
 from regatta.ingest.schema import Deviation, SchemaCheck
 from regatta.ingest.writing import check_output, defused
+from regatta.outlook import Outlook
 from regatta.utils import DataError, atomic_path
 
 COLUMN = "prediction"
@@ -30,9 +31,11 @@ COLUMN = "prediction"
 
 @dataclass(frozen=True)
 class Prediction:
-    """How many rows were predicted, and how their file differs from that of the training."""
+    """How many rows were predicted, how their file differs from that of the training, and what
+    the predictions look like."""
 
     rows: int
+    outlook: Outlook
     schema: tuple[Deviation, ...] = ()
 
 
@@ -75,7 +78,7 @@ def predict_file(
         model = FittedModel.load(model)
     check_output(out, path)
     check = SchemaCheck(on_bad_cells=on_bad_cells, on_new_levels=on_new_levels)
-    rows = 0
+    outlook = Outlook(model)
     with (
         atomic_path(out) as aside,
         aside.open("w", encoding="utf-8", newline="") as file,
@@ -84,13 +87,14 @@ def predict_file(
         for batch in data_pipeline.read_for_prediction(
             path, model.preprocessing, check, options.reading
         ):
-            if rows == 0:
+            if outlook.rows == 0:
                 writer.writerow([*map(defused, batch.header), COLUMN])
-            writer.writerows(_predicted(model, batch))
-            rows += len(batch.rows)
+            predictions = predict_columns(model, batch.columns, first_line=batch.first_line)
+            writer.writerows(_with_predictions(batch, predictions))
+            outlook.add(batch.header, batch.rows, batch.columns, predictions)
             if progress is not None:
-                progress(rows)
-    return Prediction(rows, tuple(check.deviations))
+                progress(outlook.rows)
+    return Prediction(outlook.rows, outlook, tuple(check.deviations))
 
 
 def predict_columns(
@@ -115,7 +119,8 @@ def predict_columns(
     return predictions
 
 
-def _predicted(model: FittedModel, batch: PredictionBatch) -> Iterable[list[str | float]]:
-    predictions = predict_columns(model, batch.columns, first_line=batch.first_line)
+def _with_predictions(
+    batch: PredictionBatch, predictions: FloatArray
+) -> Iterable[list[str | float]]:
     for cells, prediction in zip(batch.rows, predictions.tolist(), strict=True):
         yield [*map(defused, cells), prediction]

@@ -344,6 +344,20 @@ def choose_levels(counts: Mapping[str | None, int]) -> tuple[tuple[str, ...], bo
     return tuple(kept), len(kept) < len(named)
 
 
+def range_of(column: ColumnEncoding) -> tuple[float, float] | None:
+    """Smallest and largest value over the training rows; dates as seconds since 1970. ``None`` for
+    words, and where it was not written down."""
+    feature = column.features[0]
+    if isinstance(column, DateEncoding):
+        trend = [each for each in column.features if each.part == "trend"]
+        if not trend or trend[0].low is None or trend[0].high is None:
+            return None
+        return trend[0].low * SECONDS_A_DAY, trend[0].high * SECONDS_A_DAY
+    if not isinstance(column, NumberEncoding) or feature.low is None or feature.high is None:
+        return None
+    return feature.low, feature.high
+
+
 def missing_column(name: str, known: Sequence[str] | Mapping[str, Any]) -> DataError:
     """The error for a column that a file does not have, with names that look like it."""
     import difflib

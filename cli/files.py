@@ -83,10 +83,21 @@ def predict(chosen: argparse.Namespace) -> int:
     )
     if chosen.json:
         schema = [each.to_json() for each in done.schema]
-        output.print_json({"rows": done.rows, "output": str(out.absolute()), "schema": schema})
+        outlook = done.outlook
+        beyond = {each.column: each.rows for each in outlook.beyond}
+        output.print_json(
+            {
+                "rows": done.rows,
+                "output": str(out.absolute()),
+                "schema": schema,
+                "rows_beyond_training": outlook.rows_beyond,
+                "beyond_training": beyond,
+            }
+        )
         return 0
     print(f"{done.rows:,} rows predicted: {out}")
-    for line in _notes("Other than in the training", sentences(done.schema)):
+    notes = [*sentences(done.schema), *done.outlook.sentences()]
+    for line in _notes("Other than in the training", notes):
         print(line)
     return 0
 

@@ -22,6 +22,7 @@ from regatta.preprocessing import (
     ColumnEncoding,
     DateEncoding,
     NumberEncoding,
+    range_of,
 )
 from regatta.utils import UserError
 
@@ -124,7 +125,7 @@ def control(column: ColumnEncoding, start: Any, key: str) -> Any:
 def _number(column: NumberEncoding, start: float | None, key: str) -> float | None:
     """Set in the state and not as a default: then it can be emptied, which means missing."""
     st.session_state.setdefault(key, start)
-    span = contributions.range_of(column)
+    span = range_of(column)
     told = f"Median {charts.number(column.impute)}"
     if span is not None:
         told = f"Training rows: {charts.number(span[0])} to {charts.number(span[1])}. {told}"
@@ -172,7 +173,7 @@ def _level(column: CategoryEncoding, start: str | None, key: str) -> str | None:
 
 
 def _date(column: DateEncoding, start: float | None, key: str) -> float | None:
-    span = contributions.range_of(column)
+    span = range_of(column)
     told = "Emptied, it is missing."
     if span is not None:
         first, last = (date_in_words(each, column.format) for each in span)

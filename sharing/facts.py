@@ -16,7 +16,6 @@ from typing import Any
 
 from regatta import residuals
 from regatta.configuration import TrainingConfig, flag, is_repeatable
-from regatta.contributions import range_of
 from regatta.effects import Effect, effects_of
 from regatta.fitted_model import FittedModel
 from regatta.held_out import date_in_words
@@ -26,6 +25,7 @@ from regatta.preprocessing import (
     CategoryEncoding,
     ColumnEncoding,
     DateEncoding,
+    range_of,
 )
 from regatta.runs.directory import RunDirectory
 from regatta.utils import RegattaError, read_json
