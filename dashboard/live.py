@@ -183,7 +183,7 @@ def thin(rows: Sequence[Row], value: str, limit: int = MAX_POINTS) -> list[Row]:
 
 
 def thin_events(events: Sequence[Row]) -> list[Row]:
-    """The last of the events, in order; of checkpoints, which come often, some over all the time."""
+    """The last of the events, in order; of checkpoints, which come often, some of all times."""
     others = [each for each in events if each["kind"] != "checkpoint"][-MAX_EVENTS:]
     checkpoints = [each for each in events if each["kind"] == "checkpoint"]
     stride = -(-len(checkpoints) // MAX_CHECKPOINTS) or 1

@@ -19,8 +19,8 @@ const MARKS = {
   worker_died: ["worker died", "x", "#D0342C", true],
   worker_started: ["worker started", "triangle-up", "#47A48B", false],
   worker_slow: ["slow worker", "hourglass", "#DC7C00", false],
-  paused: ["paused", "line-ns", "text", false],
-  resumed: ["resumed", "triangle-right", "text", false],
+  paused: ["stood still", "line-ns", "text", false],
+  resumed: ["went on", "triangle-right", "text", false],
   checkpoint: ["checkpoint", "circle-open", "quiet", false],
 };
 
