@@ -267,7 +267,7 @@ def _crowded(window: Window) -> Bottleneck | None:
     return Bottleneck(
         "too_many_workers",
         f"Too many workers: {workers} share {_count(window.cores, 'core')}, so "
-        f"{lost:.0%} of their time they wait for a core or for one another.",
+        f"{_percent(lost)} of their time they wait for a core or for one another.",
         f"Take {window.cores} workers: as many as there are cores.",
         lost,
     )
@@ -301,7 +301,7 @@ def _slow(window: Window) -> Bottleneck | None:
     return Bottleneck(
         "slow_worker",
         f"One slow worker: worker {rank} computes {times:.1f} times slower than the others; "
-        f"{has}they wait {waiting:.0%} of their time.",
+        f"{has}they wait {_percent(waiting)} of their time.",
         "Look what else runs on its core. Slow workers get fewer shards by themselves"
         + ("." if not window.waits else "; with consistency async nobody waits for them."),
         lost,
@@ -322,7 +322,7 @@ def _stalled(window: Window) -> Bottleneck | None:
         return Bottleneck(
             "loader",
             f"The loader: rows come from the disk at {disk / compute / 1e6:,.0f} MB a second of "
-            f"computing, and for {lost:.0%} of their time workers wait for them.",
+            f"computing, and for {_percent(lost)} of their time workers wait for them.",
             "More memory would keep the rows cached; float32 rows are half as many bytes.",
             lost,
             {"disk_bytes": disk},
@@ -330,7 +330,7 @@ def _stalled(window: Window) -> Bottleneck | None:
     if window.machine_cpu is not None and window.machine_cpu >= FULL:
         return Bottleneck(
             "other_programs",
-            f"Other programs: a worker that computes has {core:.0%} of a core, and the machine's "
+            f"Other programs: a worker that computes has {_percent(core)} of a core, and the machine's "
             f"CPU is {window.machine_cpu:.0f} % busy.",
             "End what else runs, or train with fewer workers.",
             lost,
@@ -338,7 +338,7 @@ def _stalled(window: Window) -> Bottleneck | None:
         )
     return Bottleneck(
         "cpu_limit",
-        f"The CPU that workers get: one that computes has {core:.0%} of a core, though the "
+        f"The CPU that workers get: one that computes has {_percent(core)} of a core, though the "
         "machine is not busy.",
         "A container or a group of processes may have a limit on its CPU.",
         lost,
@@ -350,7 +350,7 @@ def _communication(window: Window) -> Bottleneck | None:
     lost = window.share(lambda each: each.communicate)
     return Bottleneck(
         "communication",
-        f"Communication: for {lost:.0%} of their time workers read parameters and hand in "
+        f"Communication: for {_percent(lost)} of their time workers read parameters and hand in "
         "gradients.",
         "Larger batches, or consistency local, exchange them less often.",
         lost,
@@ -371,7 +371,7 @@ def _memory(window: Window) -> Bottleneck | None:
     before = _count(reference.workers, "worker")
     return Bottleneck(
         "memory_bandwidth",
-        f"Memory bandwidth: in a second of CPU a worker computes {ratio:.0%} of the rows that it "
+        f"Memory bandwidth: in a second of CPU a worker computes {_percent(ratio)} of the rows that it "
         f"computed with {before}, since all read rows through the same memory.",
         f"{len(window.workers)} workers may be no faster than fewer; float32 rows are half as "
         "many bytes.",
@@ -387,7 +387,9 @@ def _waiting(window: Window) -> Bottleneck | None:
     if _slow_ranks(window):  # the others wait for it
         total = max(each.total for each in window.workers)
         waits = min(waits, min(each.wait for each in window.workers) / total)
-    shared = f"for {waits:.0%} of their time" if workers > 1 else f"{waits:.0%} of the time"
+    shared = (
+        f"for {_percent(waits)} of their time" if workers > 1 else f"{_percent(waits)} of the time"
+    )
     if window.exact:
         return Bottleneck(
             "coordinator",
@@ -400,7 +402,7 @@ def _waiting(window: Window) -> Bottleneck | None:
         return Bottleneck(
             "small_batches",
             f"Synchronisation: a batch of {batch:,.0f} rows is too little for {workers} workers, "
-            f"and they wait {waits:.0%} of their time.",
+            f"and they wait {_percent(waits)} of their time.",
             "Take larger batches or fewer workers, or workers that do not wait (consistency "
             "async or local).",
             waits,
@@ -422,14 +424,14 @@ def _nothing(window: Window) -> Bottleneck:
         return Bottleneck(
             "nothing",
             f"Nothing: {_count(workers, 'worker')} {'are' if workers > 1 else 'is'} busy with "
-            f"gradients ({busy:.0%} of the time), on {workers} of {window.cores} cores.",
+            f"gradients ({_percent(busy)} of the time), on {workers} of {window.cores} cores.",
             "Another worker would use another core.",
         )
     return Bottleneck(
         "nothing",
-        f"Nothing: all {window.cores} cores are busy with gradients ({busy:.0%} of the workers' "
+        f"Nothing: all {window.cores} cores are busy with gradients ({_percent(busy)} of the workers' "
         "time)." if window.cores > 1 else
-        f"Nothing: the core is busy with gradients ({busy:.0%} of the time).",
+        f"Nothing: the core is busy with gradients ({_percent(busy)} of the time).",
     )  # fmt: skip
 
 
@@ -481,6 +483,10 @@ class Announcer:
         self._told, self._candidate = found.cause, ""
         # The pool tells of a slow worker itself, once the shards are given out anew.
         return None if found.cause == "slow_worker" else f"What limits this run: {found.sentence}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _count(number: int, thing: str) -> str:

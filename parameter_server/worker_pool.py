@@ -624,9 +624,12 @@ class WorkerPool:
     def _tell_shares(self, speeds: Mapping[int, float]) -> None:
         slow = slow_ranks(speeds)
         for rank, times in slow.items():
+            spent = self._board.times[rank]
+            limits = spent[COMPUTE_SECONDS] > spent[WAIT_SECONDS]  # else it waits itself
             text = (
-                f"Worker {rank} is {times:.1f} times slower than the others, and limits this run: "
-                f"it computes {self._owned[rank]} of {self._source.n_shards} shards from now on."
+                f"Worker {rank} is {times:.1f} times slower than the others"
+                f"{', and limits this run' if limits else ''}: it computes "
+                f"{self._owned[rank]} of {self._source.n_shards} shards from now on."
             )
             self._on_event(PoolEvent("worker_slow", rank, text))
         if not slow:

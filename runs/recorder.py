@@ -36,7 +36,15 @@ POINT_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
 CHECKPOINT_SECONDS = 5.0  # between two that are told of: there are several a second
 # Of the events, those that come every few seconds, and those that are logged where they come from.
-NOT_LOGGED = {"checkpoint", "worker_started", "worker_died", "failed", "diverged"}
+NOT_LOGGED = {
+    "checkpoint",
+    "worker_started",
+    "worker_died",
+    "worker_slow",
+    "balanced",
+    "failed",
+    "diverged",
+}
 
 _log = logging.getLogger(__name__)
 

@@ -101,7 +101,8 @@ class LogView extends PolledView {
     this.earlierButton.onclick = () => this.goBack();
     this.earlier.append(this.earlierText, this.earlierButton);
     this.list = element("div");
-    this.log.append(this.earlier, this.list);
+    this.nothing = element("p", "rg-empty rg-nothing");
+    this.log.append(this.earlier, this.list, this.nothing);
     this.note = element("p", "rg-shares");
     this.note.setAttribute("role", "status");
     this.note.dataset.testid = "log-note";
@@ -243,17 +244,16 @@ class LogView extends PolledView {
     this.earlierText.textContent = filtered ? `Searched the last ${amount(searched)} of ${amount(this.size)}.` : "";
     this.earlierButton.textContent = filtered ? "Search further back" : "Show earlier lines";
     const parts = [];
-    if (!this.shown) {
-      parts.push(filtered
-        ? (this.left > 0 ? "No line fits the filters so far" : "No line of this log fits the filters")
-        : this.size ? "Nothing was logged" : "Nothing was logged yet: the log begins with the run");
-    } else {
+    this.nothing.hidden = this.shown > 0;
+    this.nothing.textContent = !filtered ? "Nothing was logged yet: the log begins when the run does."
+      : this.left > 0 ? "No line fits the filters so far." : "No line of this log fits the filters.";
+    if (this.shown) {
       parts.push(`${whole(this.shown)} ${this.shown === 1 ? "entry" : "entries"}${this.left > 0 || this.trimmed ? ", the newest" : ""}`);
-      parts.push(`log of ${amount(this.size)}`);
     }
+    if (this.size) parts.push(`log of ${amount(this.size)}`);
     if (!this.following) parts.push("following is paused: scroll to the end to go on");
     else if (NEVER_AGAIN.includes(this.state)) parts.push("the run has ended");
-    const text = `${parts.join(" · ")}.`;
+    const text = parts.length ? `${parts.join(" · ")}.` : "";
     if (this.note.textContent !== text) this.note.textContent = text;
   }
 }

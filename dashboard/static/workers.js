@@ -66,6 +66,7 @@ class CrewView extends PolledView {
     this.table.dataset.testid = "crew-table";
     table.append(this.table);
     this.grid.append(timeline, events, table);
+    this.curves = [];
     for (const [name, title, help] of [
       ["rows", "Rows a worker", "Training rows that each worker computes a second."],
       ["cpu", "CPU a worker", "Percent of one core."],
@@ -76,8 +77,12 @@ class CrewView extends PolledView {
     ]) {
       const card = this.card("", title, help);
       card.append(this.plot(name));
-      this.grid.append(card);
+      this.curves.push(card);
     }
+    this.scalingNote = element("p", "rg-shares");
+    this.curves[3].append(this.scalingNote);
+    this.tooShort = element("p", "rg-empty rg-full");
+    this.grid.append(...this.curves, this.tooShort);
     this.staleCard = this.card("rg-full", "Staleness",
       "How many updates the weights had taken since a gradient's own were read. 0: none.");
     this.staleCard.append(this.plot("staleness"));
@@ -110,6 +115,12 @@ class CrewView extends PolledView {
     this.empty.textContent = some ? "" : emptyText(run);
     if (!some) return;
     this.staleCard.hidden = !staleness;
+    const curves = [...crewRates(this.history.series).values()].some(({ x }) => x.length);
+    for (const card of this.curves) card.hidden = run.terminal && !curves;
+    this.tooShort.hidden = !run.terminal || curves;
+    this.tooShort.textContent = "The run was over too soon for curves: workers are looked at once a second.";
+    this.scalingNote.textContent = this.latest.reference
+      ? "" : "The ideal is known once the same training has been seen with fewer workers.";
     this.drawTable();
     this.drawEvents();
     this.plots.timeline.style.height = `${Math.max(170, 62 + 34 * timeline.length)}px`;
@@ -138,7 +149,7 @@ class CrewView extends PolledView {
     if (found.without_core_share > 0.02) texts.push(`computing without a core ${percent(found.without_core_share)}`);
     if (found.machine_cpu_percent != null) texts.push(`CPU of the machine ${Math.round(found.machine_cpu_percent)} %`);
     if (found.rows_per_step && !run.exact) texts.push(`${whole(found.rows_per_step)} rows a step`);
-    texts.push(`measured over ${clock(found.seconds)}`);
+    texts.push(`measured over ${found.seconds < 1 ? `${Math.round(1000 * found.seconds)} ms` : clock(found.seconds)}`);
     put(this.shares, texts.join(" · "));
   }
 
@@ -156,7 +167,7 @@ class CrewView extends PolledView {
         : run.state === "paused" ? ["❚❚", "paused"] : STATES[row.state] ?? ["■", row.state];
       const pace = paces.get(row.rank)?.rows ?? [];
       return [
-        `${row.rank}`, `${symbol} ${word}`, pace.length ? short(Math.round(pace.at(-1))) : "–",
+        `${row.rank}`, `${symbol} ${word}`, paceText(pace.at(-1) ?? overallPace(this.history.series, row.rank)),
         row.cpu_percent == null ? "–" : `${Math.round(row.cpu_percent)} %`, bytes(row.memory_bytes),
         short(row.rows), run.exact ? "on demand" : whole(row.shards),
         times((row.incarnation ?? 0) + 1), times(deaths.get(row.rank) ?? 0), `${row.pid}`, "lines",
@@ -286,6 +297,18 @@ function crewRates(series) {
   return found;
 }
 
+/** Rows a second of a worker from its first look to its last: of a run too short for more. */
+function overallPace(series, rank) {
+  const first = series.rank.indexOf(rank);
+  const last = series.rank.lastIndexOf(rank);
+  const length = series.seconds[last] - series.seconds[first];
+  return length > 0 ? (series.rows[last] - series.rows[first]) / length : null;
+}
+
+function paceText(value) {
+  return value == null ? "–" : short(Math.round(value));
+}
+
 function seriesColour(theme, at) {
   return at % 6 === 0 && theme.dark ? "#4C82FF" : COLOURS[at % 6];
 }
@@ -306,7 +329,9 @@ function timelineFigure(theme, bars) {
       type: "bar", orientation: "h", name, uid: part, base, x, y, customdata: text, width: 0.62,
       marker: {
         color: colours[part], line: { width: 0 },
-        pattern: shape ? { shape, size: 5, solidity: 0.35, fgcolor: theme.background } : undefined,
+        pattern: shape
+          ? { shape, size: 5, solidity: 0.4, bgcolor: colours[part], fgcolor: theme.background }
+          : undefined,
       },
       hovertemplate: `%{y}: ${name} %{customdata}<extra></extra>`,
     };
@@ -373,7 +398,6 @@ function scalingFigure(theme, rates, reference) {
     x: seconds, y: values, line: { color: seriesColour(theme, 0), width: 2 }, hovertemplate: "%{y:.4s} rows/s",
   }];
   let told = `All workers: ${short(Math.round(values.at(-1)))} rows a second now.`;
-  let note = "";
   if (reference) {
     const one = reference.rows_per_second / reference.workers;
     const ideal = seconds.map((second) => one * sums.get(second).workers);
@@ -385,8 +409,7 @@ function scalingFigure(theme, rates, reference) {
     told += ` That is ${percent(values.at(-1) / ideal.at(-1))} of the ideal: ${sums.get(seconds.at(-1)).workers} workers, ` +
       `each as fast as when there ${reference.workers === 1 ? "was 1" : `were ${reference.workers}`}.`;
   } else {
-    note = "The ideal is known once the same run has been seen with fewer workers.";
-    told += ` ${note}`;
+    told += " The ideal is not known.";
   }
   return {
     data, label: told,
@@ -394,11 +417,6 @@ function scalingFigure(theme, rates, reference) {
       showlegend: data.length > 1,
       xaxis: { title: { text: "seconds in training" }, ...secondsHover },
       yaxis: { rangemode: "tozero", tickformat: "~s", title: { text: "rows/s" } },
-      annotations: note ? [{
-        text: note, showarrow: false, xref: "paper", yref: "paper", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom",
-        font: { size: 10.5, color: fade(theme.text, 0.68) },
-      }] : [],
-      margin: { l: 12, r: 12, t: note ? 20 : 8, b: 30 },
     },
   };
 }
