@@ -267,6 +267,9 @@ class LiveView {
     const memory = this.card("", "Memory a worker");
     memory.append(this.plot("memory"));
     const log = this.card("rg-full", "Log");
+    const all = element("a", "rg-link", "All lines");
+    all.href = `/logs?${new URLSearchParams({ run: this.runId })}`;
+    log.firstChild.append(all);
     this.log = element("pre", "rg-log");
     this.log.tabIndex = 0;
     this.log.setAttribute("aria-label", "last lines of the run's log");
