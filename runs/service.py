@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from regatta.configuration import TrainingConfig
 from regatta.runs.directory import RUN_ID, is_locked, read_holder
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
-from regatta.runs.supervisor import lock_path
+from regatta.runs.supervisor import lock_path, wants_spare
 from regatta.runs.tuning import Tuning
 from regatta.utils import HOME_VARIABLE, RegattaError, UserError, home
 
@@ -21,6 +22,7 @@ SUPERVISOR_COMMAND = (sys.executable, "-P", "-m", "regatta.runs.supervisor", "--
 # Starting takes 0.2 s; a machine under load may take its time.
 _START_TIMEOUT = 30.0
 _LOG_LIMIT = 1_000_000
+_making_ready = threading.Lock()
 
 
 def submit(
@@ -264,6 +266,25 @@ def ensure_supervisor(
     if status != 0:
         raise RegattaError("The supervisor did not start.", f"Its log is {log}.")
     return True
+
+
+def make_ready(store: RunStore | None = None) -> None:
+    """See to it that a supervisor, and its spare coordinator, wait for a run that someone is about
+    to start. Does not wait for them; nothing where no spare is wanted (``REGATTA_SPARE=0``)."""
+    store = store or RunStore(home())
+    if is_locked(lock_path(store.home)) or not wants_spare():
+        return
+
+    def start() -> None:
+        try:
+            ensure_supervisor(store)
+        except (RegattaError, OSError):
+            pass  # who submits a run is told
+        finally:
+            _making_ready.release()
+
+    if _making_ready.acquire(blocking=False):
+        threading.Thread(target=start, name="regatta-make-ready", daemon=True).start()
 
 
 def _private(path: str, flags: int) -> int:

@@ -90,6 +90,11 @@ def spare_command() -> list[str]:
     return coordinator_command("--wait")
 
 
+def wants_spare() -> bool:
+    """Whether a coordinator is to be kept ready: unless ``REGATTA_SPARE`` is 0."""
+    return os.environ.get("REGATTA_SPARE", "").strip() != "0"
+
+
 def lock_path(root: Path) -> Path:
     """The lock that the supervisor of the home ``root`` holds while it lives."""
     return root / "supervisor.lock"
@@ -127,7 +132,7 @@ class Limits:
             idle=number_from("REGATTA_SUPERVISOR_IDLE", cls.idle),
             resume_delay=number_from("REGATTA_RESUME_DELAY", cls.resume_delay),
             hang=number_from("REGATTA_HANG_SECONDS", cls.hang),
-            spare=number_from("REGATTA_SPARE", 1.0) > 0,
+            spare=wants_spare(),
             run=RunLimits.from_environment(),
         )
 

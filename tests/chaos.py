@@ -89,6 +89,8 @@ FAULTS = {
     "worker-stop": 1,  # and never continued
     "worker-stop-cont": 2,
     "coordinator-kill": 3,
+    "coordinator-stop": 1,  # and never continued
+    "spare-kill": 1,
     "supervisor-kill": 1,
     "pause": 2,
     "stop": 2,
@@ -163,6 +165,7 @@ class Chaos:
             ),
             "REGATTA_MAX_RUNS": str(self.at_once),
             "REGATTA_RESUME_DELAY": "0",
+            "REGATTA_HANG_SECONDS": str(chaos_check.LEASES["coordinator-stop"]),
         })  # fmt: skip
 
     def _table(self, number: int) -> Path:
@@ -260,9 +263,9 @@ class Chaos:
             self._deck = [name for name in self.faults for _ in range(FAULTS[name])]
             self._order.shuffle(self._deck)
         kind = self._deck[-1]
-        if kind == "supervisor-kill":
+        if kind in ("supervisor-kill", "spare-kill"):
             self._deck.pop()
-            self._kill_supervisor()
+            self._kill_supervisor() if kind == "supervisor-kill" else self._kill_spare()
             return
         run = self._victim(kind)
         if run is None:
@@ -322,6 +325,12 @@ class Chaos:
             return {"fired": False, "why": "nobody works on it"}
         return self._kill(pid)
 
+    def _coordinator_stop(self, run: Watched) -> dict[str, Any]:
+        pid = self.store.directory(run.run_id).holder()
+        if pid is None or pid == service.supervisor_pid(self.store):
+            return {"fired": False, "why": "nobody works on it"}
+        return self._stop_process(pid)
+
     def _pause(self, run: Watched) -> dict[str, Any]:
         service.command(run.run_id, "pause", store=self.store)
         fired = self._sees(run, RunState.PAUSED)
@@ -369,6 +378,20 @@ class Chaos:
         service.ensure_supervisor(self.store)
         self.log("fault", kind="supervisor-kill", time=at, pid=pid, fired=fired,
                  recovered=time.time() - back)  # fmt: skip
+
+    def _kill_spare(self) -> None:
+        at, pid, spares = time.time(), service.supervisor_pid(self.store), []
+        with contextlib.suppress(psutil.Error):  # there is none at this moment
+            children = psutil.Process(pid).children()
+            spares = [each.pid for each in children
+                      if "--wait" in each.cmdline() and self._waits(each.pid)]  # fmt: skip
+        fired = bool(spares) and self._kill(spares[0])["fired"]
+        self.log("fault", kind="spare-kill", time=at, pid=spares[:1], fired=fired)
+
+    def _waits(self, pid: int) -> bool:
+        """Whether a spare has no run yet."""
+        holders = [self.store.directory(run.run_id).holder() for run in self.under_way()]
+        return pid not in holders
 
     def _kill(self, pid: int) -> dict[str, Any]:
         process = psutil.Process(pid)

@@ -39,10 +39,12 @@ LOST_SECONDS = CHECKPOINT_SECONDS + 1.0
 UNWRITTEN = 0.5  # seconds of training that a coordinator may not have written yet
 CLEAN_SECONDS = 25.0  # five times what is promised
 TRUE_SECONDS = 25.0  # again
-LEASE_SECONDS = 5.0  # of a worker that stands still
+# Before these seconds of standing still are over nobody is to be told of.
+LEASES = {"worker-stop": 5.0, "coordinator-stop": 8.0}
 # Faults of which something must tell, and what makes that void if it is done soon after.
-TOLD = {"worker-kill", "worker-stop", "coordinator-kill"}
-VOID = {"coordinator-kill", "stop", "scale", "full-disk"}
+DEADLY = {"coordinator-kill", "coordinator-stop"}
+TOLD = {"worker-kill", "worker-stop", *DEADLY}
+VOID = {*DEADLY, "stop", "scale", "full-disk"}
 GAP = 1e-3
 BY_DESIGN = re.compile(r"Worker \d+ .* died: ")  # the end of a run that lost a rank four times
 
@@ -119,7 +121,7 @@ class History:
         later one, that may have ended it."""
         begin = max((p.wall for p in before.points), default=0.0) - 1.0
         end = after.points[0].wall if after.points else float("inf")
-        deadly = {"coordinator-kill", "stop"}
+        deadly = {*DEADLY, "stop"}
         return [f for f in self.faults if f["kind"] in deadly and begin <= f["time"] <= end]
 
 
@@ -210,11 +212,11 @@ def told(history: History, fault: Line) -> float | None:
 
 
 def _patience(fault: Line) -> float:
-    return TRUE_SECONDS + (LEASE_SECONDS if fault["kind"] == "worker-stop" else 0.0)
+    return TRUE_SECONDS + LEASES.get(fault["kind"], 0.0)
 
 
 def _tells_of(fault: Line, line: Line) -> bool:
-    if fault["kind"] == "coordinator-kill":
+    if fault["kind"] in DEADLY:
         return line["what"] == "attempt" or str(line.get("state", "running")) != "running"
     if line["what"] != "event" or line["kind"] != "worker_died":
         return False
@@ -229,7 +231,8 @@ def _is_void(history: History, fault: Line) -> bool:
         for each in history.faults
     )
     over = any(
-        line["what"] == "state" and line["state"] != "running" and begin <= line["time"] <= end
+        (line["what"] == "attempt" or line.get("state", "running") != "running")
+        and begin <= line["time"] <= end
         for line in history.seen
     )
     return other or over
@@ -313,7 +316,7 @@ def _outages(history: History, trained: Sequence[Attempt]) -> list[float]:
         deadly = history.deadly(before, after)
         if deadly:
             found.append(_tail(history, before, deadly[0]["time"]))
-        if any(fault["kind"] == "coordinator-kill" for fault in deadly[:1]) or not deadly:
+        if any(fault["kind"] in DEADLY for fault in deadly[:1]) or not deadly:
             begin = deadly[0]["time"] if deadly else before.points[-1].wall
             # To the first point; its gap from the start of the training is counted already.
             found.append(max(0.0, after.points[0].wall - begin - after.gaps()[0][0]))
@@ -335,11 +338,11 @@ def recovery(history: History, fault: Line) -> float | None:
     begin, kind = fault["time"], fault["kind"]
     if "back" in fault:  # what was asked for ended then
         begin = fault["back"]
-    if kind in {"coordinator-kill", "stop"}:
+    if kind in {*DEADLY, "stop"}:
         walls = [attempt.points[0].wall for attempt in history.attempts if attempt.points]
     else:
         walls = [point.wall for attempt in history.attempts for point in attempt.points]
-    if kind in {"coordinator-kill", "stop", "pause"}:
+    if kind in {*DEADLY, "stop", "pause"}:
         return min((wall for wall in walls if wall > begin), default=begin) - begin or None
     end = begin + (8.0 if kind.startswith("worker-stop") else 2.0)
     around = [

@@ -45,6 +45,7 @@ def regatta_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     monkeypatch.setenv(HOME_VARIABLE, str(home))
+    monkeypatch.setenv("REGATTA_SPARE", "0")  # a second of work for each supervisor
     yield home
     left = processes_of(home)
     for process in left:

@@ -11,6 +11,7 @@ import streamlit as st
 from regatta.configuration import TrainingConfig, flag
 from regatta.dashboard import actions, choices, fields, reading, report, sources, words
 from regatta.dashboard.choices import Choice, reading_values
+from regatta.runs import service
 from regatta.utils import RegattaError, available_cores
 
 COMMON = ("workers", "validation")
@@ -26,6 +27,7 @@ def main() -> None:
     if not known:
         show_empty()
         return
+    service.make_ready(actions.store())
     left, right = st.columns([7, 4], gap="medium")
     with left:
         source = choose_source(known)
