@@ -335,9 +335,7 @@ def remarks(found: Mapping[str, Any]) -> Sequence[str]:
         f"same {found['features']:,} features; the time is that of the fit alone."
     ]
     if found["alpha_chosen"]:
-        told.append(
-            "The run chose its alpha by cross-validation within its time; here it is given."
-        )
+        told.append("The run chose its alpha by cross-validation in its time; here it is given.")
     if used < total:
         told.append(
             f"It saw {used:,} of the {total:,} training rows, drawn at random: all of them would "

@@ -22,6 +22,7 @@ from regatta.runs.states import RunState
 R2, ERROR = "Validation R²", "± on other rows"
 RMSE, FOLDS = "RMSE, in units of the target", "RMSE in cross-validation"
 SEEDS, TIME, SETTINGS = "R² with other seeds", "Trained in", "Settings"
+MEAN = "Mean"
 # Two lines nearer to each other than this share would cover each other's names.
 SAME_LINE = 0.02
 # A line this many times above all curves tells of nothing near them.
@@ -57,8 +58,11 @@ def scores(courses: Sequence[Course]) -> list[Score]:
         for each in courses
     ]
     several = sum(each.baselines is not None for each in courses) > 1
-    for course in courses:
-        found += [_baseline(each, course, several) for each in _baselines(course)]
+    for place, course in enumerate(courses):
+        # The mean has no strength that could be another one.
+        known = any(_has_mean_of(each, course) for each in courses[:place])
+        found += [_baseline(each, course, several) for each in _baselines(course)
+                  if not (known and each["name"] == MEAN)]  # fmt: skip
     return found
 
 
@@ -81,12 +85,16 @@ def table(courses: Sequence[Course]) -> tuple[list[str], list[str], list[list[st
     return list(told), [each.name for each in rows], cells
 
 
+def _has_mean_of(one: Course, other: Course) -> bool:
+    return one.baselines is not None and not config_differences([one, other], ROWS)
+
+
 def _baselines(course: Course) -> Sequence[Mapping[str, Any]]:
     return list((course.baselines or {}).get("baselines", ()))
 
 
 def _baseline(found: Mapping[str, Any], course: Course, several: bool) -> Score:
-    of = f", as {course.letter}" if several else ""
+    of = f", as {course.letter}" if several and found["name"] != MEAN else ""
     return Score(
         f"scikit-learn {found['name']}{of}",
         found["scores"]["r2"],

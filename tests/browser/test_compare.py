@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_one_click_sets_the_ways_beside_each_other(
     for subject in ("With 2 workers, asynchronous (B)", "With 2 workers, local (C)",
                     "Synchronous: 2 workers (A)"):  # fmt: skip
         expect(sentences.filter(has_text=subject)).to_have_count(1)
-    table = page.get_by_role("table")
+    table = page.get_by_role("table").last
     for row in ("Consistency sync async local sync", "Workers 2 2 2 1"):
         expect(table.get_by_role("row", name=row)).to_be_visible()
     expect(table.get_by_role("row", name="Time to a gap of 1e-4")).to_contain_text(
@@ -91,8 +92,40 @@ def test_one_click_sets_the_ways_beside_each_other(
     assert names_in_chart(tab) == NAMES
 
     small_tab.open(page.url.removeprefix(tab.server.url))
-    small_tab.page.get_by_role("table").wait_for()
+    small_tab.page.get_by_role("table").last.wait_for()
     width = small_tab.page.evaluate(
         "() => document.querySelector('[data-testid=stMain]').scrollWidth"
     )
     assert width <= 390
+
+
+def test_one_click_sets_scikit_learn_beside_a_run(tab: Any, synchronous: str) -> None:
+    page, store = tab.page, RunStore(tab.server.home)
+    config = replace(store.config(synchronous), solver="exact", name="Solved")
+    solved = service.submit(config, store=store).run_id
+    deadline = time.monotonic() + 90
+    while not store.get(solved).state.is_terminal:
+        assert time.monotonic() < deadline, "the run did not end"
+        time.sleep(0.05)
+    tab.open(f"/runs?compare={synchronous}&compare={solved}")
+    page.get_by_role("button", name="Add scikit-learn baselines").click()
+    scores = page.get_by_role("table").first
+    ridge = scores.get_by_role("row", name="scikit-learn Ridge")
+    expect(ridge).to_have_count(1, timeout=90_000)
+    expect(ridge).to_contain_text("alpha=1")
+    for name in ("Mean", "Lasso", "SGDRegressor"):
+        expect(scores.get_by_role("row", name=f"scikit-learn {name}")).to_have_count(1)
+    # Ridge is the same problem as the solved run's: the same R², to all digits that are shown.
+    r2 = store.get(solved).validation_r2
+    for row in (ridge, scores.get_by_role("row", name="B · exact")):
+        expect(row).to_contain_text(f"{r2:.4f}")
+        expect(row).to_contain_text("±")
+    expect(page.get_by_role("button", name="Add scikit-learn baselines")).to_have_count(0)
+    page.get_by_role("radio", name="Validation loss").click()
+    page.wait_for_function(
+        f"() => document.querySelector('{CHART}').data.some("
+        "(each) => (each.name || '').startsWith('scikit-learn: '))"
+    )
+    page.reload()  # it is kept with the run
+    tab.settle()
+    expect(ridge).to_have_count(1)
