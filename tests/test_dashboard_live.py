@@ -141,3 +141,31 @@ def test_status_of_a_run_that_has_not_begun(run: Any) -> None:
     _, record, directory = run
     status = live.live_update(record, directory, live.Cursor())["run"]
     assert status["state"] == "queued" and status["step"] == 0 and status["eta"] is None
+
+
+def test_of_many_checkpoints_some_are_told_and_of_the_rest_all(run: Any) -> None:
+    _, record, directory = run
+    writer = MetricsWriter(directory.metrics)
+    for number in range(2000):
+        writer.add("events", seconds=number, step=number, kind="checkpoint", message="Saved.")
+    writer.add("events", seconds=0.5, step=1, kind="rate_changed", message="Rate.")
+    writer.close()
+    events = live.live_update(record, directory, live.Cursor())["events"]
+    ids = [event["id"] for event in events]
+    assert len(ids) <= live.MAX_CHECKPOINTS + 1 and ids == sorted(ids)
+    assert ids[-2:] == [2000, 2001] and ids[0] < 30  # the last, and some of all times
+    assert [event["kind"] for event in events].count("rate_changed") == 1
+
+
+def test_where_the_time_went_and_what_is_in_force_are_told(run: Any) -> None:
+    store, record, directory = run
+    writer = MetricsWriter(directory.metrics)
+    writer.fact("load_seconds", 2.5)
+    writer.fact("checkpoint_seconds", 0.5)
+    writer.close()
+    with directory.lock():
+        for state in (RunState.STARTING, RunState.RUNNING):
+            store.update_state(record.run_id, state, batch_size=64, learning_rate=0.1)
+        status = live.live_update(store.get(record.run_id), directory, live.Cursor())["run"]
+    assert (status["load_seconds"], status["checkpoint_seconds"]) == (2.5, 0.5)
+    assert status["batch_size"] == 64

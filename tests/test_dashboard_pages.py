@@ -170,6 +170,62 @@ def test_workers_cannot_be_added_beyond_the_cores_nor_the_last_let_go(
         assert len(crew) == 2 and all(each.disabled for each in crew)
 
 
+def tuned_page(record: RunRecord, rate: str, rows: str) -> AppTest:
+    """The page after "Apply" with these words in the fields of "Tune"."""
+    page = open_page("train", run=record.run_id)
+    page.text_input(key=f"tune-rate-{record.run_id}").input(rate)
+    page.text_input(key=f"tune-rows-{record.run_id}").input(rows)
+    page = page.button(key=f"tune-apply-{record.run_id}").click().run()
+    assert not page.exception
+    return page
+
+
+TUNABLE = {"solver": "sgd", "batch_size": 64, "learning_rate": 0.0123, "rows_train": 800}
+
+
+def test_learning_rate_and_batch_size_can_be_changed(store: RunStore) -> None:
+    record = make_run(store, STARTING, RUNNING, **TUNABLE)
+    with store.directory(record.run_id).lock():
+        page = open_page("train", run=record.run_id)
+        assert "learning rate **0.0123**, **64 rows** a step" in texts(page)
+        page = tuned_page(record, " 1e-3 ", "1,28")
+        assert store.take_commands(record.run_id) == ["set learning_rate=0.001 batch_size=128"]
+        assert "Changing after this step" in texts(page)
+        assert {page.text_input(key=f"tune-{name}-{record.run_id}").value
+                for name in ("rate", "rows")} == {""}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rate", "rows", "told"),
+    [
+        ("0", "", "A learning rate is a number above 0, and 0 is none"),
+        ("nan", "", "and nan is none"),
+        ("", "0", "A batch has 1 row or more"),
+        ("", "2.5", "A batch size is a whole number of rows"),
+        ("0.1", "801", "A batch of 801 rows is too large: the run trains on 800 rows"),
+        ("", "", "Type a value to change"),
+    ],
+)
+def test_what_a_run_cannot_be_changed_to_is_told_beside_the_field(
+    store: RunStore, rate: str, rows: str, told: str
+) -> None:
+    record = make_run(store, STARTING, RUNNING, **TUNABLE)
+    with store.directory(record.run_id).lock():
+        page = tuned_page(record, rate, rows)
+        assert told in unescaped(page)
+        assert store.take_commands(record.run_id) == []
+        assert page.text_input(key=f"tune-rate-{record.run_id}").value == rate
+
+
+@pytest.mark.parametrize("changes", [{"solver": "exact"}, {"solver": "fista"}])
+def test_runs_without_mini_batches_offer_nothing_to_tune(
+    store: RunStore, changes: dict[str, Any]
+) -> None:
+    record = make_run(store, STARTING, RUNNING, **changes)
+    with store.directory(record.run_id).lock():
+        assert not open_page("train", run=record.run_id).text_input
+
+
 def test_a_killed_run_says_so_and_can_be_resumed(store: RunStore) -> None:
     record = make_run(store, STARTING, RUNNING)
     page = open_page("train", run=record.run_id)

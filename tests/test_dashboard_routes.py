@@ -356,6 +356,35 @@ def test_every_route_of_ours_is_guarded() -> None:
 
 
 def test_live_news_come_once(server: Server, run_id: str) -> None:
+def test_a_worker_is_killed_by_the_coordinator_of_its_live_run_alone(
+    server: Server, run_id: str
+) -> None:
+    store, path = RunStore(home()), f"/api/runs/{run_id}/workers/1/kill?incarnation=2"
+    status, answer = server.post(path, b"")
+    assert status == 400 and "there is nothing to kill" in answer["error"]["message"]
+    with store.directory(run_id).lock():
+        for state in (RunState.STARTING, RunState.RUNNING):
+            store.update_state(run_id, state, workers=2)
+        assert server.ask("POST", path)[0] == 403  # without the header that only the page can send
+        for foreign in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            assert server.post(path, b"", **foreign)[0] == 403
+        assert server.ask("GET", path)[0] == 405
+        assert store.take_commands(run_id) == []
+        for wrong in (
+            "workers/2/kill?incarnation=0",
+            "workers/1/kill",
+            "workers/1/kill?incarnation=x",
+        ):
+            assert server.post(f"/api/runs/{run_id}/{wrong}", b"")[0] == 400
+        negative = path.replace("workers/1", "workers/-1")
+        assert server.ask("POST", negative, None, **SENT_BY_THE_PAGE)[0] == 404
+        other = "/api/runs/20200101-000000-0000/workers/0/kill?incarnation=0"
+        assert server.post(other, b"")[0] == 404
+        assert store.take_commands(run_id) == []
+        assert server.post(path, b"") == (200, {"killed": 1})
+        assert store.take_commands(run_id) == ["kill 1 2"]
+
+
     status, first = server.get(f"/api/runs/{run_id}/live?since=")
     assert status == 200 and first["points"]["step"] == [1]
     news = f"/api/runs/{run_id}/live?since={first['cursor']}&tag={first['tag']}"

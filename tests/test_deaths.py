@@ -184,6 +184,26 @@ def test_a_worker_killed_at_each_step_of_a_round_changes_nothing(
     assert sorted(started) == ([0, 1] if place == "starting" else [0, 1, 1])
 
 
+def test_a_worker_that_somebody_kills_comes_back_as_often_as_it_is_asked_for(
+    source, undisturbed, tmp_path
+):
+    """Such a death is no sign that the next worker would die as well."""
+    events: list[PoolEvent] = []
+    pool = open_pool(source, "ridge", "float32", 2, logs=tmp_path, on_event=events.append)
+    try:
+        for incarnation in range(5):
+            assert not pool.kill(1, incarnation + 1) and not pool.kill(7, 0)
+            assert pool.kill(1, incarnation)
+            assert sums(pool, source) == undisturbed
+            assert not pool.kill(1, incarnation)  # it is dead; its successor is not meant
+            await_everyone(pool)
+        assert pool.samples()[1].incarnation == 5
+    finally:
+        pool.close()
+    died = [event.message for event in events if event.kind == "worker_died"]
+    assert len(died) == 5 and all("as it was asked for" in each for each in died)
+
+
 def test_the_others_go_on_while_a_dead_worker_is_replaced(source, undisturbed, tmp_path):
     """A round takes what it takes to share out the shards, and not the start of a process."""
     pool = open_pool(source, "ridge", "float32", 2, logs=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,9 +219,9 @@ def test_changes_are_told_in_a_sentence():
 # A run
 
 
-def in_force(runs: LiveRuns, run_id: str) -> tuple[float | None, int | None]:
+def in_force(runs: LiveRuns, run_id: str) -> tuple[str, int | None]:
     record = runs.store.get(run_id)
-    return record.learning_rate, record.batch_size
+    return f"{record.learning_rate:.6g}", record.batch_size
 
 
 def told(runs: LiveRuns, run_id: str) -> list[str]:
@@ -228,11 +229,15 @@ def told(runs: LiveRuns, run_id: str) -> list[str]:
     return [event["message"] for kind in kinds for event in runs.events(run_id, kind)]
 
 
+def is_taken(runs: LiveRuns, run_id: str, tuned: int) -> bool:
+    return runs.store.get(run_id).tuned > tuned
+
+
 def ask(runs: LiveRuns, run_id: str, *changes: Tuning) -> None:
     for change in changes:
         before = runs.store.get(run_id).tuned
         service.tune(run_id, change, store=runs.store)
-        wait_for(lambda before=before: runs.store.get(run_id).tuned > before)
+        wait_for(partial(is_taken, runs, run_id, before))
 
 
 CHANGES = (
@@ -289,9 +294,9 @@ def test_a_paused_run_is_changed_and_a_resumed_one_keeps_it(runs, way):
     with runs.started(run_id) as process:
         wait_for(lambda: runs.store.get(run_id).state is RunState.RUNNING)
         runs.goes_on(run_id)
-        assert in_force(runs, run_id) == (pytest.approx(0.004), BATCH)
+        assert in_force(runs, run_id) == ("0.004", BATCH)
         ask(runs, run_id, Tuning(batch_size=100))
-        wait_for(lambda: in_force(runs, run_id) == (pytest.approx(0.004), 100))
+        wait_for(lambda: in_force(runs, run_id) == ("0.004", 100))
         result = runs.finish(process, run_id)
     names = [(each["name"], each["after"]) for each in result["changes"]]
     assert names == [("learning_rate", pytest.approx(0.004)), ("batch_size", 100)]
