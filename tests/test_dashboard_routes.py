@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import uvicorn
@@ -355,7 +356,6 @@ def test_every_route_of_ours_is_guarded() -> None:
     assert bare == {f"/{path}" for path in PAGE_PATHS}
 
 
-def test_live_news_come_once(server: Server, run_id: str) -> None:
 def test_a_worker_is_killed_by_the_coordinator_of_its_live_run_alone(
     server: Server, run_id: str
 ) -> None:
@@ -385,6 +385,7 @@ def test_a_worker_is_killed_by_the_coordinator_of_its_live_run_alone(
         assert store.take_commands(run_id) == ["kill 1 2"]
 
 
+def test_live_news_come_once(server: Server, run_id: str) -> None:
     status, first = server.get(f"/api/runs/{run_id}/live?since=")
     assert status == 200 and first["points"]["step"] == [1]
     news = f"/api/runs/{run_id}/live?since={first['cursor']}&tag={first['tag']}"
@@ -463,6 +464,46 @@ def test_the_vendored_script_keeps_its_licence(server: Server, root: Path) -> No
 @pytest.mark.parametrize("job_id", ["..", "predict-..", "predict-0123456789abcdef"])
 def test_only_jobs_have_results(server: Server, job_id: str) -> None:
     assert server.ask("GET", f"/api/jobs/{job_id}/result")[0] in {400, 404}
+
+
+def test_the_workers_of_a_run_are_told_and_then_what_is_new(server: Server, run_id: str) -> None:
+    status, first = server.get(f"/api/runs/{run_id}/workers?since=")
+    assert status == 200 and first["reset"] and first["limits"]["cause"] == "unknown"
+    query = f"since={first['cursor']}&tag={first['tag']}"
+    assert server.get(f"/api/runs/{run_id}/workers?{query}")[0] == 204
+    assert server.get("/api/runs/20200101-000000-0000/workers")[0] == 404
+
+
+def test_the_log_is_asked_for_with_filters_and_followed(
+    server: Server, run_id: str, regatta_home: Path
+) -> None:
+    log = RunStore(regatta_home).directory(run_id).log
+    log.write_text("2026-01-01 00:00:01,000 INFO    regatta.x: <b>Fine.</b>\n"
+                   "2026-01-01 00:00:02,000 ERROR   regatta.x: Not fine.\n")  # fmt: skip
+    status, found = server.get(f"/api/runs/{run_id}/log?level=ERROR&text=not")
+    assert status == 200 and [entry["text"] for entry in found["entries"]] == ["Not fine."]
+    after = f"/api/runs/{run_id}/log?after={found['cursor']}&stands={quote(found['stands'])}"
+    assert server.get(after)[0] == 204
+    with log.open("a") as file:
+        file.write("2026-01-01 00:00:03,000 INFO    regatta.x: More.\n")
+    status, news = server.get(after)
+    assert status == 200 and [entry["text"] for entry in news["entries"]] == ["More."]
+
+
+def test_a_log_is_downloaded_whole_and_no_other_file(
+    server: Server, run_id: str, regatta_home: Path
+) -> None:
+    directory = RunStore(regatta_home).directory(run_id)
+    directory.log.write_text("all of it\n")
+    (directory.path / "worker-3.log").write_text("the worker's\n")
+    (regatta_home / "supervisor.log").write_text("of other runs too\n")
+    path = f"/api/runs/{run_id}/log/file"
+    status, body, headers = server.ask("GET", path)
+    assert status == 200 and body == b"all of it\n" and "run.log" in headers["content-disposition"]
+    assert headers["content-type"].startswith("text/plain")
+    assert server.ask("GET", f"{path}?process=worker3")[1] == b"the worker's\n"
+    for name in ("supervisor", "worker4", "../config.json", "config.json"):
+        assert server.ask("GET", f"{path}?process={quote(name)}")[0] == 404, name
 
 
 def test_a_failure_shows_no_traceback(server: Server, run_id: str, regatta_home: Path) -> None:
