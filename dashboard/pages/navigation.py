@@ -18,6 +18,7 @@ STATIC = PAGES.parent / "static"
 
 st.set_page_config(page_title="Regatta", page_icon=str(STATIC / "icon.svg"), layout="wide")
 st.logo(str(STATIC / "logo.svg"), size="medium")
+st.html(STATIC / "page.css")
 sign_in.ask()
 
 st.navigation(
