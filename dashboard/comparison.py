@@ -25,6 +25,7 @@ from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
+from regatta.runs.tuning import KINDS
 from regatta.utils import RegattaError, read_json
 
 GAPS = (1e-3, 1e-4)
@@ -100,10 +101,16 @@ class Course:
     staleness: Mapping[int, int] | None = None
     times: Sequence[Row] = ()
     scaled: bool = False
+    changes: Sequence[str] = ()
     held_out_error: float | None = None
     cross_validated: CrossValidated | None = None
     seeds: Sequence[float] = ()
     baselines: Mapping[str, Any] | None = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether it was changed on its way, so that its settings do not tell all of it."""
+        return self.scaled or bool(self.changes)
 
     @property
     def way(self) -> str:
@@ -191,6 +198,7 @@ def _read_one(store: RunStore, record: RunRecord, config: TrainingConfig, letter
         except (OSError, ValueError):
             result = None
     counts = {row["staleness"]: row["gradients"] for row in reader.read("staleness")}
+    events = reader.read("events")
     return Course(
         letter=letter,
         record=record,
@@ -203,7 +211,8 @@ def _read_one(store: RunStore, record: RunRecord, config: TrainingConfig, letter
         unit=facts.get("gap_unit"),
         staleness=counts or None,
         times=reader.latest_workers(),
-        scaled=any(each["kind"] == "scaled" for each in reader.read("events")),
+        scaled=any(each["kind"] == "scaled" for each in events),
+        changes=[str(each["message"]) for each in events if each["kind"] in KINDS.values()],
     )
 
 
@@ -240,7 +249,9 @@ def _seeds(store: RunStore, course: Course, records: Sequence[RunRecord]) -> tup
     found: dict[int, float] = {}
     for each in records:
         alike = (each.model, each.dataset, each.target) == (own.model, own.dataset, own.target)
-        if not alike or each.state is not RunState.FINISHED or each.validation_r2 is None:
+        if not alike or each.state is not RunState.FINISHED or each.tuned:
+            continue
+        if each.validation_r2 is None:
             continue
         config = _config_of(store.home, each.run_id, each.created)
         if config is not None and _but_for_seed(config) == _but_for_seed(course.config):
@@ -331,6 +342,9 @@ def table(courses: Sequence[Course]) -> list[Line]:
     lines += [_setting_line(courses, name) for name in config_differences(courses)]
     if not any(label == options.label("workers") for label, _ in lines):
         lines.append((options.label("workers"), [_whole(each.workers) for each in courses]))
+    if any(each.changes for each in courses):
+        told = [" ".join(each.changes) or "nothing" for each in courses]
+        lines.append(("Changed on the way", told))
     lines += _state_lines(courses)
     lines += _gap_lines(courses)
     for aim in GAPS if any(each.optimum is not None for each in courses) else ():

@@ -80,6 +80,9 @@ def _about_times(courses: Sequence[Course]) -> list[str]:
     scaled = [each.letter for each in courses if each.scaled]
     if scaled:
         told.append(f"The number of workers of {_listed(scaled)} was changed meanwhile.")
+    changed = [each.letter for each in courses if each.changes]
+    if changed:
+        told.append(f"Settings of {_listed(changed)} were changed on the way.")
     return told
 
 
@@ -143,7 +146,7 @@ class Pair:
 def _pairs(courses: Sequence[Course]) -> list[Pair]:
     """Each way against sync with as many workers; then more workers against the fewest."""
     found = []
-    for base in (each for each in courses if each.way == "sync" and not each.scaled):
+    for base in (each for each in courses if each.way == "sync" and not each.is_disturbed):
         for other in courses:
             if other.way in ("async", "local") and _differ_in(base, other, WAY):
                 found.append(Pair(base, other, by_workers=False))
@@ -161,7 +164,8 @@ def _pairs(courses: Sequence[Course]) -> list[Pair]:
 def _differ_in(one: Course, other: Course, names: Sequence[str]) -> bool:
     """Whether two runs differ in nothing but ``names``, and do so by their settings alone."""
     differing = set(config_differences([one, other]))
-    return bool(differing) and differing <= set(names) and not one.scaled and not other.scaled
+    disturbed = one.is_disturbed or other.is_disturbed
+    return bool(differing) and differing <= set(names) and not disturbed
 
 
 def alike(one: Reach, other: Reach) -> bool:

@@ -29,6 +29,7 @@ def is_comparable(record: RunRecord, config: TrainingConfig) -> bool:
         and record.solver == "sgd"
         and synchronous
         and bool(record.workers)
+        and not record.tuned
     )
 
 
@@ -72,7 +73,7 @@ def queue_twins(store: RunStore, record: RunRecord, *, supervise: bool = True) -
 def _known(store: RunStore) -> list[tuple[str, TrainingConfig]]:
     found = []
     for record in store.list():
-        if record.state in USELESS:
+        if record.state in USELESS or record.tuned:
             continue
         try:
             config = store.config(record.run_id)

@@ -56,7 +56,7 @@ def rows(
 
 def course(letter: str, end: float, steps: int = 400, **changes: Any) -> Course:
     """A run that was done after ``end`` seconds; ``changes`` are settings and figures."""
-    figures = {"result", "staleness", "times", "scaled"} & changes.keys()
+    figures = {"result", "staleness", "times", "scaled", "changes"} & changes.keys()
     workers, solver = changes.pop("workers", 2), changes.pop("solver", "sgd")
     state, r2 = changes.pop("state", RunState.FINISHED), changes.pop("r2", 0.9)
     gaps = changes.pop("gaps", COURSE_OF_GAPS)
@@ -398,6 +398,16 @@ def test_a_file_that_changed_between_the_runs_is_noticed() -> None:
 def test_a_run_whose_workers_were_changed_is_no_witness() -> None:
     text = told(course("A", 4.0), course("B", 1.0, workers=1, scaled=True))
     assert "lose" not in text and "The number of workers of B was changed meanwhile." in text
+
+
+def test_a_run_whose_settings_were_changed_is_no_witness_and_says_how() -> None:
+    change = "Batch size 64 → 8 rows a step after step 9."
+    courses = [course("A", 4.0), course("B", 1.0, workers=1, changes=[change])]
+    text = told(*courses)
+    assert "lose" not in text and "Settings of B were changed on the way." in text
+    assert cells(comparison.table(courses), "Changed on the way") == ["nothing", change]
+    untouched = comparison.table([course("A", 4.0), course("B", 1.0)])
+    assert "Changed on the way" not in [label for label, _ in untouched]
 
 
 def test_without_an_optimum_scores_are_told() -> None:

@@ -24,7 +24,7 @@ from regatta.dashboard import (
     words,
 )
 from regatta.runs.directory import RunDirectory
-from regatta.runs.metrics_store import MetricsReader
+from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import write_json
@@ -215,6 +215,17 @@ def test_what_a_run_cannot_be_changed_to_is_told_beside_the_field(
         assert told in unescaped(page)
         assert store.take_commands(record.run_id) == []
         assert page.text_input(key=f"tune-rate-{record.run_id}").value == rate
+
+
+@pytest.mark.parametrize(("count", "told"), [(2, "Rate 1; Rate 2"), (9, "more")])
+def test_what_was_changed_stands_under_the_name(store: RunStore, count: int, told: str) -> None:
+    record = make_run(store, STARTING, RUNNING, RunState.STOPPED, tuned=count, **TUNABLE)
+    writer = MetricsWriter(store.directory(record.run_id).metrics)
+    for number in range(1, count + 1):
+        writer.add("events", step=number, kind="rate_changed", message=f"Rate {number}.")
+    writer.close()
+    shown = unescaped(open_page("train", run=record.run_id))
+    assert "Changed on the way: Rate 1" in shown and told in shown and f"Rate {count}" in shown
 
 
 @pytest.mark.parametrize("changes", [{"solver": "exact"}, {"solver": "fista"}])

@@ -17,9 +17,13 @@ from regatta.dashboard import (
     ways,
     words,
 )
+from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
+from regatta.runs.tuning import KINDS
 from regatta.utils import RegattaError, UserError, available_cores
+
+SHOWN_CHANGES = 4  # in the line under a run's name
 
 
 def main() -> None:
@@ -170,6 +174,8 @@ def show_head(record: RunRecord) -> None:
                 show_buttons(record)
         told = actions.told(record)
         st.caption(f":material/hourglass_top: {told}" if told else describe(record))
+        if changes := what_changed(record):
+            st.caption(f":material/tune: Changed on the way: {changes}")
         if how := how_read(record):
             st.caption(f":material/tune: Read with your options: {how}")
 
@@ -183,6 +189,18 @@ def describe(record: RunRecord) -> str:
         parts.append("exact")
     parts += [f"predicts {words.plain(record.target)}", words.plain(record.dataset)]
     return " · ".join([*parts, record.run_id])
+
+
+def what_changed(record: RunRecord) -> str:
+    """What was set anew while a run went on; the first and the last of many."""
+    if not record.tuned:
+        return ""
+    events = MetricsReader(actions.store().directory(record.run_id).metrics).read("events")
+    told = [str(each["message"]).rstrip(".") for each in events if each["kind"] in KINDS.values()]
+    if len(told) > SHOWN_CHANGES:
+        left_out = len(told) - SHOWN_CHANGES
+        told[2:-2] = [f"… {left_out:,} more …"]
+    return words.plain("; ".join(told))
 
 
 def how_read(record: RunRecord) -> str:
