@@ -25,6 +25,10 @@ ROW_PIXELS = 24
 MOST_EFFECTS = 20
 MOST_CONTRIBUTIONS = 12
 NORMAL_POINTS = 81
+# Medians of residuals this large, in usual errors, are told of as a pattern.
+PATTERN = 0.5
+# Of n normal errors the median is this / √n off, in usual errors, in one of some thousand bins.
+CHANCE = 6.5
 
 Trace = dict[str, Any]
 
@@ -283,22 +287,25 @@ def sizes_in_words(found: Mapping[str, Any]) -> str:
 
 
 def medians_in_words(found: Mapping[str, Any]) -> str:
-    """Whether the model is off in one direction somewhere along its predictions."""
-    bins, deviation = found["medians"], found["scores"]["deviation"]
-    if len(bins) < 2 or not deviation:
+    """Whether the model is off in one direction somewhere along its predictions.
+
+    Held against the size of the usual error, which far outliers do not change.
+    """
+    bins, usual = found["medians"], found["sizes"]["half"]
+    if len(bins) < 2 or not usual:
         return "There are too few different predictions to tell a pattern."
     furthest = max(bins, key=lambda each: abs(each["median"]))
-    share = abs(furthest["median"]) / deviation
+    times = abs(furthest["median"]) / usual
     where = f"around a prediction of {number(furthest['x'])}"
-    if share < 0.25:
+    if times < max(PATTERN, CHANCE / math.sqrt(furthest["rows"])):
         return (
             "The median residual stays near zero along the predictions: at most "
             f"{number(abs(furthest['median']))} off, {where}."
         )
     direction = "too low" if furthest["median"] > 0 else "too high"
     return (
-        f"The median residual is {number(furthest['median'])} {where}, {share:.1f} standard "
-        f"deviations: the model is {direction} there."
+        f"The median residual is {number(furthest['median'])} {where}, {times:.1f} times the "
+        f"usual error: the model is {direction} there."
     )
 
 

@@ -72,6 +72,7 @@ def make_parser() -> Parser:
     add_runs(commands)
     add_datasets(commands)
     add_export(commands)
+    add_explain(commands)
     add_baseline(commands)
     add_bench(commands)
     add_doctor(commands)

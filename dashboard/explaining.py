@@ -156,10 +156,10 @@ def show_scores(subject: Subject, found: Mapping[str, Any]) -> None:
         ("Mean residual", words.number(scores["mean"]), HELP["bias"]),
     ]
     show_tiles(tiles)
+    which = "one held-out row" if rows == 1 else f"{rows:,} held-out rows"
     told = [
-        f"All of this is about the {rows:,} held-out {'row' if rows == 1 else 'rows'}, which the "
-        f"model has not seen; {found['rows_train']:,} others trained it. Errors are in the unit of "
-        f"{subject.unit}.",
+        f"All of this is about the {which}, which the model has not seen; "
+        f"{found['rows_train']:,} others trained it. Errors are in the unit of {subject.unit}.",
         words.plain(charts.sizes_in_words(found)),
     ]
     if scores["r2"] is None:
@@ -181,8 +181,7 @@ def show_outliers(subject: Subject, found: Mapping[str, Any]) -> None:
     outliers = found["outliers"]
     st.subheader("Largest residuals", help=HELP["outliers"])
     table = pd.DataFrame(outliers, columns=["row", "line", *OUTLIER_COLUMNS])
-    if table["line"].isna().all() or (table["line"] == table["row"]).all():
-        table = table.drop(columns="line")
+    table = table.drop(columns=[name for name in table if table[name].isna().all()])
 
     def chosen() -> None:
         rows = st.session_state[key].selection.rows

@@ -256,6 +256,19 @@ def test_a_far_outlier_does_not_press_the_chart_into_a_corner() -> None:
     assert even["outside"] == 0 and even["x"] == [0.0, 19_999.0]
 
 
+def test_a_bend_is_told_though_one_row_is_far_off() -> None:
+    """That row alone is most of the deviation, which would hide every pattern."""
+    x = np.linspace(-1, 1, 900)
+    noise = np.random.default_rng(4).normal(size=900) * 0.1
+
+    def told(actual: np.ndarray) -> str:
+        actual[450] += 1_000
+        return charts.medians_in_words(residuals.drawn(Batch(np.arange(900), actual, x)))
+
+    assert "the model is too low there" in told(x + x**2 - 1 / 3 + noise)
+    assert "stays near zero" in told(x + noise)
+
+
 @pytest.mark.parametrize(
     ("actual", "predicted"),
     [([1.0], [1.0]), ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0]), ([1.0, 3.0], [2.0, 2.0])],
