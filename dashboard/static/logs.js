@@ -35,6 +35,7 @@ class LogView extends PolledView {
     this.report(update.stands);
     if (update.reset) return this.again();
     if (update.entries === undefined) return this.count(); // only the state is news
+    if (this.resting && this.cursor !== null) return; // it was asked for before following paused
     const first = this.cursor === null;
     this.cursor = update.cursor;
     this.size = update.size;
