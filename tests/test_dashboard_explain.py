@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from regatta import cli, residuals
+from regatta import cli, contributions, residuals
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.dashboard import jobs, routes, uploads
@@ -131,7 +131,7 @@ def test_the_address_says_which_view_and_which_row(houses: str) -> None:
     assert f"Begins with row {number} of the file" in texts(page)
     # A row that is not there, or no number at all: the one with the largest residual instead.
     for row in ("0", "99999", "many", "1" * 30):
-        assert open_view(houses, "row", row=row).number_input[0].value > 0
+        assert open_view(houses, "row", row=row).number_input[0].value
 
 
 def test_a_row_is_predicted_as_its_file_is(houses: str, regatta_home: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_row_to_try_has_a_control_for_each_column(houses: str, regatta_home: P
     page = open_view(houses, "try")
     size = field(page.number_input, "size")
     model = FittedModel.load(RunStore(regatta_home).directory(houses).model)
-    assert size.value == model.preprocessing.columns[0].impute
+    assert size.value == contributions.typical_row(model)["size"]
     assert "Training rows: 0 to 99" in size.help
     assert "(missing)" in field(page.selectbox, "town").options
     assert field(page.date_input, "built").value.year == 2020
