@@ -92,7 +92,7 @@ def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: P
     score = page.get_by_test_id("tile-r2").locator(".rg-value")
     expect(score).to_have_text(re.compile(r"^0\.6\d+$"))
     page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name="Coefficients")).to_be_visible()
+    expect(page.get_by_role("heading", name="Predicted against actual")).to_be_visible()
     page.get_by_role("button", name="Training").click()
     page.get_by_role("button", name="Predict and export").click()
     with page.expect_download() as model:
