@@ -1,12 +1,12 @@
 """The list of runs as a table: which of them are shown, and a row for each.
 
 A loss curve comes from a run's ``metrics.db``, a few dozen points whatever its length, and is kept
-in memory until the run goes on: of 200 ended runs none is opened again.
+in memory until the run goes on: of 200 ended runs none is opened again. Those of the newest runs
+are read first, and after `READING_SECONDS` the others wait for the next look.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +21,8 @@ from regatta.runs.store import RunRecord, RunStore, waiting
 
 STATES = ("All", "Under way", "Finished", "Broken off")
 CURVE_POINTS = 40
+READING_SECONDS = 0.25
+MOST_KEPT = 5_000
 
 # Shape beside the word: what a run is doing can be seen without reading.
 MARKS: Mapping[RunState, str] = {
@@ -36,6 +38,9 @@ MARKS: Mapping[RunState, str] = {
 }
 
 Version = tuple[Any, ...]
+
+# Of each run directory the curve, and what it was when it was read.
+_curves: dict[Path, tuple[Version, list[float]]] = {}
 
 
 def chosen(records: Iterable[RunRecord], state: str, text: str) -> list[RunRecord]:
@@ -55,15 +60,20 @@ def rows(
     """A row for each run of ``shown``; all ``records`` tell its place in the queue."""
     queue = [each.run_id for each in waiting(records)]
     places = {run_id: f"{place} of {len(queue)}" for place, run_id in enumerate(queue, 1)}
-    return [_row(store, each, places.get(each.run_id, "")) for each in shown]
+    until = time.perf_counter() + READING_SECONDS
+    curves = [curve(each, store.directory(each.run_id), until) for each in shown]
+    return [
+        _row(each, places.get(each.run_id, ""), loss)
+        for each, loss in zip(shown, curves, strict=True)
+    ]
 
 
-def _row(store: RunStore, record: RunRecord, place: str) -> dict[str, Any]:
+def _row(record: RunRecord, place: str, loss: list[float]) -> dict[str, Any]:
     model = words.MODEL_NAMES.get(record.model, record.model)
     return {
         "run": record.title,
         "state": state_text(record, place),
-        "loss": curve(record, store.directory(record.run_id)),
+        "loss": loss,
         "r2": record.validation_r2,
         "model": f"{model}, exact" if record.solver == "exact" else model,
         "data": record.dataset,
@@ -91,21 +101,23 @@ def seconds_of(record: RunRecord) -> float | None:
     return None if end is None else max(end - record.started, 0.0)
 
 
-def curve(record: RunRecord, directory: RunDirectory) -> list[float]:
-    """Powers of ten of the training loss along the run, `CURVE_POINTS` at most."""
+def curve(record: RunRecord, directory: RunDirectory, until: float) -> list[float]:
+    """Powers of ten of the training loss along the run, `CURVE_POINTS` at most. One that is not
+    known yet is read before ``until`` (``time.perf_counter``) alone, and is empty after it."""
     if record.state is RunState.QUEUED:
         return []
     version: Version = (record.ended, record.restarts)
     if record.state.is_live:
         version = tuple(_changed(directory.metrics.with_name(f"metrics.db{end}"))
                         for end in ("", "-wal"))  # fmt: skip
-    return list(_curve(directory.metrics, version))
-
-
-@functools.lru_cache(maxsize=2048)
-def _curve(path: Path, version: Version) -> tuple[float, ...]:
-    losses = MetricsReader(path).losses(CURVE_POINTS)
-    return tuple(math.log10(loss) for loss in losses if loss > 0)
+    known, found = _curves.get(directory.path, (None, []))
+    if known != version and time.perf_counter() < until:
+        losses = MetricsReader(directory.metrics).losses(CURVE_POINTS)
+        found = [math.log10(loss) for loss in losses if loss > 0]
+        if len(_curves) >= MOST_KEPT:
+            _curves.clear()  # runs come and go
+        _curves[directory.path] = version, found
+    return found
 
 
 def _changed(path: Path) -> tuple[int, int] | None:
