@@ -38,6 +38,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "sample": ("regatta.dashboard.samples", "write_large"),
     "predict": ("regatta.dashboard.outputs", "predict"),
     "export": ("regatta.dashboard.outputs", "export"),
+    "share": ("regatta.dashboard.outputs", "share"),
     "baseline": ("regatta.dashboard.baselining", "baseline"),
     "explain": ("regatta.dashboard.outputs", "explain"),
 }
@@ -102,14 +103,18 @@ class Job:
             return Status("failed", message="It ended unexpectedly.", hint=self._last_words())
         return written
 
-    def result_file(self) -> Path | None:
-        """The file it made, if it made one and it is still there."""
+    def result_file(self, name: str = "") -> Path | None:
+        """The file it made, or the one of that name among those that it made, if it is there."""
         status = self.status()
-        name = status.result.get("file") if isinstance(status.result, dict) else None
-        if status.state != "done" or not isinstance(name, str) or Path(name).name != name:
+        result = status.result if isinstance(status.result, dict) else {}
+        made = [result.get("file"), *(each.get("file") for each in result.get("files", ()))]
+        chosen = name or made[0]
+        if status.state != "done" or chosen not in made or not isinstance(chosen, str):
             return None
-        path = self.folder / name
-        return path if path.is_file() and not path.is_symlink() else None
+        path = self.folder / chosen
+        if path.name != chosen or path.is_symlink() or not path.is_file():
+            return None
+        return path
 
     def cancel(self) -> None:
         """Ask it to end. It does so where it reports how far it is."""

@@ -1,4 +1,5 @@
-"""What a finished run gives: predictions for another CSV, an exported model (jobs of the page)."""
+"""What a finished run gives (jobs of the page): predictions for another CSV, the model in other
+forms, its card and its report."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from regatta.dashboard.jobs import Report
 
 def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Write the rows of ``path`` with a last column ``prediction``."""
-    from regatta import prediction
+    from regatta import outlook, prediction
     from regatta.ingest.schema import sentences
 
     source = Path(arguments["path"])
@@ -29,16 +30,64 @@ def predict(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
             {name: arguments[name] for name in ("on_bad_rows", "max_bad_rows") if name in arguments}
         ),
     )
-    return {"file": output.name, "rows": done.rows, "notes": sentences(done.schema)}
+    return {
+        "file": output.name,
+        "rows": done.rows,
+        "notes": sentences(done.schema),
+        "outlook": outlook.summary(done.outlook, Path(arguments["model"]).parent),
+    }
 
 
 def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
-    """Write the model as a scikit-learn pipeline in skops' format, which runs no code on load."""
-    from regatta import export as exporter
+    """Write the model in every form that others read, each compared with the model.
 
-    output = folder / f"{arguments['run_id']}-pipeline.skops"
-    exporter.export_model(Path(arguments["model"]), "sklearn", output)
-    return {"file": output.name}
+    ``files`` of the result has an entry for each: ``format``, and ``file``, ``rows`` and
+    ``difference``; or ``message`` and ``hint`` where it was refused.
+    """
+    from regatta import export as exporter
+    from regatta.check_rows import CheckRows
+    from regatta.fitted_model import FittedModel
+    from regatta.utils import RegattaError
+
+    path = Path(arguments["model"])
+    model = FittedModel.load(path)
+    rows = CheckRows(model, exporter.source_of(path))
+    files: list[dict[str, Any]] = []
+    for place, format in enumerate(exporter.FORMATS):
+        report(place / len(exporter.FORMATS), f"Writing and comparing: {format}")
+        output = folder / exporter.default_name(model, format)
+        try:
+            done = exporter.export_model(model, format, output, rows=rows)
+        except RegattaError as error:
+            files.append({"format": format, "message": error.message, "hint": error.hint})
+            continue
+        files.append(
+            {
+                "format": format,
+                "file": output.name,
+                "bytes": output.stat().st_size,
+                "rows": done.rows_compared,
+                "difference": done.largest_difference,
+            }
+        )
+    return {"files": files}
+
+
+def share(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Write the model card and the report of a run."""
+    from regatta.runs.store import RunStore
+    from regatta.sharing import SUFFIXES, write_document
+    from regatta.sharing.facts import RunFacts
+    from regatta.utils import home
+
+    directory = RunStore(home()).directory(arguments["run_id"])
+    facts = RunFacts.gather(directory, report)
+    files = []
+    for kind, suffix in SUFFIXES.items():
+        output = folder / f"{directory.run_id}{suffix}"
+        write_document(kind, directory, output, facts=facts)
+        files.append({"format": kind, "file": output.name, "bytes": output.stat().st_size})
+    return {"files": files}
 
 
 def explain(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:

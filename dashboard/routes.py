@@ -9,7 +9,7 @@ GET  /api/runs/<id>/log/file          the whole of it
 GET  /api/runs/<id>/model             the trained model, as JSON
 GET  /api/runs/<id>/outliers          the held-out rows with the largest residuals, as CSV
 POST /api/runs/<id>/workers/<rank>/kill?incarnation=…    end a worker, to see it replaced
-GET  /api/jobs/<id>/result            the file that a job of the page made
+GET  /api/jobs/<id>/result[/<name>]   the file that a job of the page made, or one of them
 GET  /assets/<name>                   vendored scripts
 GET  /metrics                         Prometheus text
 GET  /data, /new, /runs …             Streamlit's frame, told where its own routes are
@@ -187,7 +187,7 @@ def outliers(request: Request) -> Response:
 def job_result(request: Request) -> Response:
     """The file that a job made, as a download."""
     job = jobs.find(request.path_params["job_id"])
-    path = job.result_file()
+    path = job.result_file(request.path_params.get("name", ""))
     if path is None:
         raise NotFound("There is no such file.", "Make it again on the page.")
     return _download(path, path.name, "application/octet-stream")
@@ -224,6 +224,7 @@ ROUTES = [
     Route("/api/runs/{run_id}/workers/{rank:int}/kill", guarded(kill_worker), methods=["POST"]),
     Route("/api/runs/{run_id}/outliers", guarded(outliers), methods=["GET"]),
     Route("/api/jobs/{job_id}/result", guarded(job_result), methods=["GET"]),
+    Route("/api/jobs/{job_id}/result/{name}", guarded(job_result), methods=["GET"]),
     Route("/assets/{name}", guarded(asset), methods=["GET"]),
     Route("/metrics", guarded(metrics), methods=["GET"]),
     *(Route(f"/{path}", page_frame, methods=["GET"]) for path in PAGE_PATHS),

@@ -455,7 +455,6 @@ def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
     page.query_params["run"] = run_id
     page.session_state[f"predicting-{run_id}"] = "b" * 16
     page.run()
-    finish_export(store, run_id)
 
     def predicted(**choices: Any) -> jobs.Status:
         model = str(store.directory(run_id).model)
@@ -509,15 +508,6 @@ def test_a_page_about_one_run_finds_it_and_says_why_another_is_not_shown(store: 
     page = open_page("explain", run=first.run_id)
     assert page.selectbox[0].value == first.run_id
     assert "not here any more" in open_page("explain", run="20260101-000000-aaaa").warning[0].value
-
-
-def finish_export(store: RunStore, run_id: str) -> None:
-    """Wait for the pipeline that the page writes: it must not outlive the test."""
-    export = jobs.job_of("export", run_id=run_id, model=str(store.directory(run_id).model))
-    deadline = time.monotonic() + 60
-    while export.status().is_running and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert export.status().state == "done"
 
 
 def test_what_is_to_be_known_about_a_run_stands_above_its_model(

@@ -4,56 +4,53 @@ from __future__ import annotations
 
 import streamlit as st
 
-from regatta.dashboard import actions, components, jobs, predicting, run_pages
-from regatta.runs.directory import RunDirectory
-from regatta.runs.store import RunRecord
+from regatta.dashboard import actions, exporting, predicting, run_pages
+
+VIEWS = {
+    "predict": "Predict",
+    "export": "Export",
+    "share": "Card and report",
+}
+VIEW = "view"
 
 
 def main() -> None:
-    """Another file's predictions on the left, what can be taken along on the right."""
+    """The run on top, and the view that the address names."""
     record = run_pages.finished_run(
         "Predict and export",
-        "A trained model predicts other files here, and goes with you to scikit-learn.",
+        "A trained model predicts other files here, and goes with you to scikit-learn, ONNX or a "
+        "script.",
     )
     if record is None:
         return
     directory = actions.store().directory(record.run_id)
-    left, right = st.columns([2, 1], gap="medium")
-    with left:
-        predicting.show(directory, record)
-    with right, st.container(border=True, height="stretch"):
-        show_downloads(directory, record)
-
-
-def show_downloads(directory: RunDirectory, record: RunRecord) -> None:
-    """The model as JSON and as a scikit-learn pipeline."""
-    st.subheader("Take it along")
-    components.download(
-        f"model-{record.run_id}",
-        "Model (JSON)",
-        "runs",
-        record.run_id,
-        "model",
-        name=f"{record.run_id}-model.json",
-        help="Everything needed to score by hand.",
-    )
-    job = jobs.start("export", run_id=record.run_id, model=str(directory.model))
-    status = job.status()
-    if status.is_running:
-        actions.wait_for(job, "Writing the scikit-learn pipeline")
-    elif status.state == "done":
-        components.download(
-            f"pipeline-{record.run_id}",
-            "scikit-learn pipeline (skops)",
-            "jobs",
-            job.job_id,
-            "result",
-            name=str(status.result["file"]),
-            help="A plain Pipeline that needs no Regatta; loading it executes no code.",
-        )
+    view = choose_view()
+    if view == "export":
+        exporting.show_exports(directory)
+    elif view == "share":
+        exporting.show_documents(directory)
     else:
-        actions.tell_failure(status)
-        job.forget()
+        predicting.show(directory, record)
+
+
+def choose_view() -> str:
+    """Ask what to do with the model; the address keeps it."""
+    wanted = st.query_params.get(VIEW, "")
+    first = wanted if wanted in VIEWS else next(iter(VIEWS))
+
+    def changed() -> None:
+        st.query_params[VIEW] = st.session_state["predict-view"] or first
+
+    st.session_state["predict-view"] = first
+    st.segmented_control(
+        "View",
+        list(VIEWS),
+        format_func=VIEWS.__getitem__,
+        key="predict-view",
+        on_change=changed,
+        label_visibility="collapsed",
+    )
+    return first
 
 
 main()
