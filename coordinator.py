@@ -334,6 +334,7 @@ class Coordinator:
             self._writer.fact("optimal_loss", training.optimal_loss)
             self._writer.fact("gap_unit", training.gap_unit)
         self._writer.fact("load_seconds", self._import_seconds)
+        self._writer.fact("start_seconds", self._watch.seconds - self._import_seconds)
         self._recorder.watch = Watch(
             exact=settings.solver == OnePass.name,
             waits=settings.consistency == "sync",

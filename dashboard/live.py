@@ -114,6 +114,7 @@ def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
             "optimal_loss": facts.get("optimal_loss"),
             "gap_unit": facts.get("gap_unit"),
             "load_seconds": facts.get("load_seconds"),
+            "start_seconds": facts.get("start_seconds"),
             "checkpoint_seconds": facts.get("checkpoint_seconds"),
         },
         "points": columns(thin(points, "loss"), POINT_COLUMNS),

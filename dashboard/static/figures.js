@@ -502,13 +502,16 @@ function speedText(value) {
 /** Where the time of a run went, in seconds: [what, seconds, help]. Workers tell how the time of
  * steps was spent; checkpoints and loading are the coordinator's. */
 function timeParts(status, workers) {
-  const { load_seconds: load, checkpoint_seconds: saved, elapsed } = status;
+  const { load_seconds: load, start_seconds: start, checkpoint_seconds: saved, elapsed } = status;
   const sum = (name) => workers.reduce((total, row) => total + (row[name] || 0), 0);
   const [compute, wait, communicate] = ["compute", "wait", "communicate"].map(sum);
   const all = compute + wait + communicate;
   const checkpoint = Math.min(saved ?? 0, elapsed);
   const steps = Math.max(0, elapsed - checkpoint);
-  const parts = [["load", load, "reading the file and preparing the rows"]];
+  const parts = [
+    ["load", load, "reading the file and preparing the rows"],
+    ["start", start, "starting the workers; for steps, finding the exact optimum to compare them with"],
+  ];
   if (all > 0) {
     // Workers wait while a checkpoint is written: that is counted once.
     const waited = Math.max(0, (wait / all) * elapsed - checkpoint);

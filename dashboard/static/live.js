@@ -256,9 +256,9 @@ class LiveView {
     workers.append(this.table, this.events, this.machine);
     const speed = this.card("", "Throughput");
     speed.append(this.plot("speed"));
-    const rate = this.card("rg-wide", "Learning rate and gradient norm");
+    const rate = this.card("rg-wide rg-of-steps", "Learning rate and gradient norm");
     rate.append(this.plot("rate"));
-    const time = this.card("", "Where the time went");
+    const time = this.card("rg-spent", "Where the time went");
     this.times = element("div", "rg-times");
     this.times.dataset.testid = "time-breakdown";
     time.append(this.times);
@@ -470,17 +470,20 @@ class LiveView {
     const parts = timeParts(this.status, this.workers || []);
     const all = parts.reduce((total, [, seconds]) => total + seconds, 0);
     if (!(all > 0)) {
+      this.times.dataset.key = "";
       this.times.replaceChildren(element("p", "rg-empty", "Nothing has taken time yet."));
       return;
     }
-    if (this.times.childElementCount !== parts.length) {
+    const key = parts.map(([name]) => name).join();
+    if (this.times.dataset.key !== key) {
+      this.times.dataset.key = key;
       this.times.replaceChildren(...parts.map(timeNode));
     }
     parts.forEach(([, seconds], at) => {
       const [, track, told] = this.times.children[at].children;
       track.firstChild.style.width = `${(100 * seconds) / all}%`;
       const share = (100 * seconds) / all;
-      told.textContent = `${clock(seconds)} · ${share < 0.95 && share > 0 ? share.toFixed(1) : Math.round(share)} %`;
+      told.textContent = `${seconds < 0.95 ? `${Math.round(1000 * seconds)} ms` : clock(seconds)} · ${share < 0.95 && share > 0 ? share.toFixed(1) : Math.round(share)} %`;
     });
   }
 
@@ -523,6 +526,7 @@ class LiveView {
   drawPlots(Plotly) {
     const scene = this.scene(readTheme(this.root));
     this.theme = JSON.stringify(scene.theme);
+    this.root.classList.toggle("rg-exact", this.status.exact);
     const known = knowsOptimum(this.status);
     this.showChoice.style.display = known ? "" : "none";
     this.smoothing.style.display = known && scene.options.show === "gap" ? "none" : "";
