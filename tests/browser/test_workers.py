@@ -90,7 +90,7 @@ def test_it_goes_on_and_keeps_what_was_done_to_it(crew: Any) -> None:
     page.evaluate(f"() => {{ document.querySelector('{ROWS}').mark = 'mine'; }}")
     page.locator(f"{ROWS} .legendtoggle").nth(1).click()
     hidden = f"() => document.querySelector('{ROWS}')._fullData[1].visible"
-    page.wait_for_function(f"({hidden})() === 'legendonly'")
+    page.wait_for_function(f"{hidden} === 'legendonly'")
     before = label(page, TIMELINE)
     assert "worker 0: compute" in before and "communicate" in before
     wait_for_looks(page, 3)
