@@ -60,6 +60,9 @@ SCALE_SECONDS = 0.05  # between two looks while workers come or go
 # as often as takes that share of the time, and at every look around at the soonest.
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_SHARE = 0.005
+# What is summed over all rows before the first step is kept for a resume, where it took longer.
+SUM_SECONDS = 0.2
+SUM_BYTES = 64_000_000
 PAUSE_SECONDS = 0.05
 ROOM_SECONDS = 1.0  # between two looks whether a full disk has room again
 RECORD_SECONDS = 1.0
@@ -304,7 +307,11 @@ class Coordinator:
             )
         if settings.with_statistics and settings.solver != OnePass.name:
             self._store.note_progress(self._run_id, message="Finding the exact optimum")
-        training = Training(self._config, prepared, settings, pool, saved)
+        sums = CheckpointFolder(self._directory.sums, identity(prepared, self._config))
+        known = sums.newest() if saved is not None else None
+        training = Training(self._config, prepared, settings, pool, saved, known)
+        if known is None and training.sum_seconds > SUM_SECONDS and training.sums_bytes < SUM_BYTES:
+            finds_room(lambda: sums.save(training.sums()))
         self._step = self._resumed_at = self._saved_step = training.step
         rows_before = training.rows
         self._rows = lambda: int(training.rows - rows_before)

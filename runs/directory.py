@@ -132,6 +132,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def sums(self) -> Path:
+        """What a run summed over all rows before its first step, where that took long."""
+        return self.path / "sums"
+
+    @property
     def room(self) -> Path:
         """Room that a live run holds back: see `regatta.runs.room`."""
         return self.path / "room"

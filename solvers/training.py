@@ -29,10 +29,10 @@ from regatta.solvers.one_pass import OnePass
 from regatta.solvers.optimum import Optimum, find_optimum, fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
-from regatta.solvers.statistics import gather
+from regatta.solvers.statistics import Statistics, gather
 from regatta.solvers.stopping import Patience
 from regatta.solvers.unsynchronised import AsynchronousSGD, UnsynchronisedSGD
-from regatta.utils import DivergenceError, UserError, fingerprint, while_idling
+from regatta.utils import DivergenceError, Stopwatch, UserError, fingerprint, while_idling
 
 # A loss this many times the first one is on its way to infinity.
 DIVERGED_FOLD = 1e6
@@ -66,6 +66,8 @@ class Training:
     pool : Pool
     saved : Checkpoint, optional
         Where an earlier attempt left off.
+    sums : Checkpoint, optional
+        What an earlier attempt summed over all rows before its first step: see `sums`.
 
     Attributes
     ----------
@@ -78,6 +80,8 @@ class Training:
         The exact optimum of the same objective, where it could be had.
     changes : list of Change
         What was changed on the way, in order.
+    sum_seconds : float
+        What summing over all rows, before the first step, took.
     next_change : float
         Steps after which the next change is asked for that has not been made; infinite: none is.
     """
@@ -89,6 +93,7 @@ class Training:
         settings: choose.Settings,
         pool: Pool,
         saved: Checkpoint | None = None,
+        sums: Checkpoint | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -104,11 +109,20 @@ class Training:
         self._loss_limit = math.nan
         nothing = np.zeros(prepared.features + 1)
         self._best = nothing.copy()
-        self._train_squares = self.problem.training_scores(nothing).residual_variation
-        self._validation_squares = self.problem.validation_scores(nothing).residual_variation
+        watch = Stopwatch()
+        if sums is None:
+            squares = self._squares_about(nothing)
+            self._folds = self._gather(prepared, pool)
+        else:
+            squares = sums.state["squares"]
+            self._folds = [Statistics(moments) for moments in sums.arrays.values()]
+        self._train_squares, self._validation_squares = squares
+        self.sum_seconds = watch.seconds
         self.optimum: Optimum | None = None
-        if settings.with_statistics and settings.solver != OnePass.name:
-            self.optimum = self._optimum(prepared, pool)
+        if self._folds:
+            self.optimum = while_idling(
+                lambda: find_optimum(self._folds, config, self._scale), pool.idle
+            )
             self.problem.penalty = self.optimum.penalty
         rate = None if saved is None else saved.state["base_rate"]
         self.solver: Solver = choose.make(
@@ -446,11 +460,29 @@ class Training:
         """About how large one is."""
         return 4096 + sum(array.nbytes for array in self.solver.arrays().values())
 
-    def _optimum(self, prepared: PreparedData, pool: Pool) -> Optimum:
-        offsets = prepared.train_offsets
+    def _squares_about(self, parameters: NDArray[np.float64]) -> tuple[float, float]:
+        """Squared residuals about their mean, of the training and of the validation rows."""
+        train = self.problem.training_scores(parameters)
+        validation = self.problem.validation_scores(parameters)
+        return train.residual_variation, validation.residual_variation
+
+    def _gather(self, prepared: PreparedData, pool: Pool) -> list[Statistics]:
+        """The moments of each fold, where steps are shown against the optimum."""
+        if not self._settings.with_statistics or self._settings.solver == OnePass.name:
+            return []
         n_folds = fold_count(self._config, prepared.shards)
-        folds = gather(pool, offsets, n_folds)
-        return while_idling(lambda: find_optimum(folds, self._config, self._scale), pool.idle)
+        return gather(pool, prepared.train_offsets, n_folds)
+
+    def sums(self) -> Checkpoint:
+        """What was summed over all rows before the first step, for another attempt."""
+        arrays = {f"moments_{fold}": part.moments for fold, part in enumerate(self._folds)}
+        squares = [self._train_squares, self._validation_squares]
+        return Checkpoint(self._identity, 0, {"squares": squares}, arrays)
+
+    @property
+    def sums_bytes(self) -> int:
+        """About how large they are."""
+        return sum(part.moments.nbytes for part in self._folds)
 
     def _restore(self, saved: Checkpoint) -> None:
         state = saved.state

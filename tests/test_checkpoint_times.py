@@ -1,10 +1,11 @@
-"""How often a run saves: as often as it is cheap, and told of less often than that."""
+"""What a run saves, and how often: as often as it is cheap, and told of less often than that."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,22 +16,34 @@ from regatta.coordinator import run_training
 from regatta.parameter_server.checkpoints import Checkpoint, CheckpointFolder
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.store import RunStore
+from regatta.solvers import training
+from regatta.utils import RegattaError
 
 SHARE = 0.1
 
 
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((2000, 3))
+    path = tmp_path / "rows.csv"
+    rows = np.column_stack([X, X @ [1.0, 2.0, 3.0] + rng.standard_normal(2000)])
+    np.savetxt(path, rows, delimiter=",", header="a,b,c,y", comments="")
+    return path
+
+
+def config(table: Path, **settings: Any) -> TrainingConfig:
+    return TrainingConfig(path=str(table), target="y", solver="sgd", batch_size=100, tol=0.0,
+                          workers=0, **settings)  # fmt: skip
+
+
 @pytest.mark.parametrize("cost", [0.0, 0.05])
 def test_the_time_between_checkpoints_goes_with_what_one_costs(
-    regatta_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float
+    regatta_home: Path, table: Path, monkeypatch: pytest.MonkeyPatch, cost: float
 ) -> None:
     """Seconds that each save takes more, as on a slow disk."""
     monkeypatch.setattr(coordinator, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(coordinator, "CHECKPOINT_SHARE", SHARE)
-    rng = np.random.default_rng(1)
-    X = rng.standard_normal((2000, 3))
-    table = tmp_path / "rows.csv"
-    rows = np.column_stack([X, X @ [1.0, 2.0, 3.0] + rng.standard_normal(2000)])
-    np.savetxt(table, rows, delimiter=",", header="a,b,c,y", comments="")
     saves: list[tuple[float, float]] = []
     real = CheckpointFolder.save
 
@@ -43,9 +56,7 @@ def test_the_time_between_checkpoints_goes_with_what_one_costs(
 
     monkeypatch.setattr(CheckpointFolder, "save", save)
     store = RunStore(regatta_home)
-    config = TrainingConfig(path=str(table), target="y", solver="sgd", batch_size=100, tol=0.0,
-                            epochs=1500, workers=0)  # fmt: skip
-    run = store.create(config)
+    run = store.create(config(table, epochs=1500))
     run_training(run.run_id, store)
     for (begin, end), (following, _) in itertools.pairwise(saves):
         assert following - end >= 0.99 * (end - begin) / SHARE
@@ -54,3 +65,30 @@ def test_the_time_between_checkpoints_goes_with_what_one_costs(
     told = [event for event in events if event["kind"] == "checkpoint"]
     # Told of every five seconds, however many there are.
     assert 1 <= len(told) <= 1 + (saves[-1][0] - saves[0][0]) / 5.0
+
+
+@pytest.mark.parametrize("alpha", [1.0, "auto"])
+def test_what_took_long_to_sum_is_not_summed_again(
+    regatta_home: Path, table: Path, monkeypatch: pytest.MonkeyPatch, alpha: float | str
+) -> None:
+    """A resume goes on to the same bytes without the passes that a start begins with."""
+    store = RunStore(regatta_home)
+    settings = {"epochs": 20, "model": "ridge", "alpha": alpha}
+    undisturbed = run_training(store.create(config(table, **settings)).run_id, store)
+    monkeypatch.setattr(coordinator, "TICK_SECONDS", 0)
+    monkeypatch.setattr(coordinator, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(coordinator, "SUM_SECONDS", -1)
+    run_id = store.create(config(table, **settings)).run_id
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RegattaError("It failed.")
+
+    with monkeypatch.context() as patch, pytest.raises(RegattaError, match="It failed"):
+        patch.setattr(coordinator, "write_results", fail)
+        run_training(run_id, store)
+    assert list(store.directory(run_id).sums.iterdir())
+    monkeypatch.setattr(training, "gather", fail)
+    monkeypatch.setattr(training.Training, "_squares_about", fail)
+    result = run_training(run_id, store)
+    for same in ("weights_sha256", "alpha", "optimum_gap", "metrics"):
+        assert result[same] == undisturbed[same]
