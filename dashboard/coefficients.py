@@ -23,6 +23,7 @@ HELP = {
     "so columns of different units can be compared. One unit is what the file counts in.",
 }
 FORMATS = {"p": "%.2g", "vif": "%.3g", "standard_error": "%.3g"}
+WIDTHS = {"p": 84}  # 1.3e-131
 COLUMNS = {
     "name": ("Feature", "Levels of a category stand under their column."),
     "coefficient": ("Per unit", "Change of the prediction for one unit more."),
@@ -182,7 +183,9 @@ def _show_table(effects: Sequence[Effect]) -> None:
         column_config={
             name: st.column_config.TextColumn(label, help=text, pinned=True)
             if name == "name"
-            else st.column_config.NumberColumn(label, format=FORMATS.get(name, "%.5g"), help=text)
+            else st.column_config.NumberColumn(
+                label, format=FORMATS.get(name, "%.5g"), help=text, width=WIDTHS.get(name)
+            )
             for name, (label, text) in COLUMNS.items()
         },
     )
