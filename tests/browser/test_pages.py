@@ -95,16 +95,6 @@ def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: P
     expect(page.get_by_role("heading", name="Predicted against actual")).to_be_visible()
     page.get_by_role("button", name="Training").click()
     page.get_by_role("button", name="Predict and export").click()
-    with page.expect_download() as model:
-        page.get_by_role("link", name="Model (JSON)").click()
-    model.value.save_as(tmp_path / "model.json")
-    assert '"regatta-model"' in (tmp_path / "model.json").read_text()
-    pipeline = page.get_by_role("link", name="scikit-learn pipeline")
-    expect(pipeline).to_be_visible(timeout=60_000)
-    with page.expect_download() as exported:
-        pipeline.click()
-    assert exported.value.suggested_filename.endswith(".skops")
-
     few = tmp_path / "few.csv"
     few.write_text("".join(path.open().readlines()[:11]))
     upload(tab, few)
