@@ -11,6 +11,7 @@ const PERIODS = { queued: 1000, paused: 1000, interrupted: 1000, stopped: 4000, 
 const RETRY_PERIOD = 2000;
 const MAX_LOG_LINES = 400;
 const MAX_EVENTS = 1000;
+const KILL_PATIENCE = 60_000; // until a worker that was not replaced can be killed again
 
 // How the charts are seen: the values there are, the first of them unless the address says another.
 const VIEWS = {
@@ -57,7 +58,7 @@ class LiveView {
     this.drawn = {};
     this.view = viewOfAddress();
     this.hiddenMarks = new Set();
-    this.killed = new Map(); // rank → incarnation that was killed here
+    this.killed = new Map(); // rank → process that was killed here, and when
     this.root = element("div", "rg-live");
     this.root.dataset.testid = "live-view";
     parent.append(this.root); // beside the style sheet, which stands in there too
@@ -445,7 +446,9 @@ class LiveView {
   }
 
   fillWorker(node, row) {
-    if (this.killed.get(row.rank) < row.incarnation) this.killed.delete(row.rank);
+    const killed = this.killed.get(row.rank);
+    const late = killed && Date.now() - killed.when > KILL_PATIENCE; // the run has ended, or crashed
+    if (killed && (killed.pid !== row.pid || late)) this.killed.delete(row.rank);
     fillWorker(node, row, this.status, this.killed.has(row.rank));
   }
 
@@ -454,7 +457,7 @@ class LiveView {
     const row = this.workers.find((each) => each.rank === rank);
     if (!row || this.killed.has(rank)) return;
     const node = this.table.querySelector(`[data-rank="${rank}"]`);
-    this.killed.set(rank, row.incarnation);
+    this.killed.set(rank, { pid: row.pid, when: Date.now() });
     this.fillWorker(node, row);
     try {
       const path = `/api/runs/${this.runId}/workers/${rank}/kill?incarnation=${row.incarnation}`;
