@@ -59,13 +59,14 @@ def crew_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
         events=live.last(events, "id", since.events),
     )
     reference = diagnosis.reference_in(reader.facts())
+    recent = diagnosis.recent_workers(record, reader)
     return {
         "cursor": str(cursor),
         "reset": since == Cursor(attempt=attempt),
         "run": _status(record, directory),
         "limits": diagnosis.limits_of(record, directory).to_json(),
-        "workers": reader.latest_workers(),
-        "timeline": timeline(diagnosis.recent_workers(record, reader)),
+        "workers": latest(recent),
+        "timeline": timeline(recent),
         "series": live.columns(thin_moments(workers), WORKER_COLUMNS),
         "machine": live.columns(live.thin(machine, "net_received", MAX_MOMENTS), MACHINE_COLUMNS),
         "points": live.columns(live.thin(points, "bytes_gathered", MAX_MOMENTS), POINT_COLUMNS),
@@ -75,6 +76,12 @@ def crew_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> di
             -MAX_EVENTS:
         ],
     }
+
+
+def latest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last row of each worker that has not been let go, by rank."""
+    by_rank = {row["rank"]: row for row in rows}
+    return [by_rank[rank] for rank in sorted(by_rank) if by_rank[rank]["state"] != "gone"]
 
 
 def timeline(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

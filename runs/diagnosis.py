@@ -204,9 +204,14 @@ def _grown(points: Sequence[Row], name: str) -> int:
 
 
 def _recent(rows: Sequence[Row]) -> list[Row]:
-    """Those of the last seconds of training."""
-    end = rows[-1]["seconds"] if rows else 0.0
-    return [row for row in rows if row["seconds"] >= end - WINDOW_SECONDS]
+    """Those of the last seconds of training, since the run was resumed if it was."""
+    found: list[Row] = []
+    for row in reversed(rows):
+        after = found[-1]["seconds"] if found else row["seconds"]
+        if row["seconds"] > after or row["seconds"] < rows[-1]["seconds"] - WINDOW_SECONDS:
+            break
+        found.append(row)
+    return found[::-1]
 
 
 def _of_one_crew(rows: Sequence[Row]) -> list[Row]:

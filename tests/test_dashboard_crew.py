@@ -82,6 +82,16 @@ def test_the_timeline_is_of_the_last_half_minute(run: Any) -> None:
     assert bars[0]["communicate"] == pytest.approx([0.1] * 30)
 
 
+def test_what_a_resumed_run_had_lost_is_not_in_its_timeline(run: Any) -> None:
+    _, record, directory = run
+    write_seconds(directory, range(50, 100), ranks=3)
+    write_seconds(directory, range(60, 70))  # from a checkpoint, with fewer workers
+    update = crew_view.crew_update(record, directory, FIRST)
+    assert [bar["rank"] for bar in update["timeline"]] == [0, 1]
+    assert update["timeline"][0]["start"][0] == 60 and update["timeline"][0]["end"][-1] == 69
+    assert [row["rank"] for row in update["workers"]] == [0, 1]
+
+
 def test_a_bar_is_never_longer_than_its_time(run: Any) -> None:
     row = {"rank": 0, "state": "compute", "cpu_percent": 1.0, "rows": 0, "disk_bytes": 0,
            "wait": 0.0, "communicate": 0.0}  # fmt: skip

@@ -286,8 +286,12 @@ function crewRates(series) {
     const length = last === undefined ? 0 : series.seconds[at] - series.seconds[last];
     if (last !== undefined && length >= 0 && length < 0.2) return; // too short to tell a rate
     before.set(rank, at);
-    if (last === undefined || length < 0) return; // a resumed run goes back
     const line = found.get(rank);
+    if (length < 0) { // the run was resumed from before: what was lost is not drawn
+      const kept = line.x.findIndex((second) => second > series.seconds[at]);
+      if (kept >= 0) for (const values of Object.values(line)) values.length = kept;
+    }
+    if (last === undefined || length < 0) return;
     const grown = series.rows[at] - series.rows[last];
     line.x.push(series.seconds[at]);
     line.rows.push(grown < 0 ? null : grown / length);
