@@ -161,9 +161,9 @@ def show_documents(directory: RunDirectory) -> None:
     with left, st.container(border=True, height="stretch"):
         st.subheader(
             "Report",
-            help="It holds the names of the file and its columns, the texts of categories and the "
-            "target of some rows, but no other cells. It follows the reader's light or dark theme, "
-            "can be printed, and can be read without JavaScript.",
+            help="Of the file's content it holds names, texts of categories, ranges of columns, "
+            "words that warnings quote, and the target of held-out rows. It follows the reader's "
+            "light or dark theme, can be printed, and can be read without JavaScript.",
         )
         st.caption(
             "The whole run in one HTML file to send to others: scores, errors, coefficients, "

@@ -87,7 +87,7 @@ class RunFacts:
         try:
             errors = residuals.of_run(directory, config, progress)
         except RegattaError as error:
-            why_not = f"{error.message} {error.hint}".strip()
+            why_not = error.message  # the hint names a folder of this machine
         return cls(record, config, result, model, path, errors, why_not)
 
     @property

@@ -78,7 +78,7 @@ def report(facts: RunFacts, directory: RunDirectory) -> str:
         ("training", "Training", _training(page, reader)),
         ("data", "Data", _data(facts)),
         ("range", "Valid within", _ranges(facts)),
-        ("events", "Events", _events(reader)),
+        ("events", "Events", _events(reader, facts)),
         ("made", "Made with", _made(facts)),
     ]
     shown = [each for each in sections if each[2]]
@@ -320,13 +320,14 @@ def _ranges(facts: RunFacts) -> str:
     )
 
 
-def _events(reader: MetricsReader) -> str:
+def _events(reader: MetricsReader, facts: RunFacts) -> str:
     found = reader.newest("events", SHOWN_EVENTS)
+    folder = f"{Path(facts.config.path).parent}/"
     rows = [
         (
             f"{each['seconds']:.2f} s" if each["seconds"] is not None else "–",
             "–" if each["step"] is None else f"{each['step']:,}",
-            str(each["message"] or each["kind"] or ""),
+            str(each["message"] or each["kind"] or "").replace(folder, ""),
         )
         for each in found
     ]

@@ -229,6 +229,7 @@ def test_without_its_rows_a_report_says_why(directory: RunDirectory, tmp_path: P
     write_document("report", RunDirectory(other), out)
     page = out.read_text(encoding="utf-8")
     assert "gone.csv is gone" in page and "Coefficients" in page
+    assert "/nowhere" not in page
     write_document("card", RunDirectory(other), out)
     assert " ± " not in out.read_text(encoding="utf-8")
 
