@@ -41,6 +41,7 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 UPLOAD_LIMIT_MB = 20
+PATIENCE = 30_000  # milliseconds that a click or a page may take where the cores are busy
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
@@ -147,6 +148,7 @@ def browser_instance() -> Iterator[object]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is missing: pip install 'regatta[test]'"
     )
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
@@ -160,7 +162,7 @@ class Tab:
         settings = {"viewport": {"width": 1366, "height": 768}, "accept_downloads": True}
         self.context = browser.new_context(**{**settings, **options})  # type: ignore[attr-defined]
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(PATIENCE)
         self.server = server
         self.errors: list[str] = []
         self.page.on("console", self._note)

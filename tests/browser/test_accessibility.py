@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from regatta.configuration import TrainingConfig
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.tests.browser.driving import PLOT, sideways, wait_until
+from regatta.tests.browser.driving import PLOT, sideways, wait_for_ticks, wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
 expect = playwright.expect
@@ -108,3 +110,135 @@ def test_a_page_has_no_serious_fault_in_either_theme_or_width(
     page.wait_for_function("() => window.innerWidth === 390")
     tab.settle()
     wait_until(lambda: sideways(tab) == [], seconds=5)  # charts are drawn anew
+
+
+# What has the focus, and whether that is to be seen: an outline, a shadow, or, around a field, a
+# border in the colour of the theme.
+FOCUS = """() => {
+  const node = document.activeElement;
+  const around = [node];
+  while (around.length < 6 && around.at(-1).parentElement) around.push(around.at(-1).parentElement);
+  const shown = around.some((each, level) => {
+    const style = getComputedStyle(each);
+    return (level < 3 && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1)
+      || (level < 3 && style.boxShadow !== "none")
+      || (parseFloat(style.borderTopWidth) >= 1 && style.borderTopColor === "rgb(21, 90, 250)");
+  });
+  const name = node.getAttribute("aria-label") || node.innerText || "";
+  return { tag: node.tagName, name: name.split("\\n").at(-1).trim(), shown };
+}"""
+
+
+def shows_focus_soon(tab: Any) -> bool:
+    """Whether it does once the scripts of the page have heard of it."""
+    with contextlib.suppress(playwright.TimeoutError):
+        tab.page.wait_for_function(f"() => ({FOCUS})().shown", timeout=5_000)
+        return True
+    return False
+
+
+def tab_to(tab: Any, name: str, most: int = 60) -> list[str]:
+    """Press the tabulator until what is called ``name`` has the focus. Returns what was passed and
+    did not show that it had it."""
+    hidden = []
+    for _ in range(most):
+        tab.page.keyboard.press("Tab")
+        focus = tab.page.evaluate(FOCUS)
+        # The page as a whole is reached to scroll it, and shows nothing; nor does its frame.
+        is_part = focus["tag"] not in ("MAIN", "BODY", "HTML")
+        if is_part and not focus["shown"] and not shows_focus_soon(tab):
+            hidden.append(f"{focus['tag']} {focus['name']}")
+        if focus["name"] == name:
+            return hidden
+    raise AssertionError(f"{name} was not reached: {hidden}")
+
+
+def test_a_live_view_is_read_and_driven_without_mouse_or_motion(
+    tab: Any, long_run: tuple[RunStore, Any]
+) -> None:
+    """Charts say what they show, and go on saying it; their buttons are reached and pressed."""
+    store, record = long_run
+    if store.get(record.run_id).state is not RunState.RUNNING:
+        service.resume(record.run_id, store=store)
+        wait_until(lambda: store.get(record.run_id).state is RunState.RUNNING)
+    page = tab.page
+    page.emulate_media(reduced_motion="reduce")
+    tab.open(f"/?run={record.run_id}")
+    page.locator(f"{PLOT} .scatterlayer .trace").first.wait_for(state="attached")
+    assert violations(page) == []
+    for plot in page.locator(".rg-plot").all():
+        expect(plot).to_have_attribute("role", re.compile("group|img"))
+        expect(plot).to_have_attribute("aria-label", re.compile(r"\w+ .*\w"))
+    said = page.locator(PLOT).get_attribute("aria-label")
+    assert re.search(r"step [\d,]+.*[Tt]raining [\d.]+.*validation [\d.]+", said)
+    wait_for_ticks(tab, 2)
+    expect(page.locator(PLOT)).not_to_have_attribute("aria-label", said)
+
+    assert tab_to(tab, "seconds", most=90) == []
+    page.keyboard.press("Space")
+    page.wait_for_function(
+        f"() => document.querySelector('{PLOT}').layout.xaxis.title.text.includes('seconds')"
+    )
+    expect(page.get_by_role("button", name="seconds")).to_have_attribute("aria-pressed", "true")
+    wait_for_ticks(tab, 1)
+    assert page.evaluate(FOCUS)["name"] == "seconds"  # the next tick does not take the focus away
+
+    moving = page.evaluate(
+        """() => [...document.querySelectorAll("*")].filter((node) => {
+          const style = getComputedStyle(node);
+          const longest = (text) => Math.max(...text.split(",").map(parseFloat));
+          return longest(style.transitionDuration) > 0.001
+            || (style.animationName !== "none" && longest(style.animationDuration) > 0.001);
+        }).map((node) => node.className || node.tagName)"""
+    )
+    assert moving == []
+
+
+def test_a_run_is_started_and_cancelled_with_the_keyboard_alone(
+    tab: Any, page_server: Any, long_run: tuple[RunStore, Any]
+) -> None:
+    """From the page of a run to a new one like it, and its end: no mouse, and the focus is seen."""
+    store, other = long_run
+    service.command(other.run_id, "stop", store=store)  # it makes room
+    wait_until(lambda: store.get(other.run_id).state.is_terminal)
+    known = {each.run_id for each in store.list()}
+    page, press = tab.page, tab.page.keyboard.press
+    page.emulate_media(reduced_motion="reduce")  # a border changes its colour at once
+    tab.open(f"/?run={other.run_id}")
+    page.get_by_role("button", name="Train again").wait_for()
+    unseen = tab_to(tab, "Train again")
+    press("Enter")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled(timeout=60_000)
+    tab.settle()
+    unseen += tab_to(tab, "Start training")
+    press("Enter")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible(timeout=60_000)
+    (mine,) = {each.run_id for each in store.list()} - known
+    wait_until(lambda: store.get(mine).state is RunState.RUNNING)
+    wait_for_ticks(tab, 1)
+    unseen += tab_to(tab, "Cancel")
+    press("Enter")
+    page.get_by_role("dialog").wait_for()
+    unseen += tab_to(tab, "Cancel the run", most=6)
+    press("Enter")
+    wait_until(lambda: store.get(mine).state is RunState.STOPPED)
+    expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=20_000)
+    assert not unseen, unseen
+
+
+def test_curves_are_told_apart_without_colour(tab: Any, runs: dict[str, str]) -> None:
+    """Each line of a chart has a dash, a width or markers of its own; states a sign and a word."""
+    page = tab.page
+    tab.open(f"/?run={runs['a']}")
+    page.locator(f"{PLOT} .scatterlayer .trace").first.wait_for(state="attached", timeout=60_000)
+    looks = page.evaluate(
+        """() => [...document.querySelectorAll(".rg-plot")].filter((node) => node.data?.length > 1)
+        .map((node) => node.data.filter((trace) => trace.x.length).map((trace) => [
+          trace.mode, trace.line?.dash, trace.line?.width, trace.marker?.symbol,
+        ].join()))"""
+    )
+    assert looks
+    for chart in looks:
+        assert len(set(chart)) == len(chart), chart
+    for state in page.locator(".rg-worker .rg-state").all_inner_texts():
+        assert re.fullmatch(r"\S+ \w+", state), state
