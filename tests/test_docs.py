@@ -156,6 +156,16 @@ def test_only_documentation_is_published(site: Path) -> None:
                 and "search" not in path.parts]  # fmt: skip
 
 
+def test_every_picture_is_there_in_both_themes_and_shown() -> None:
+    pictures = {path.name for path in (DOCS / "images").glob("*.png")}
+    assert len(pictures) > 15
+    for name in pictures:
+        other = {"light": "dark", "dark": "light"}[Path(name).stem.rpartition("-")[2]]
+        assert re.sub(r"(light|dark)(?=\.png$)", other, name) in pictures
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md"))
+    assert not [name for name in pictures if "-light" in name and name not in text]
+
+
 # -- examples ---------------------------------------------------------------------------------
 
 
