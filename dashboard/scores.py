@@ -23,6 +23,7 @@ R2, ERROR = "Validation R²", "± on other rows"
 RMSE, FOLDS = "RMSE, in units of the target", "RMSE in cross-validation"
 SEEDS, TIME, SETTINGS = "R² with other seeds", "Trained in", "Settings"
 MEAN = "Mean"
+NARROW = "\N{NO-BREAK SPACE}"  # a number stays with its sign
 # Two lines nearer to each other than this share would cover each other's names.
 SAME_LINE = 0.02
 # A line this many times above all curves tells of nothing near them.
@@ -73,7 +74,7 @@ def table(courses: Sequence[Course]) -> tuple[list[str], list[str], list[list[st
     best = None if config_differences(courses, ROWS) else max
     columns = {
         R2: comparison.with_best([each.r2 for each in rows], lambda value: f"{value:.4f}", best),
-        ERROR: ["" if each.error is None else f"± {each.error:.4f}" for each in rows],
+        ERROR: ["" if each.error is None else f"±{NARROW}{each.error:.4f}" for each in rows],
         FOLDS: [each.folds for each in rows],
         SEEDS: [each.seeds for each in rows],
         RMSE: [words.number(each.rmse, zeros=True) for each in rows],

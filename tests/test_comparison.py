@@ -209,7 +209,7 @@ def test_scores_have_the_spreads_that_are_known_and_no_empty_column() -> None:
     assert names == ["A · sync, 2 workers", "B · sync, 2 workers"]
     one = replace(one, held_out_error=0.0123, seeds=(0.9, 0.92))
     other = replace(other, cross_validated=CrossValidated(3.1234, 0.0417, 5), seeds=(0.9,))
-    assert column([one, other], scores.ERROR) == ["± 0.0123", "–"]
+    assert column([one, other], scores.ERROR) == ["±\xa00.0123", "–"]
     assert column([one, other], scores.FOLDS) == ["–", "3.123 ± 0.042, 5 folds"]
     assert column([one, other], scores.SEEDS) == ["0.9100 ± 0.0141, 2 seeds", "–"]
 

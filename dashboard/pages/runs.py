@@ -77,7 +77,7 @@ def show_runs() -> None:
     chosen = st.dataframe(
         pd.DataFrame(runs_table.rows(store, records, shown)),
         hide_index=True,
-        height=words.table_height(len(shown), 14),
+        height=words.table_height(len(shown), 12),
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],
         selection_default={"selection": {"rows": _ticked_at_first(key, shown)}},
