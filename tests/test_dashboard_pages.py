@@ -19,6 +19,7 @@ from regatta.dashboard import (
     jobs,
     report,
     samples,
+    settings,
     sources,
     uploads,
     words,
@@ -107,10 +108,37 @@ def test_a_first_visit_explains_itself(store: RunStore) -> None:
 
 
 def test_every_other_page_offers_a_next_step(store: RunStore) -> None:
-    for name in ("runs", "explain", "predict"):
+    for name in ("workers", "runs", "explain", "predict", "logs"):
         assert {"Run a demo", "Bring a CSV"} <= labels(open_page(name))
     assert "Use this sample" in labels(open_page("data"))
     assert "Start training" in labels(open_page("new_run"))
+
+
+def test_files_of_a_named_folder_can_be_opened(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not open_page("data").selectbox  # nothing of the machine is shown unasked
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    (folder / "races.csv").write_text("x,y\n1,2\n" * 3)
+    monkeypatch.setenv(settings.DATA_ROOT_VARIABLE, str(folder))
+    page = open_page("data")
+    (picker,) = page.selectbox
+    assert picker.options == ["races.csv  (24 bytes)"]
+    picker.select_index(0).run()
+    assert not page.exception
+    key = "".join(page.query_params["file"])
+    source = sources.find(key)
+    assert source.path == folder / "races.csv"
+    deadline = time.monotonic() + 30
+    while source.inspection().status().is_running:  # its process would outlive the test
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    page = open_page("data")
+    assert f"24 bytes · {folder / 'races.csv'}" in texts(page).replace("\\", "")
+    next(each for each in page.button if each.label == "Off the list").click().run()
+    assert "Off the list" not in labels(page)
+    assert (folder / "races.csv").is_file()
 
 
 STARTING, RUNNING = RunState.STARTING, RunState.RUNNING

@@ -31,12 +31,12 @@ PAGES = {
     "/data": "text=Drop a CSV here",
     "/data?file=sample-small": ".rg-columns tbody tr",
     "/new?file=sample-small": "text=Start training",
-    "/workers?run={a}": "h1",
+    "/workers?run={a}": "[data-testid=crew-table] tbody tr",
     "/runs": "[data-testid=stDataFrame] canvas",
     "/runs?compare={a}&compare={b}": f"{CHART} .main-svg",
     "/explain?run={a}": f"{CHART} .main-svg",
     "/predict?run={a}": "text=Predict on another file",
-    "/logs?run={a}": "h1",
+    "/logs?run={a}": "[data-testid=log-entries] > *",
 }
 
 
