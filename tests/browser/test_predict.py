@@ -66,7 +66,7 @@ def download(tab: Any, name: str, folder: Path) -> Path:
     """Click a link and keep what it gives."""
     with tab.page.expect_download() as given:
         tab.page.get_by_role("link", name=name).click()
-    path = folder / given.value.suggested_filename
+    path = folder / str(given.value.suggested_filename)
     given.value.save_as(path)
     return path
 
@@ -105,7 +105,10 @@ def test_an_exported_model_predicts_the_same(
     seconds = pd.to_datetime(frame["built"]).astype("datetime64[s]").astype("int64")
     cells = frame.assign(built=seconds.astype(float)).to_dict("records")
     by_hand = [
-        score(document, {name: None if value != value else value for name, value in row.items()})
+        score(
+            document,
+            {str(name): None if value != value else value for name, value in row.items()},
+        )
         for row in cells
     ]
     np.testing.assert_allclose(by_hand, expected, rtol=1e-9)
@@ -121,12 +124,14 @@ def test_an_exported_model_predicts_the_same(
 
 
 def test_a_report_needs_nothing_but_a_browser(
-    tab: Any, browser_instance: Any, run_id: str, tmp_path: Path
+    small_tab: Any, browser_instance: Any, run_id: str, tmp_path: Path
 ) -> None:
-    page = tab.page
+    tab, page = small_tab, small_tab.page
     tab.open(f"/predict?run={run_id}&view=share")
     heading = page.get_by_role("heading", name="Model card: To take along")
     expect(heading).to_be_visible(timeout=120_000)
+    main = page.get_by_test_id("stMain")
+    assert main.evaluate("(node) => node.scrollWidth <= window.innerWidth")
     assert page.locator("img[src=x]").count() == 0
     report = download(tab, "Report (HTML)", tmp_path)
 
