@@ -330,8 +330,8 @@ def _stalled(window: Window) -> Bottleneck | None:
     if window.machine_cpu is not None and window.machine_cpu >= FULL:
         return Bottleneck(
             "other_programs",
-            f"Other programs: a worker that computes has {_percent(core)} of a core, and the machine's "
-            f"CPU is {window.machine_cpu:.0f} % busy.",
+            f"Other programs: a worker that computes has {_percent(core)} of a core, and the "
+            f"machine's CPU is {window.machine_cpu:.0f} % busy.",
             "End what else runs, or train with fewer workers.",
             lost,
             {"core_share": core},
@@ -371,8 +371,8 @@ def _memory(window: Window) -> Bottleneck | None:
     before = _count(reference.workers, "worker")
     return Bottleneck(
         "memory_bandwidth",
-        f"Memory bandwidth: in a second of CPU a worker computes {_percent(ratio)} of the rows that it "
-        f"computed with {before}, since all read rows through the same memory.",
+        f"Memory bandwidth: in a second of CPU a worker computes {_percent(ratio)} of the rows "
+        f"that it computed with {before}, since all read rows through the same memory.",
         f"{len(window.workers)} workers may be no faster than fewer; float32 rows are half as "
         "many bytes.",
         lost,
@@ -429,8 +429,8 @@ def _nothing(window: Window) -> Bottleneck:
         )
     return Bottleneck(
         "nothing",
-        f"Nothing: all {window.cores} cores are busy with gradients ({_percent(busy)} of the workers' "
-        "time)." if window.cores > 1 else
+        f"Nothing: all {window.cores} cores are busy with gradients ({_percent(busy)} of the "
+        "workers' time)." if window.cores > 1 else
         f"Nothing: the core is busy with gradients ({_percent(busy)} of the time).",
     )  # fmt: skip
 
