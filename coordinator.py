@@ -56,8 +56,8 @@ from regatta.utils import DivergenceError, RegattaError, Stopwatch, UserError, l
 
 TICK_SECONDS = 0.3
 SCALE_SECONDS = 0.05  # between two looks while workers come or go
-# Between two checkpoints lie so many seconds at most. They come more often where they are cheap:
-# as often as takes that share of the time, and at every look around at the soonest.
+# So often a checkpoint is saved for good. Between, one is noted that outlives the death of this
+# process alone: as often as takes that share of the time, at every look around at the soonest.
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_SHARE = 0.005
 # What is summed over all rows before the first step is kept for a resume, where it took longer.
@@ -183,7 +183,7 @@ class Coordinator:
         self._next_look = 0.0  # of its own: else ticks within rounds put it off for ever
         self._stands = False  # paused, or waiting for room
         self._saved_step = 0
-        self._until_next_save = 0.0  # seconds
+        self._until_next_note = 0.0  # seconds
         self._reserve = Reserve(directory.room)
         self._pool: Pool | None = None
         self._training: Training | None = None  # once it can be paused
@@ -379,7 +379,7 @@ class Coordinator:
         """Steps until the solver is done. Everything in here costs time at every step."""
         solver, recorder = training.solver, self._recorder
         now = time.perf_counter()
-        next_save = now
+        next_note, next_save = now, now + CHECKPOINT_SECONDS
         while not solver.finished:
             solver.measure = recorder.due(solver.rounds + 1, now)
             if solver.step_count >= training.next_change:
@@ -397,7 +397,10 @@ class Coordinator:
                 now = time.perf_counter()
                 if now >= next_save:
                     self._with_room(self._save)
-                    next_save = time.perf_counter() + self._until_next_save
+                    next_save = time.perf_counter() + CHECKPOINT_SECONDS
+                elif now >= next_note:
+                    self._with_room(self._note)
+                    next_note = time.perf_counter() + self._until_next_note
 
     def _evaluate_if_cheap(self, training: Training) -> None:
         affordable = self._evaluation_seconds <= EVALUATION_SHARE * self._clock.seconds
@@ -601,15 +604,21 @@ class Coordinator:
         finally:
             self._stands = False
 
-    def _save(self) -> None:
+    def _note(self) -> None:
+        """Save without waiting for the disk."""
+        watch = Stopwatch()
+        self._save(durable=False)
+        self._until_next_note = min(CHECKPOINT_SECONDS, watch.seconds / CHECKPOINT_SHARE)
+
+    def _save(self, *, durable: bool = True) -> None:
         training, folder = self._training, self._folder
         if training is None or folder is None or not training.solver.iterative:
             return  # a pass starts again: it is over in the time that a checkpoint takes
         if self._updates is not None:
             self._updates.flush()  # so that it never lacks what a checkpoint has
         watch = Stopwatch()
-        folder.save(training.checkpoint(self._clock.seconds))
-        self._until_next_save = min(CHECKPOINT_SECONDS, watch.seconds / CHECKPOINT_SHARE)
+        keep = folder.save if durable else folder.note
+        keep(training.checkpoint(self._clock.seconds))
         self._checkpoint_seconds += watch.seconds
         self._saved_step = training.step
         self._event("checkpoint", f"Checkpoint at step {training.step:,}.")

@@ -24,7 +24,7 @@ from regatta.benchmarks._consistency import solving
 from regatta.benchmarks._data import generate
 from regatta.benchmarks._exact import say
 from regatta.configuration import TrainingConfig
-from regatta.coordinator import CHECKPOINT_SECONDS, TICK_SECONDS
+from regatta.coordinator import CHECKPOINT_SECONDS, CHECKPOINT_SHARE, TICK_SECONDS
 from regatta.parameter_server.checkpoints import Checkpoint, CheckpointFolder
 from regatta.parameter_server.protocol import HEARTBEAT
 from regatta.parameter_server.worker_pool import PoolEvent
@@ -176,9 +176,12 @@ def cost(folder: Path) -> str:
         state, arrays = solver.state(), solver.arrays()
         checkpoints = CheckpointFolder(folder / "checkpoints", "benchmark")
         numbers = itertools.count()
-        save = timed(
-            lambda: checkpoints.save(Checkpoint("benchmark", next(numbers), state, arrays)), 50
-        )
+
+        def checkpoint() -> Checkpoint:
+            return Checkpoint("benchmark", next(numbers), state, arrays)
+
+        save = timed(lambda: checkpoints.save(checkpoint()), 50)
+        note = timed(lambda: checkpoints.note(checkpoint()), 50)
         counts = pool._board.counts[0]  # type: ignore[attr-defined]
 
         def beat() -> None:
@@ -186,13 +189,15 @@ def cost(folder: Path) -> str:
 
         # A beat at each block of a worker's rows and at each order, a check of the order's number.
         beats = 4 * timed(beat, 20_000)
+    pause = max(TICK_SECONDS, min(CHECKPOINT_SECONDS, note / CHECKPOINT_SHARE))
     shares = {
         f"heartbeats and checks of the order ({1e6 * beats:.1f} µs of a step of "
         f"{1e6 * step:.0f} µs)": beats / step,
         f"looks at the workers ({1e3 * look:.2f} ms, {1 / TICK_SECONDS:.0f} a second)": look
         / TICK_SECONDS,
-        f"checkpoints ({1e3 * save:.1f} ms, one in {CHECKPOINT_SECONDS:.0f} s)": save
+        f"checkpoints saved ({1e3 * save:.1f} ms, one in {CHECKPOINT_SECONDS:.0f} s)": save
         / CHECKPOINT_SECONDS,
+        f"checkpoints noted ({1e3 * note:.1f} ms, one in {pause:.1f} s)": note / pause,
     }
     lines = [f"- {what}: {share:.2%}" for what, share in shares.items()]
     return "\n".join(

@@ -2,8 +2,9 @@
 
 A file is a line of JSON (what it is of, names and shapes of the arrays, SHA-256 of the rest), a
 newline, and the arrays' raw bytes. It is written aside, synced and renamed; the newest three are
-kept. One that is torn, altered, or of another run's data is skipped with a warning and the one
-before it is used. Nothing is unpickled.
+kept, and a newer one that was not synced: it outlives its process and no more. One that is torn,
+altered, or of another run's data is skipped with a warning and the one before it is used. Nothing
+is unpickled.
 """
 
 from __future__ import annotations
@@ -70,6 +71,30 @@ class CheckpointFolder:
         self._path = path
         self.foreign = ""
         self._identity = identity
+        self._noted: Path | None = None
+
+    def note(self, checkpoint: Checkpoint) -> Path:
+        """Write one that outlives this process, though no power cut: no disk is waited for.
+
+        It takes the place of the one noted before; those that were saved stay.
+        """
+        self._path.mkdir(exist_ok=True, mode=0o700)
+        target = self._target(checkpoint)
+        if target.exists():
+            return target  # saved, or noted, already
+        with atomic_path(target, durable=False) as aside:
+            aside.write_bytes(encode(checkpoint))
+        self._forget_noted()
+        self._noted = target
+        return target
+
+    def _forget_noted(self) -> None:
+        if self._noted is not None:
+            self._noted.unlink(missing_ok=True)
+            self._noted = None
+
+    def _target(self, checkpoint: Checkpoint) -> Path:
+        return self._path / f"{checkpoint.step:012d}{SUFFIX}"
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Write one durably, then remove all but the newest three up to it.
@@ -77,9 +102,12 @@ class CheckpointFolder:
         Those of later steps, which `newest` skipped, would stand in the way of what follows.
         """
         self._path.mkdir(exist_ok=True, mode=0o700)
-        target = self._path / f"{checkpoint.step:012d}{SUFFIX}"
+        target = self._target(checkpoint)
         with atomic_path(target) as aside:
             aside.write_bytes(encode(checkpoint))
+        if self._noted != target:
+            self._forget_noted()
+        self._noted = None
         files = self._newest_first()
         place = files.index(target)
         for useless in (*files[:place], *files[place + KEPT :]):

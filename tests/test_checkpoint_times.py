@@ -45,16 +45,16 @@ def test_the_time_between_checkpoints_goes_with_what_one_costs(
     monkeypatch.setattr(coordinator, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(coordinator, "CHECKPOINT_SHARE", SHARE)
     saves: list[tuple[float, float]] = []
-    real = CheckpointFolder.save
+    real = CheckpointFolder.note
 
-    def save(folder: CheckpointFolder, checkpoint: Checkpoint) -> Path:
+    def note(folder: CheckpointFolder, checkpoint: Checkpoint) -> Path:
         begin = time.monotonic()
         time.sleep(cost)
         path = real(folder, checkpoint)
         saves.append((begin, time.monotonic()))
         return path
 
-    monkeypatch.setattr(CheckpointFolder, "save", save)
+    monkeypatch.setattr(CheckpointFolder, "note", note)
     store = RunStore(regatta_home)
     run = store.create(config(table, epochs=1500))
     run_training(run.run_id, store)

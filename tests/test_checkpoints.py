@@ -88,3 +88,27 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     torn.write_bytes(b"half")
     assert CheckpointFolder(tmp_path, "mine").newest() is None
     assert not torn.exists()
+
+
+def test_what_is_noted_takes_the_place_of_what_was_noted_before(tmp_path):
+    folder = CheckpointFolder(tmp_path, "mine")
+    steps = lambda: sorted(int(path.name[:12]) for path in tmp_path.iterdir())  # noqa: E731
+    for step in (1, 2, 3):
+        folder.note(checkpoint(step))
+    assert steps() == [3]
+    folder.save(checkpoint(4))
+    assert steps() == [4]
+    for step in (4, 5, 6):
+        folder.note(checkpoint(step))
+    assert steps() == [4, 6], "what was saved stays"
+    assert CheckpointFolder(tmp_path, "mine").newest().step == 6, "of a process that died then"
+    for step in (6, 7, 8, 9):
+        folder.save(checkpoint(step))
+    assert steps() == [7, 8, 9]
+
+
+def test_a_noted_checkpoint_that_a_power_cut_emptied_is_skipped(tmp_path):
+    folder = CheckpointFolder(tmp_path, "mine")
+    folder.save(checkpoint(4))
+    folder.note(checkpoint(5)).write_bytes(b"")
+    assert CheckpointFolder(tmp_path, "mine").newest().step == 4

@@ -403,7 +403,8 @@ def test_a_coordinator_killed_at_each_step_of_a_checkpoint_loses_nothing(
         _undisturbed_run.append(run_training(create(store, table), store)["weights_sha256"])
     assert resumed["weights_sha256"] == _undisturbed_run[0]
     left = [file.name for file in store.directory(run_id).checkpoints.iterdir()]
-    assert len(left) <= KEPT and all(name.endswith(SUFFIX) for name in left), left
+    # With one that was noted, and one that the dead process had no time to remove.
+    assert len(left) <= KEPT + 2 and all(name.endswith(SUFFIX) for name in left), left
 
 
 def test_moments_that_are_there_before_they_are_waited_for_are_taken(source, tmp_path, monkeypatch):
