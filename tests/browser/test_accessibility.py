@@ -31,7 +31,7 @@ PAGES = {
     "/data": "text=Drop a CSV here",
     "/data?file=sample-small": ".rg-columns tbody tr",
     "/new?file=sample-small": "text=Start training",
-    "/workers?run={a}": "[data-testid=crew-table] tbody tr",
+    "/workers?run={a}": "[data-testid=crew-table] td",
     "/runs": "[data-testid=stDataFrame] canvas",
     "/runs?compare={a}&compare={b}": f"{CHART} .main-svg",
     "/explain?run={a}": f"{CHART} .main-svg",
