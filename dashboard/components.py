@@ -38,7 +38,7 @@ def _register(name: str, *parts: str, style: bool = True, sheets: Sequence[str] 
     )
 
 
-_live = _register("live", "figures")
+_live = _register("live", "polled", "figures")
 _upload = _register("upload")
 _chart = _register("chart", style=False)
 _download = _register("download")

@@ -1,14 +1,10 @@
 // The live view of a run: tiles, progress, charts, worker table, log.
 //
 // It asks /api/runs/<id>/live?since=<cursor> for news and draws them into the same nodes with
-// Plotly.react, so that zoom, hover and hidden legend entries survive. It stops when the run can
-// change no more and while the tab is hidden, and tells the page's script when the state changes.
-// How the charts are to be seen stands in the page's address, so that a link shows the same.
+// Plotly.react, so that zoom, hover and hidden legend entries survive. How the charts are to be seen
+// stands in the page's address, so that a link shows the same.
 
-const PERIOD = 700;
-// A run that broke off may be taken up again: by the supervisor at once, by a command any time.
-const PERIODS = { queued: 1000, paused: 1000, interrupted: 1000, stopped: 4000, failed: 4000 };
-const RETRY_PERIOD = 2000;
+const RUNNING_PERIOD = 700;
 const MAX_LOG_LINES = 400;
 const MAX_EVENTS = 1000;
 const KILL_PATIENCE = 60_000; // until a worker that was not replaced can be killed again
@@ -32,94 +28,20 @@ const STATE_SYMBOLS = {
   dead: ["✕", "dead"],
 };
 
-const views = new WeakMap();
-
-export default function (component) {
-  const { parentElement, data, setStateValue } = component;
-  let view = views.get(parentElement);
-  if (!view || view.runId !== data.run_id) {
-    view?.destroy();
-    view = new LiveView(parentElement, data.run_id);
-    views.set(parentElement, view);
-  }
-  view.configure(data, setStateValue);
-  return () => {
-    view.destroy();
-    views.delete(parentElement);
-  };
-}
-
-class LiveView {
+class LiveView extends PolledView {
   constructor(parent, runId) {
-    this.runId = runId;
+    super(parent, runId, "", "live-view");
     this.cursor = "";
     this.tag = "";
     this.history = emptyHistory();
-    this.drawn = {};
-    this.view = viewOfAddress();
-    this.hiddenMarks = new Set();
-    this.killed = new Map(); // rank → process that was killed here, and when
-    this.root = element("div", "rg-live");
-    this.root.dataset.testid = "live-view";
-    parent.append(this.root); // beside the style sheet, which stands in there too
-    this.build();
-    this.onVisible = () => {
-      if (!document.hidden) this.poll();
-    };
-    document.addEventListener("visibilitychange", this.onVisible);
-    // The theme is switched without a rerun: look for it, cheaply.
-    this.themeTimer = setInterval(() => this.followTheme(), 1500);
-    this.resizes = new ResizeObserver(() => this.resize());
-    this.resizes.observe(this.root);
   }
 
-  configure(data, setStateValue) {
-    this.known = data.stands;
-    this.reported = undefined;
-    this.setStateValue = setStateValue;
-    // The page's script may run again for another reason, or because an ended run was resumed.
-    this.ended = this.hasEnded() && data.state === this.status.state;
-    if (!this.ended) this.poll();
+  path() {
+    return `live?${new URLSearchParams({ since: this.cursor, tag: this.tag })}`;
   }
 
-  destroy() {
-    this.destroyed = true;
-    this.root.remove();
-    clearTimeout(this.timer);
-    clearInterval(this.themeTimer);
-    this.resizes.disconnect();
-    document.removeEventListener("visibilitychange", this.onVisible);
-    if (window.Plotly) {
-      for (const node of Object.values(this.plots)) window.Plotly.purge(node);
-    }
-  }
-
-  // ---- asking -------------------------------------------------------------------------------
-
-  async poll() {
-    clearTimeout(this.timer);
-    if (this.destroyed || this.asking) return;
-    this.asking = true;
-    let wait = PERIOD;
-    try {
-      const query = new URLSearchParams({ since: this.cursor, tag: this.tag });
-      const answer = await fetch(`/api/runs/${this.runId}/live?${query}`, { cache: "no-store" });
-      this.setConnection(true);
-      if (answer.status === 200) this.take(await answer.json());
-      else if (answer.status === 204) this.ended = this.hasEnded();
-      else if (answer.status === 404) {
-        this.ended = true;
-        this.report("deleted");
-      }
-      wait = PERIODS[this.status?.state] ?? PERIOD;
-    } catch (error) {
-      this.setConnection(false);
-      wait = RETRY_PERIOD;
-    } finally {
-      this.asking = false;
-    }
-    if (this.destroyed || this.ended || document.hidden) return;
-    this.timer = setTimeout(() => this.poll(), wait);
+  period() {
+    return ["running", "starting"].includes(this.state) ? RUNNING_PERIOD : super.period();
   }
 
   take(update) {
@@ -136,8 +58,8 @@ class LiveView {
     this.history.log.push(...update.log);
     this.history.log.splice(0, this.history.log.length - MAX_LOG_LINES);
     this.newLog = update.log.length > 0 || update.reset;
+    this.state = this.status.state;
     this.thin();
-    this.ended = this.hasEnded();
     this.draw();
     this.report(update.run.stands);
   }
@@ -163,31 +85,12 @@ class LiveView {
     return { history, status, options, theme };
   }
 
-  /** Whether nothing can change any more. */
-  hasEnded() {
-    return ["finished", "diverged"].includes(this.status?.state);
-  }
-
-  report(stands) {
-    if (stands === this.known || stands === this.reported) return;
-    this.reported = stands;
-    this.setStateValue("state", stands);
-  }
-
-  setConnection(there) {
-    this.offline.hidden = there;
-  }
-
   // ---- building -----------------------------------------------------------------------------
 
   build() {
-    this.offline = element(
-      "div",
-      "rg-offline",
-      "The page's server does not answer. The training goes on; this view comes back by itself.",
-    );
-    this.offline.setAttribute("role", "status");
-    this.offline.hidden = true;
+    this.view = viewOfAddress();
+    this.hiddenMarks = new Set();
+    this.killed = new Map(); // rank → process that was killed here, and when
     this.tiles = {};
     const tiles = element("div", "rg-tiles");
     for (const [key, label, help] of [
@@ -199,7 +102,7 @@ class LiveView {
     ]) {
       tiles.append(this.buildTile(key, label, help));
     }
-    this.root.append(this.offline, tiles, this.buildProgress(), this.buildGrid());
+    this.root.append(tiles, this.buildProgress(), this.buildGrid());
   }
 
   buildTile(key, label, help) {
@@ -232,7 +135,6 @@ class LiveView {
   }
 
   buildGrid() {
-    this.plots = {};
     const grid = element("div", "rg-grid");
     const loss = this.card("rg-wide rg-tall", "Loss");
     this.showChoice = this.choice("chart", "what is shown", [["loss", "loss"], ["gap", "gap"]]);
@@ -311,22 +213,6 @@ class LiveView {
     this.view[name] = value;
     keepInAddress(this.view);
     this.draw();
-  }
-
-  card(className, title) {
-    const card = element("section", `rg-card ${className}`);
-    const head = element("div", "rg-head");
-    head.append(element("h3", "", title));
-    card.append(head);
-    return card;
-  }
-
-  plot(name) {
-    const node = element("div", "rg-plot");
-    node.dataset.testid = `plot-${name}`;
-    node.setAttribute("role", "group");
-    this.plots[name] = node;
-    return node;
   }
 
   choice(option, meaning, entries) {
@@ -578,19 +464,9 @@ class LiveView {
     this.plots[name].setAttribute("aria-label", label);
     Plotly.react(this.plots[name], data, baseLayout(scene.theme, layout), PLOT_CONFIG);
   }
-
-  followTheme() {
-    if (document.hidden || !window.Plotly || !this.theme) return;
-    if (JSON.stringify(readTheme(this.root)) !== this.theme) this.drawPlots(window.Plotly);
-  }
-
-  resize() {
-    if (!window.Plotly) return;
-    for (const node of Object.values(this.plots)) {
-      if (node.data && node.offsetWidth) window.Plotly.Plots.resize(node);
-    }
-  }
 }
+
+export default mounted(LiveView);
 
 /** How far the objective still is above the exact optimum, as a share of it, or of the target's
  * variance where the optimum is a perfect fit: nothing is a share of zero. */

@@ -31,7 +31,6 @@ class LogView extends PolledView {
   take(update) {
     if (this.asked !== String(new URLSearchParams(this.filters()))) return this.again(); // changed meanwhile
     this.state = update.state;
-    this.stands = update.stands;
     this.report(update.stands);
     if (update.reset) return this.again();
     if (update.entries === undefined) return this.count(); // only the state is news

@@ -1,12 +1,15 @@
 // A view of a run that asks a route for news and draws them into the same nodes.
 //
 // It stops while the tab is hidden and when nothing can change any more, says when the server is
-// away, follows the theme, and tells the page's script when the state of the run changes. A view
-// has `path` (of its route), `build()` and `take(update)`.
+// away or fails, follows the theme, and tells the page's script when the state of the run changes.
+// A view has `path()` (of its route), `build()` and `take(update)`, which sets `state` and reports.
 
 const PERIOD = 1000;
 const SLOW_PERIOD = 4000; // of a run that ended, and may be taken up again
 const RETRY_PERIOD = 2000;
+const REPORT_PATIENCE = 3000; // until the page's script has followed what was reported
+const AWAY = "The page's server does not answer. The training goes on; this view comes back by itself.";
+const FAILED = "The page's server failed to tell what is new; its log says why. The training goes on.";
 const NEVER_AGAIN = ["finished", "diverged"];
 
 /** What a component module exports: one view a node, made anew for another run. */
@@ -33,14 +36,10 @@ class PolledView {
     this.runId = runId;
     this.plots = {};
     this.drawn = {};
-    this.root = element("div", `rg-live ${className}`);
+    this.root = element("div", `rg-live ${className}`.trim());
     this.root.dataset.testid = testId;
     parent.append(this.root); // beside the style sheet, which stands in there too
-    this.offline = element(
-      "div",
-      "rg-offline",
-      "The page's server does not answer. The training goes on; this view comes back by itself.",
-    );
+    this.offline = element("div", "rg-offline");
     this.offline.setAttribute("role", "status");
     this.offline.hidden = true;
     this.root.append(this.offline);
@@ -79,20 +78,22 @@ class PolledView {
     clearTimeout(this.timer);
     if (this.destroyed || this.asking) return;
     this.asking = true;
-    let wait = PERIOD;
+    let wait = RETRY_PERIOD;
     try {
       const answer = await this.ask(this.path());
-      this.offline.hidden = true;
       if (answer.status === 200) this.take(await answer.json());
       else if (answer.status === 404) this.report("deleted");
+      else if (answer.ok) this.report(this.stands);
+      const failed = !answer.ok && answer.status !== 404;
+      this.say(failed ? FAILED : "");
       // Once more after the end: the last lines and figures may be written after the state.
       const over = NEVER_AGAIN.includes(this.state);
-      this.ended = answer.status === 404 || (over && this.wasOver);
+      const heard = this.stands === this.known;
+      this.ended = answer.status === 404 || (over && this.wasOver && heard);
       this.wasOver = over;
-      if (["stopped", "failed"].includes(this.state)) wait = SLOW_PERIOD;
+      if (!failed) wait = this.period();
     } catch (error) {
-      this.offline.hidden = false;
-      wait = RETRY_PERIOD;
+      this.say(AWAY);
     } finally {
       this.asking = false;
     }
@@ -100,15 +101,31 @@ class PolledView {
     this.timer = setTimeout(() => this.poll(), wait);
   }
 
+  /** Milliseconds until the next question. */
+  period() {
+    return ["stopped", "failed"].includes(this.state) ? SLOW_PERIOD : PERIOD;
+  }
+
+  /** What is wrong with the answers, if anything. */
+  say(trouble) {
+    if (this.offline.textContent !== trouble) this.offline.textContent = trouble;
+    this.offline.hidden = !trouble;
+  }
+
   ask(path) {
     return fetch(`/api/runs/${this.runId}/${path}`, { cache: "no-store" });
   }
 
-  /** Tell the page's script that the run stands otherwise than it knows. */
+  /** Tell the page's script that the run stands otherwise than it knows; again, if it has not
+   * followed for a while: another rerun of the script may have taken the place of this one. */
   report(stands) {
-    if (stands === this.known || stands === this.reported) return;
+    this.stands = stands;
+    if (stands === undefined || stands === this.known) return;
+    const now = performance.now();
+    if (stands === this.reported && now - this.reportedAt < REPORT_PATIENCE) return;
     this.reported = stands;
-    this.setStateValue("state", stands);
+    this.reportedAt = now;
+    this.setStateValue("state", `${stands} ${Math.round(now)}`); // never the same as before
   }
 
   card(className, title, help) {
