@@ -109,7 +109,9 @@ def test_three_live_tabs_hardly_slow_the_training(
         share = (processor_time(server) - used) / seconds / (psutil.cpu_count() or 1)
         return (steps(store, record) - first) / seconds, share
 
-    alone, watched, shares = [], [], []
+    alone: list[float] = []
+    watched: list[float] = []
+    shares: list[float] = []
     for turn in range(ROUNDS):
         for tabs in (0, 3) if turn % 2 else (3, 0):
             speed, share = steps_a_second(tabs)
