@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import streamlit as st
@@ -78,6 +79,9 @@ def choose_source(known: dict[str, sources.Source]) -> sources.Source:
     keys = list(known)
     if wanted not in known:
         wanted = matching[0] if matching and st.query_params.get("like") else keys[0]
+    if like and not matching:  # trained from a terminal, or deleted since
+        name = words.plain(Path(like["path"]).name)
+        st.info(f"{name} of that run is not among the data here: choose the file to train on.")
     labels = sources.labels(list(known.values()))
     key = st.selectbox("Data", keys, index=keys.index(wanted), format_func=labels.__getitem__)
     return known[key]

@@ -197,20 +197,17 @@ def test_a_live_view_is_read_and_driven_without_mouse_or_motion(
 def test_a_run_is_started_and_cancelled_with_the_keyboard_alone(
     tab: Any, page_server: Any, long_run: tuple[RunStore, Any]
 ) -> None:
-    """From the page of a run to a new one like it, and its end: no mouse, and the focus is seen."""
+    """From the fields of a new run to its end: no mouse, and the focus is seen."""
     store, other = long_run
     service.command(other.run_id, "stop", store=store)  # it makes room
     wait_until(lambda: store.get(other.run_id).state.is_terminal)
     known = {each.run_id for each in store.list()}
     page, press = tab.page, tab.page.keyboard.press
     page.emulate_media(reduced_motion="reduce")  # a border changes its colour at once
-    tab.open(f"/?run={other.run_id}")
-    page.get_by_role("button", name="Train again").wait_for()
-    unseen = tab_to(tab, "Train again")
-    press("Enter")
+    tab.open(f"/new?like={other.run_id}&file=sample-small")
     expect(page.get_by_role("button", name="Start training")).to_be_enabled(timeout=60_000)
     tab.settle()
-    unseen += tab_to(tab, "Start training")
+    unseen = tab_to(tab, "Start training")
     press("Enter")
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible(timeout=60_000)
     (mine,) = {each.run_id for each in store.list()} - known
