@@ -34,15 +34,16 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from regatta import held_out, models, residuals
+from regatta import models
 from regatta.configuration import TrainingConfig
+from regatta.explain import held_out, residuals
+from regatta.explain.held_out import RunRows
+from regatta.explain.residuals import Errors
 from regatta.fitted_model import FittedModel
-from regatta.held_out import RunRows
 from regatta.ingest.parsing import finish_hash
 from regatta.ingest.scatter import Block, Plan, blocks_of, chosen_rows, raw_features
 from regatta.models import Penalty
 from regatta.preprocessing import standardise
-from regatta.residuals import Errors
 from regatta.runs.directory import RunDirectory
 from regatta.utils import UserError, read_json, write_json
 

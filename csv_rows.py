@@ -118,7 +118,7 @@ def predict_columns(fitted: FittedModel, X: Any, options: ReadingOptions) -> Vec
             "This model was fitted to a file: it takes a data frame with the file's columns, or a "
             "path."
         )
-    from regatta.sklearn_pipeline import build_pipeline
+    from regatta.export.sklearn_pipeline import build_pipeline
 
     return cast(Vector, build_pipeline(fitted).predict(X))
 

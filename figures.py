@@ -49,9 +49,7 @@ def regularisation_path(path: Mapping[str, Any]) -> go.Figure:
     figure.update_layout(
         margin={"l": 60, "r": 20, "t": 30, "b": 50},
         # The largest are drawn last, over the others, and named first.
-        legend={
-            "orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "traceorder": "reversed"
-        },
+        legend={"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "traceorder": "reversed"},
         hovermode="closest",
     )
     return figure

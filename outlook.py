@@ -207,8 +207,8 @@ def summary(outlook: Outlook, run: Path) -> dict[str, Any]:
 def _target_of_training(run: Path) -> FloatArray | None:
     """The target's values in the training's file, evenly spaced ones of many; ``None`` where
     Regatta keeps them no more."""
-    from regatta import held_out
     from regatta.configuration import TrainingConfig
+    from regatta.explain import held_out
     from regatta.runs.directory import RunDirectory
     from regatta.utils import RegattaError, read_json
 

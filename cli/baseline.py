@@ -14,7 +14,8 @@ from regatta.utils import home
 
 def baseline(chosen: argparse.Namespace) -> int:
     """``regatta baseline RUN``."""
-    from regatta import baselines, residuals
+    from regatta import baselines
+    from regatta.explain import residuals
 
     store = RunStore(home())
     run_id = service.find(chosen.run, store=store).run_id

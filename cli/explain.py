@@ -14,9 +14,9 @@ from regatta.runs.store import RunStore
 from regatta.utils import home
 
 if TYPE_CHECKING:
-    from regatta.contributions import Explanation
-    from regatta.effects import Effect
-    from regatta.held_out import Row
+    from regatta.explain.contributions import Explanation
+    from regatta.explain.effects import Effect
+    from regatta.explain.held_out import Row
 
 SHOWN = 10
 LONGEST_NAME = 40
@@ -27,8 +27,8 @@ def explain(chosen: argparse.Namespace) -> int:
     store = RunStore(home())
     run = service.find(chosen.run, store=store)
     model_file = model_of(run, store)
-    from regatta import contributions, held_out, residuals
-    from regatta.effects import effects_of
+    from regatta.explain import contributions, held_out, residuals
+    from regatta.explain.effects import effects_of
     from regatta.fitted_model import FittedModel
 
     directory, config = store.directory(run.run_id), store.config(run.run_id)
@@ -65,7 +65,7 @@ def row_as_json(row: Row, explained: Explanation) -> dict[str, Any]:
 
 def about_run(found: Mapping[str, Any], effects: Sequence[Effect]) -> Iterator[str]:
     """Scores, the largest coefficients, the rows with the largest errors."""
-    from regatta import charts
+    from regatta.explain import charts
 
     rows = found["rows"]
     yield f"On {rows:,} held-out {'row' if rows == 1 else 'rows'}, which the model has not seen:"

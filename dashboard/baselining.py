@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regatta import baselines, residuals
+from regatta import baselines
 from regatta.dashboard.jobs import Report
+from regatta.explain import residuals
 from regatta.runs.store import RunStore
 from regatta.utils import UserError, home
 

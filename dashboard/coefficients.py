@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from regatta import charts
 from regatta.dashboard import components, words
-from regatta.effects import Effect, effects_of, grouped
+from regatta.explain import charts
+from regatta.explain.effects import Effect, effects_of, grouped
 from regatta.fitted_model import FittedModel
 from regatta.runs.directory import RunDirectory
 from regatta.utils import RegattaError, read_json

@@ -17,10 +17,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from regatta import baselines, residuals
+from regatta import baselines
 from regatta.configuration import ReadingOptions, TrainingConfig
 from regatta.dashboard import fields as options
 from regatta.dashboard import words
+from regatta.explain import residuals
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState

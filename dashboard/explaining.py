@@ -18,12 +18,12 @@ from typing import Any
 
 import streamlit as st
 
-from regatta import charts, contributions, held_out, residuals
-from regatta.charts import Chart
 from regatta.configuration import TrainingConfig
 from regatta.dashboard import actions, components, jobs, words
+from regatta.explain import charts, contributions, held_out, residuals
+from regatta.explain.charts import Chart
+from regatta.explain.held_out import HELD_OUT, NO_TARGET, Row, RunRows
 from regatta.fitted_model import FittedModel
-from regatta.held_out import HELD_OUT, NO_TARGET, Row, RunRows
 from regatta.ingest.split import Split
 from regatta.runs.directory import RunDirectory
 from regatta.utils import RegattaError, UserError
@@ -226,7 +226,7 @@ OUTLIER_COLUMNS = {
 
 
 def draw(subject: Subject, name: str, chart: Chart, *, clickable: bool = False) -> None:
-    """A chart of `regatta.charts`, with what it leaves out told below."""
+    """A chart of `regatta.explain.charts`, with what it leaves out told below."""
     components.chart(
         f"{name}-{subject.run_id}",
         chart.traces,

@@ -119,7 +119,7 @@ def show_preview(outlook: Mapping[str, Any]) -> None:
 
 
 def _end(beyond: Mapping[str, Any], value: float) -> str:
-    from regatta.held_out import date_in_words
+    from regatta.explain.held_out import date_in_words
 
     if beyond["kind"] == "date":
         return words.plain(date_in_words(value, "%Y-%m-%d"))
@@ -132,6 +132,6 @@ def _cell(text: str) -> str:
 
 
 def _as_plotly_text(name: str) -> str:
-    from regatta import charts
+    from regatta.explain import charts
 
     return charts.plain(charts.shortened(name))

@@ -45,7 +45,7 @@ def export(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[s
     ``difference``; or ``message`` and ``hint`` where it was refused.
     """
     from regatta import export as exporter
-    from regatta.check_rows import CheckRows
+    from regatta.export.check_rows import CheckRows
     from regatta.fitted_model import FittedModel
     from regatta.utils import RegattaError
 
@@ -93,7 +93,7 @@ def share(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[st
 def explain(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Find the errors of a run on its held-out rows, and keep them with it. With ``rows``: see to
     it that the file's columns are there to look up single rows in."""
-    from regatta import held_out, residuals
+    from regatta.explain import held_out, residuals
     from regatta.runs.store import RunStore
     from regatta.utils import home
 

@@ -166,7 +166,7 @@ def kill_worker(request: Request) -> Response:
 
 def outliers(request: Request) -> Response:
     """The held-out rows with the largest residuals, as a CSV."""
-    from regatta import residuals
+    from regatta.explain import residuals
 
     directory = _run_directory(request)
     found = residuals.kept_summary(directory)

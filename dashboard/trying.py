@@ -9,10 +9,10 @@ from typing import Any
 
 import streamlit as st
 
-from regatta import charts, contributions
 from regatta.dashboard import actions, explaining, words
 from regatta.dashboard.explaining import Subject
-from regatta.held_out import date_in_words
+from regatta.explain import charts, contributions
+from regatta.explain.held_out import date_in_words
 from regatta.ingest.values import has_time
 from regatta.preprocessing import (
     MISSING_LEVEL,

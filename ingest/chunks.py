@@ -171,7 +171,7 @@ def _comment_lines(mark: str) -> re.Pattern[bytes]:
 
 
 def _rewritten(
-    data: bytes,
+    data: bytes | bytearray,
     pattern: re.Pattern[bytes],
     dialect: Dialect,
     replacement: Callable[[re.Match[bytes]], bytes],
@@ -179,7 +179,7 @@ def _rewritten(
     """What matches outside quotes replaced, and how often that was."""
     quote = dialect.quote.encode()
     escaped = re.compile(re.escape(dialect.escape.encode()) + rb"(?s:.)")
-    parts: list[bytes] = []
+    parts: list[bytes | bytearray] = []
     done = quotes = count = 0
     for found in pattern.finditer(data):
         if quote:

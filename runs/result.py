@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import psutil
 
-from regatta import __version__, residuals
+from regatta import __version__
 from regatta.configuration import TrainingConfig
 from regatta.data_pipeline import PreparedData
+from regatta.explain import residuals
+from regatta.explain.held_out import RunRows
 from regatta.fitted_model import FittedModel
-from regatta.held_out import RunRows
 from regatta.ingest.split import Split
 from regatta.ingest.table import ParsedTable
 from regatta.runs.directory import RunDirectory

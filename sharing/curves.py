@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regatta.charts import BLUE, GREY, ORANGE, Chart
+from regatta.explain.charts import BLUE, GREY, ORANGE, Chart
 from regatta.runs.metrics_store import MetricsReader
 from regatta.sharing.facts import counted, figure
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from regatta import residuals
 from regatta.configuration import TrainingConfig, flag, is_repeatable
-from regatta.effects import Effect, effects_of
+from regatta.explain import residuals
+from regatta.explain.effects import Effect, effects_of
+from regatta.explain.held_out import date_in_words
 from regatta.fitted_model import FittedModel
-from regatta.held_out import date_in_words
 from regatta.preprocessing import (
     MISSING_LEVEL,
     BooleanEncoding,

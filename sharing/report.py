@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regatta import charts, figures
-from regatta.charts import Chart
+from regatta import figures
+from regatta.explain import charts
+from regatta.explain.charts import Chart
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
 from regatta.sharing import facts as told

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from regatta import baselines, held_out, models, residuals
+from regatta import baselines, models
 from regatta.baselines import TrainingRows
 from regatta.cli import main
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.dashboard import baselining
 from regatta.dashboard.jobs import KINDS
+from regatta.explain import held_out, residuals
+from regatta.explain.held_out import RunRows
 from regatta.fitted_model import FittedModel
-from regatta.held_out import RunRows
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.utils import UserError, read_json, write_json

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regatta import charts, contributions, export
-from regatta.effects import Effect, effects_of, grouped
+from regatta import export
+from regatta.explain import charts, contributions
+from regatta.explain.effects import Effect, effects_of, grouped
 from regatta.fitted_model import FittedModel
 from regatta.prediction import predict_file
 from regatta.preprocessing import (

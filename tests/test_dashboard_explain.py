@@ -18,10 +18,11 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
-from regatta import cli, contributions, residuals
+from regatta import cli
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
 from regatta.dashboard import jobs, routes, uploads
+from regatta.explain import contributions, residuals
 from regatta.fitted_model import FittedModel
 from regatta.prediction import predict_file
 from regatta.runs import result as run_result

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import skops.io
 
-from regatta import export, onnx_graph, python_snippet, sklearn_pipeline
-from regatta.check_rows import read_csv_options, sample_columns, sample_frame
-from regatta.export import default_name, export_model
+from regatta import export
+from regatta.export import default_name, export_model, onnx_graph, python_snippet, sklearn_pipeline
+from regatta.export.check_rows import read_csv_options, sample_columns, sample_frame
 from regatta.fitted_model import FittedModel
 from regatta.preprocessing import (
     DATE_PARTS,

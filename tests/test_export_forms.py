@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regatta.check_rows import read_csv_options, sample_columns, sample_frame
 from regatta.export import default_name, export_model
+from regatta.export.check_rows import read_csv_options, sample_columns, sample_frame
+from regatta.export.python_snippet import snippet
 from regatta.fitted_model import FittedModel
 from regatta.preprocessing import ColumnEncoding, Feature, NumberEncoding
-from regatta.python_snippet import snippet
 from regatta.tests.test_export import MIXED, a_model, boolean, category, column, date, number
 from regatta.utils import RegattaError, UserError
 

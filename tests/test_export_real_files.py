@@ -13,8 +13,8 @@ import pytest
 import skops.io
 
 from regatta import data_pipeline
-from regatta.check_rows import CheckRows
 from regatta.export import export_model, scoring_document
+from regatta.export.check_rows import CheckRows
 from regatta.fitted_model import FittedModel
 from regatta.prediction import predict_file
 

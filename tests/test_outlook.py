@@ -91,7 +91,9 @@ def test_many_predictions_are_kept_at_equal_distances(
 )
 def test_shares_of_bars(predictions: Any, actual: Any) -> None:
     found = histograms(predictions, actual)
-    assert sum(found["predictions"]) + found["outside"] == pytest.approx(float(len(predictions) > 0))
+    assert sum(found["predictions"]) + found["outside"] == pytest.approx(
+        float(len(predictions) > 0)
+    )
     assert found["width"] > 0
     if actual is not None:
         assert sum(found["actual"]) == pytest.approx(1, abs=0.01)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regatta import charts, held_out, residuals
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
+from regatta.explain import charts, held_out, residuals
+from regatta.explain.held_out import Batch
 from regatta.fitted_model import FittedModel
-from regatta.held_out import Batch
 from regatta.prediction import predict_file
 from regatta.runs.directory import RunDirectory
 from regatta.runs.store import RunStore

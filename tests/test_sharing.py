@@ -19,8 +19,8 @@ import pytest
 from regatta.cli.arguments import make_parser
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
-from regatta.held_out import Batch
-from regatta.residuals import Errors
+from regatta.explain.held_out import Batch
+from regatta.explain.residuals import Errors
 from regatta.runs.directory import RunDirectory
 from regatta.runs.store import RunStore
 from regatta.sharing import write_document

@@ -8,7 +8,7 @@ import streamlit as st
 
 from regatta.dashboard import actions, coefficients, explaining, run_pages, trying
 from regatta.dashboard.explaining import VIEW, Subject
-from regatta.residuals import kept_summary, read_result
+from regatta.explain.residuals import kept_summary, read_result
 from regatta.utils import RegattaError
 
 VIEWS = {

@@ -18,8 +18,8 @@ import skops.io
 
 from regatta.configuration import TrainingConfig
 from regatta.export import score
+from regatta.export.onnx_graph import run_graph
 from regatta.fitted_model import FittedModel
-from regatta.onnx_graph import run_graph
 from regatta.runs import service
 from regatta.runs.store import RunStore
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.check_rows import CheckRows
+from regatta.export.check_rows import CheckRows
 from regatta.fitted_model import FittedModel, FloatArray
 from regatta.preprocessing import DATE_PERIODS, SECONDS_A_DAY
 from regatta.utils import RegattaError, UserError, atomic_path, read_json, write_json
@@ -220,7 +220,7 @@ def _rows(columns: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
 def _write_pipeline(model: FittedModel, out: Path, rows: CheckRows) -> Exported:
     import skops.io
 
-    from regatta.sklearn_pipeline import TRUSTED_TYPES, build_pipeline
+    from regatta.export.sklearn_pipeline import TRUSTED_TYPES, build_pipeline
 
     pipeline = build_pipeline(model, rows.reading)
     pipeline.read_csv_ = rows.read_csv
@@ -241,7 +241,7 @@ def _write_pipeline(model: FittedModel, out: Path, rows: CheckRows) -> Exported:
 
 
 def _write_onnx(model: FittedModel, out: Path, rows: CheckRows, precision: str) -> Exported:
-    from regatta.onnx_graph import build_graph, run_graph
+    from regatta.export.onnx_graph import build_graph, run_graph
 
     graph = build_graph(model, precision=precision)
     with atomic_path(out) as aside:
@@ -259,7 +259,7 @@ def _write_onnx(model: FittedModel, out: Path, rows: CheckRows, precision: str) 
 
 
 def _write_snippet(model: FittedModel, out: Path, rows: CheckRows) -> Exported:
-    from regatta.python_snippet import snippet
+    from regatta.export.python_snippet import snippet
 
     with atomic_path(out) as aside:
         text = snippet(model, rows.reading, rows.read_csv, file=out.name)

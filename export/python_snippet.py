@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from regatta.export.sklearn_pipeline import Reading, lost_levels
 from regatta.fitted_model import FittedModel
 from regatta.ingest.values import MISSING_TEXTS, MISSING_WORDS, NumberStyle
 from regatta.preprocessing import (
@@ -24,7 +25,6 @@ from regatta.preprocessing import (
     Feature,
     NumberEncoding,
 )
-from regatta.sklearn_pipeline import Reading, lost_levels
 
 INDENT = " " * 4
 

@@ -37,7 +37,7 @@ from regatta.utils import RegattaError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from regatta.sklearn_pipeline import Reading
+    from regatta.export.sklearn_pipeline import Reading
 
 MADE_UP_ROWS = 200
 REAL_ROWS = 1_000
@@ -152,7 +152,7 @@ def read_csv_options(model: FittedModel) -> dict[str, Any]:
 def _missing_options(model: FittedModel) -> dict[str, Any]:
     """Keep pandas from reading a level such as "None" as a missing value where the column has
     missing values besides."""
-    from regatta.sklearn_pipeline import PANDAS_MISSING, lost_levels
+    from regatta.export.sklearn_pipeline import PANDAS_MISSING, lost_levels
 
     columns = model.preprocessing.columns
     levels = {
@@ -168,7 +168,7 @@ def _missing_options(model: FittedModel) -> dict[str, Any]:
 
 def reading_of(model: FittedModel, source: Path | None, options: Mapping[str, Any]) -> Reading:
     """How the training file looks to pandas: names as they stand in it, columns with blanks."""
-    from regatta.sklearn_pipeline import Reading
+    from regatta.export.sklearn_pipeline import Reading
 
     frame = source_frame(source, {**options, "dtype": str, "keep_default_na": False})
     known = list(model.dialect.get("names", ()))
@@ -230,7 +230,7 @@ def sample_columns(
 
 def _tells_missing(column: ColumnEncoding) -> bool:
     """Not where a level such as "None" is all that pandas reads as missing."""
-    from regatta.sklearn_pipeline import lost_levels
+    from regatta.export.sklearn_pipeline import lost_levels
 
     return MISSING_LEVEL in getattr(column, "levels", ()) or not lost_levels(column)
 

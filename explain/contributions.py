@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta import prediction
+from regatta.explain.held_out import date_in_words, in_words
 from regatta.fitted_model import FittedModel
-from regatta.held_out import date_in_words, in_words
 from regatta.preprocessing import (
     MISSING_LEVEL,
     OTHER_LEVEL,

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regatta.export.sklearn_pipeline import spellings
 from regatta.fitted_model import FittedModel
 from regatta.preprocessing import (
     DATE_PERIODS,
@@ -32,7 +33,6 @@ from regatta.preprocessing import (
     Feature,
     NumberEncoding,
 )
-from regatta.sklearn_pipeline import spellings
 from regatta.utils import UserError
 
 # Old enough for every runtime that is in use, new enough for all that is needed.

@@ -4,7 +4,7 @@
                   └─▶ kept: all of them, or a seeded million ──▶ density, medians in bins, histogram
 
 One pass, in memory that does not grow with the file. What comes of it is plain JSON, kept beside
-the run's model; `regatta.charts` draws it.
+the run's model; `regatta.explain.charts` draws it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta import held_out
 from regatta.configuration import TrainingConfig
+from regatta.explain import held_out
+from regatta.explain.held_out import Batch, RunRows
 from regatta.fitted_model import FittedModel
-from regatta.held_out import Batch, RunRows
 from regatta.ingest.parsing import finish_hash
 from regatta.runs.directory import RunDirectory
 from regatta.utils import UserError, read_json, write_json

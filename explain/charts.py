@@ -1,9 +1,9 @@
 """Charts of a finished model as plain Plotly: traces, layout, and what they show in words.
 
-Numbers come from `regatta.residuals`, `regatta.contributions` and `regatta.effects`. Nothing here
-imports Plotly: the page draws these in the browser, and ``go.Figure(chart.traces, chart.layout)``
-makes a figure for a file. One meaning a colour: what the model says is blue, what to hold it
-against orange or grey; a dash, a marker or a pattern stands beside each.
+Numbers come from the modules beside this one. Nothing here imports Plotly: the page draws these in
+the browser, and ``go.Figure(chart.traces, chart.layout)`` makes a figure for a file. One meaning a
+colour: what the model says is blue, what to hold it against orange or grey; a dash, a marker or a
+pattern stands beside each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regatta.contributions import Explanation
-from regatta.effects import Effect
+from regatta.explain.contributions import Explanation
+from regatta.explain.effects import Effect
 
 BLUE, ORANGE, GREY = "#155AFA", "#DC7C00", "#8A93A3"
 # From few rows to many, on light and on dark ground.
