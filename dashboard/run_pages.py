@@ -88,8 +88,9 @@ def _ask(record: RunRecord, choices: list[RunRecord]) -> RunRecord:
 
 def _in_a_line(record: RunRecord) -> str:
     model = words.MODEL_NAMES.get(record.model, record.model)
-    parts = [record.title, model, f"predicts {record.target}", str(record.state)]
-    return " · ".join([*parts, words.ago(record.created)])
+    named = record.target in record.title
+    parts = [record.title, model, "" if named else f"predicts {record.target}", str(record.state)]
+    return " · ".join(filter(None, [*parts, words.ago(record.created)]))
 
 
 def _offer_first(why: str, waiting: list[RunRecord]) -> None:

@@ -41,11 +41,12 @@ def test_a_page_that_is_loaded_by_its_own_path_asks_for_nothing_in_vain(tab: Any
     """And knows that its path is that of a page: the next one stands beside it, not below."""
     failed: list[str] = []
     tab.page.on("response", lambda got: failed.append(got.url) if got.status >= 400 else None)
-    for path in ("/data", "/new", "/runs", "/explain", "/predict"):
+    for path in ("/data", "/new", "/workers", "/runs", "/explain", "/predict", "/logs"):
         tab.open(path)
         tab.page.reload()
         tab.settle()
-        assert tab.page.url == tab.server.url + path
+        # A page about one run says in its address which.
+        assert tab.page.url.partition("?")[0] == tab.server.url + path
     tab.page.get_by_role("link", name="Data").click()
     expect(tab.page).to_have_url(re.compile(r":\d+/data(\?.*)?$"))
     assert failed == []
