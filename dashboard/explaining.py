@@ -19,7 +19,7 @@ from typing import Any
 import streamlit as st
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import actions, components, jobs, words
+from regatta.dashboard import actions, components, jobs, run_pages, words
 from regatta.explain import charts, contributions, held_out, residuals
 from regatta.explain.charts import Chart
 from regatta.explain.held_out import HELD_OUT, NO_TARGET, Row, RunRows
@@ -30,7 +30,6 @@ from regatta.utils import RegattaError, UserError
 
 TILE_PIXELS = 174  # two of them fit beside each other on a telephone
 ROW = "row"
-VIEW = "view"
 HELP = {
     "held out": "Rows that were set aside before the training. The model has not seen them, so its "
     "errors here are what to expect on new rows.",
@@ -242,7 +241,7 @@ def draw(subject: Subject, name: str, chart: Chart, *, clickable: bool = False) 
 def go_to_row(number: int) -> None:
     """Look at a row: from a callback."""
     st.query_params[ROW] = str(number)
-    st.query_params[VIEW] = "row"
+    st.query_params[run_pages.VIEW] = "row"
 
 
 # -- one row --------------------------------------------------------------------------------------
@@ -409,7 +408,7 @@ def show_explanation(subject: Subject, row: Row) -> None:
 
 def _try_row(number: int) -> None:
     st.query_params[ROW] = str(number)
-    st.query_params[VIEW] = "try"
+    st.query_params[run_pages.VIEW] = "try"
 
 
 def show_prediction(

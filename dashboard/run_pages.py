@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
@@ -12,6 +12,8 @@ from regatta.runs.store import RunRecord
 from regatta.utils import UserError
 
 MOST_CHOICES = 200
+# What stands in the address for the view of a page that has several.
+VIEW = "view"
 
 
 def any_run(title: str, why: str) -> RunRecord | None:
@@ -23,6 +25,26 @@ def any_run(title: str, why: str) -> RunRecord | None:
 def finished_run(title: str, why: str) -> RunRecord | None:
     """As `any_run`, among those that have a model."""
     return _chosen(title, why, lambda record: record.state is RunState.FINISHED)
+
+
+def choose_view(views: Mapping[str, str], *, key: str) -> str:
+    """Ask which of the views of a page is to be seen, by name and words; the address keeps it."""
+    wanted = st.query_params.get(VIEW, "")
+    shown = wanted if wanted in views else next(iter(views))
+
+    def changed() -> None:
+        st.query_params[VIEW] = st.session_state[key] or shown
+
+    st.session_state[key] = shown
+    st.segmented_control(
+        "View",
+        list(views),
+        format_func=views.__getitem__,
+        key=key,
+        on_change=changed,
+        label_visibility="collapsed",
+    )
+    return shown
 
 
 def _chosen(title: str, why: str, fits: Callable[[RunRecord], bool]) -> RunRecord | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import streamlit as st
-
 from regatta.dashboard import actions, coefficients, explaining, run_pages, trying
-from regatta.dashboard.explaining import VIEW, Subject
+from regatta.dashboard.explaining import Subject
 from regatta.explain.residuals import kept_summary, read_result
 from regatta.utils import RegattaError
 
@@ -30,7 +28,7 @@ def main() -> None:
     except RegattaError as error:
         actions.tell(error)
         return
-    view = choose_view()
+    view = run_pages.choose_view(VIEWS, key="explain-view")
     subject = Subject(directory, actions.store().config(record.run_id), result, model)
     if view == "coefficients":
         coefficients.show(directory, result, model)
@@ -41,26 +39,6 @@ def main() -> None:
         if found is not None:
             show = explaining.show_row if view == "row" else explaining.show_errors
             show(replace(subject, found=found))
-
-
-def choose_view() -> str:
-    """Ask what to look at; the address keeps it."""
-    wanted = st.query_params.get(VIEW, "")
-    first = wanted if wanted in VIEWS else next(iter(VIEWS))
-
-    def changed() -> None:
-        st.query_params[VIEW] = st.session_state["explain-view"] or first
-
-    st.session_state["explain-view"] = first
-    st.segmented_control(
-        "View",
-        list(VIEWS),
-        format_func=VIEWS.__getitem__,
-        key="explain-view",
-        on_change=changed,
-        label_visibility="collapsed",
-    )
-    return first
 
 
 main()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from regatta.dashboard import actions, exporting, predicting, run_pages
 
 VIEWS = {
@@ -11,7 +9,6 @@ VIEWS = {
     "export": "Export",
     "share": "Card and report",
 }
-VIEW = "view"
 
 
 def main() -> None:
@@ -24,33 +21,13 @@ def main() -> None:
     if record is None:
         return
     directory = actions.store().directory(record.run_id)
-    view = choose_view()
+    view = run_pages.choose_view(VIEWS, key="predict-view")
     if view == "export":
         exporting.show_exports(directory)
     elif view == "share":
         exporting.show_documents(directory)
     else:
         predicting.show(directory, record)
-
-
-def choose_view() -> str:
-    """Ask what to do with the model; the address keeps it."""
-    wanted = st.query_params.get(VIEW, "")
-    first = wanted if wanted in VIEWS else next(iter(VIEWS))
-
-    def changed() -> None:
-        st.query_params[VIEW] = st.session_state["predict-view"] or first
-
-    st.session_state["predict-view"] = first
-    st.segmented_control(
-        "View",
-        list(VIEWS),
-        format_func=VIEWS.__getitem__,
-        key="predict-view",
-        on_change=changed,
-        label_visibility="collapsed",
-    )
-    return first
 
 
 main()
