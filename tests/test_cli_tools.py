@@ -175,7 +175,10 @@ def test_predict_adds_a_last_column(call: Call, csv: Path, trained: dict[str, An
     errors = [float(row["prediction"]) - float(row["y"]) for row in rows]
     assert max(map(abs, errors)) < 10  # of 400
     answer = json.loads(call("predict", trained["run_id"], csv, "-o", out, "--json")[1])
-    assert answer == {"rows": 200, "output": str(out), "schema": []}
+    assert answer == {
+        "rows": 200, "output": str(out), "schema": [],
+        "rows_beyond_training": 0, "beyond_training": {},
+    }  # fmt: skip
 
 
 def test_predict_tells_how_a_file_differs_from_the_training(
