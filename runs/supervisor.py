@@ -179,6 +179,7 @@ class Supervisor:
         # When a run's coordinator was started, and the newest checkpoint then.
         self._started: dict[str, tuple[float, str]] = {}
         self._terminated = False
+        self._looked_for_lost = False
 
     def serve(self) -> None:
         """Work until idle for long enough, or until SIGTERM. Coordinators are left running."""
@@ -214,6 +215,9 @@ class Supervisor:
 
     def step(self) -> bool:
         """Look once: reap, note crashes, resume, start. Returns whether there is work."""
+        if not self._looked_for_lost:
+            self.store.list()  # a run that was written down, but not listed, when someone died
+            self._looked_for_lost = True
         self._reap()
         live = [run for run in self.store.live() if run.detached]
         running = [run for run in live if not self._note_if_crashed(run)]
@@ -540,8 +544,6 @@ def main(*, command: Command = coordinator_command, spare: Sequence[str] | None 
         logger.error("%s", error)
         return error.exit_code
     logger.info("Supervisor %d of %s, %d at once.", os.getpid(), store.home, limits.at_once)
-    # A run that was written down, but not in the list, when someone died is found here.
-    store.list()
     Supervisor(store, lock, limits=limits, command=command, spare=spare).serve()
     return 0
 
