@@ -14,6 +14,8 @@ import psutil
 
 # Below this share of a core its children only wait, for work that does not come.
 BUSY_SHARE = 0.02
+# Over so many seconds at least: the kernel counts hundredths, and a few fall together by chance.
+BUSY_SECONDS = 5.0
 # The kernel waits for a disk, or a debugger has it: neither is the coordinator's fault.
 EXCUSED = {psutil.STATUS_DISK_SLEEP, psutil.STATUS_TRACING_STOP}
 
@@ -68,5 +70,5 @@ class Pulse:
             used += times.user + times.system
         if self._children_used < 0.0:
             self._children_used = used
-        share = (used - self._children_used) / max(1.0, time.monotonic() - self._alive_at)
+        share = (used - self._children_used) / max(BUSY_SECONDS, time.monotonic() - self._alive_at)
         return share > BUSY_SHARE
