@@ -32,14 +32,8 @@ help:  ## list these commands
 serve: $(VENV)/.installed  ## install if needed and open the dashboard on http://127.0.0.1:5000
 	$(BIN)/regatta serve --port $(PORT)
 
-# The tests in a browser wait most of their time: they run beside the others, and are told after them.
-# pytest ends with 5 where no test was chosen.
 test: $(VENV)/.installed-test  ## every test but the slow ones
-	@mkdir -p build; \
-	$(PYTEST) -m "browser and not slow" $(PYTEST_OPTIONS) >build/browser-tests.log 2>&1 & browser=$$!; \
-	$(PYTEST) -m "not browser and not slow" $(PYTEST_OPTIONS); others=$$?; \
-	wait $$browser; browser=$$?; cat build/browser-tests.log; \
-	case $$others.$$browser in 0.0|0.5|5.0) ;; *) exit 1;; esac
+	$(PYTEST) -m "not slow" $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.installed-test  ## the slow tests
 	$(PYTEST) -m slow $(PYTEST_OPTIONS)

@@ -14,6 +14,7 @@ import pytest
 
 from regatta.ingest.demo import generate_demo
 from regatta.runs.store import RunStore
+from regatta.tests.browser.driving import choose
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'regatta[test]'")
 expect = playwright.expect
@@ -45,11 +46,7 @@ def read_with(tab: Any, label: str, option: str) -> None:
 
 
 def choose_target(tab: Any, name: str) -> None:
-    box = tab.page.get_by_role("combobox", name="Column to predict")
-    box.click()
-    box.fill(name)
-    tab.page.get_by_role("option", name=name, exact=True).click()
-    tab.settle()
+    choose(tab, "Column to predict", name)
 
 
 def chosen(tab: Any) -> dict[str, Any]:
