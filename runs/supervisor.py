@@ -220,8 +220,8 @@ class Supervisor:
             self._looked_for_lost = True
         self._reap()
         live = [run for run in self.store.live() if run.detached]
+        self._look_after(live)  # first: what follows may find no room on the disk
         running = [run for run in live if not self._note_if_crashed(run)]
-        self._look_after(running)
         self._requeue_due()
         at_work = len(running)
         starts = any(run.state is RunState.STARTING for run in running)
