@@ -9,9 +9,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,7 +206,13 @@ def examples(tmp_path: Path, regatta_home: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def with_slow(names: Iterable[str], *slow: str) -> list[Any]:
+    """Names of pages for a test that is slow for some of them."""
+    slowly = [pytest.mark.slow]
+    return [pytest.param(name, marks=slowly if name in slow else []) for name in sorted(names)]
+
+
+@pytest.mark.parametrize("name", with_slow(EXAMPLES, "README"))
 def test_the_commands_and_the_python_of_a_page_run_in_their_order(
     name: str, examples: Path, regatta: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -215,7 +222,7 @@ def test_the_commands_and_the_python_of_a_page_run_in_their_order(
     run_python(EXAMPLES[name], examples)
 
 
-@pytest.mark.parametrize("name", PYTHON.keys() - EXAMPLES.keys())
+@pytest.mark.parametrize("name", with_slow(PYTHON.keys() - EXAMPLES.keys(), "estimators"))
 def test_the_python_of_a_page_runs(name: str, examples: Path) -> None:
     run_python(PYTHON[name], examples)
 
