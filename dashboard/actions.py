@@ -11,7 +11,7 @@ import streamlit as st
 
 from regatta.configuration import TrainingConfig
 from regatta.dashboard import fields, samples, words
-from regatta.dashboard.jobs import Job, Status
+from regatta.dashboard.jobs import Status
 from regatta.runs import service
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import RegattaError, fingerprint, home
@@ -108,29 +108,6 @@ def told_here(message: str | None, hint: str | None) -> str:
 def store() -> RunStore:
     """The runs of this home."""
     return RunStore(home())
-
-
-@st.fragment(run_every=0.5)
-def wait_for(job: Job, text: str, *, cancel: bool = False, brief: bool = False) -> None:
-    """A progress bar for a job, with a button to ``cancel`` it where it heeds that; the page runs
-    again when the job has ended. A ``brief`` one, beside another of the same job, has one line."""
-    status = job.status()
-    if not status.is_running:
-        st.rerun()
-    said = f"{text}: {status.fraction:.0%}" if brief else status.message or text
-    said = "Cancelling …" if job.is_cancelled else said
-    if not cancel:
-        st.progress(status.fraction, text=said)
-        return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.progress(status.fraction, text=said)
-        st.button(
-            "Cancel",
-            key=f"cancel-{job.job_id}-{brief}",
-            icon=":material/close:",
-            disabled=job.is_cancelled,
-            on_click=job.cancel,
-        )
 
 
 def tell_failure(status: Status) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -16,7 +17,7 @@ from regatta.dashboard.verdicts import verdicts
 from regatta.runs.store import RunRecord
 
 PARAMETER = "compare"
-TICK_SECONDS = 2
+WATCH_SECONDS = 2.0
 GAP, LOSS = "Gap to the optimum", "Validation loss"
 AXES = {"Seconds": "seconds", "Epochs": "epoch", "Steps": "step"}
 AXIS_TITLES = {"seconds": "seconds in training", "epoch": "epochs", "step": "steps"}
@@ -45,8 +46,7 @@ def show() -> None:
         return
     under_way = any(not records[each].state.is_terminal for each in run_ids)
     scores.offer_baselines(comparison.read(actions.store(), run_ids))
-    draw = st.fragment(show_comparison, run_every=TICK_SECONDS if under_way else None)
-    draw(run_ids, under_way)
+    show_comparison(run_ids, under_way)
 
 
 def choose(records: dict[str, RunRecord]) -> list[str]:
@@ -96,11 +96,16 @@ def show_too_few(records: Sequence[RunRecord], count: int) -> None:
                 actions.go_to_new_run(like=records[0].run_id if records else "")
 
 
+@st.fragment
 def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
     """Sentences, chart and table of the runs as they are now."""
+    tag = live.version_of_runs(actions.store(), run_ids)
     courses = comparison.read(actions.store(), run_ids)
     if under_way and all(each.ended for each in courses):
-        st.rerun()  # and tick no more
+        st.rerun()  # and watch no more
+    if under_way:
+        query = urlencode([("run", each) for each in run_ids])
+        components.watch("compared", f"/api/changes?{query}", tag, seconds=WATCH_SECONDS)
     sentences = verdicts(courses)
     with st.container(border=True):
         st.subheader("What this shows" + (", so far" if under_way else ""))

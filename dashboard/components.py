@@ -1,4 +1,4 @@
-"""The page's own components: live view, drop zone, chart, table of columns, download link.
+"""The page's own components: live views, waits, drop zone, chart, table of columns, download link.
 
 Each is a script and a style sheet in ``static/``; text that comes from data reaches the browser as
 data and is set as text there, never as HTML.
@@ -14,6 +14,7 @@ from urllib.parse import quote
 import streamlit as st
 
 from regatta.dashboard import settings
+from regatta.dashboard.jobs import Job
 from regatta.runs.store import RunRecord
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def _register(name: str, *parts: str, style: bool = True, sheets: Sequence[str] 
 
 
 _live = _register("live", "polled", "figures")
-_upload = _register("upload")
+_job = _register("job", "progress", style=False, sheets=["progress"])
+_watch = _register("watch", style=False)
+_upload = _register("upload", "progress", sheets=["progress"])
 _chart = _register("chart", style=False)
 _download = _register("download")
 _columns = _register("columns")
@@ -74,6 +77,33 @@ def log_view(record: RunRecord) -> None:
 
 def _about(record: RunRecord) -> dict[str, str]:
     return {"run_id": record.run_id, "state": str(record.state), "stands": record.stands}
+
+
+def wait_for(job: Job, text: str, *, cancel: bool = False, brief: bool = False) -> None:
+    """A progress bar for a job, with a button to ``cancel`` it where it heeds that; the script runs
+    again when the job has ended. A ``brief`` one, beside another of the same job, has one line."""
+    _job(
+        key=f"job-{job.job_id}-{brief}",
+        data={
+            "job_id": job.job_id,
+            "text": text,
+            "brief": brief,
+            "can_cancel": cancel,
+            "status": job.progress(),
+        },
+        on_ended_change=_nothing,
+    )
+
+
+def watch(key: str, path: str, tag: str, *, seconds: float) -> None:
+    """Run the script, or the fragment that this stands in, again when ``GET path`` answers with
+    another ``tag``; it is asked every so many ``seconds``."""
+    _watch(
+        key=key,
+        data={"path": path, "tag": tag, "seconds": seconds},
+        on_changed_change=_nothing,
+        height=1,
+    )
 
 
 def upload_zone(key: str, *, title: str, hint: str) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ def _work(job: jobs.Job, text: str) -> None:
     """Show how far a job is, or why it failed with a way to try again."""
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, text, cancel=True)
+        components.wait_for(job, text, cancel=True)
         return
     if status.state == "done":  # and what it made has been removed since
         job.forget()

@@ -198,7 +198,7 @@ def _finished(job: Job, text: str, *, cancel: bool = False) -> Status | None:
     """Where a job stands once it is done. Until then, or if it failed, that is shown."""
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, text, cancel=cancel)
+        components.wait_for(job, text, cancel=cancel)
         return None
     if status.state == "done":
         return status

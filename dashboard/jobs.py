@@ -103,6 +103,16 @@ class Job:
             return Status("failed", message="It ended unexpectedly.", hint=self._last_words())
         return written
 
+    def progress(self) -> dict[str, Any]:
+        """What a browser that waits for it is told."""
+        status = self.status()
+        return {
+            "state": status.state,
+            "fraction": status.fraction,
+            "message": status.message,
+            "cancelled": self.is_cancelled,
+        }
+
     def result_file(self, name: str = "") -> Path | None:
         """The file it made, or the one of that name among those that it made, if it is there."""
         status = self.status()

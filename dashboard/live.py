@@ -19,7 +19,8 @@ from typing import Any
 from regatta.dashboard import fields
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
-from regatta.runs.store import RunRecord
+from regatta.runs.store import RunRecord, RunStore
+from regatta.utils import fingerprint
 
 MAX_POINTS = 1500
 MAX_EVENTS = 300  # beside checkpoints, which come every few seconds
@@ -79,6 +80,15 @@ def version(record: RunRecord, directory: RunDirectory) -> str:
         except FileNotFoundError:
             parts.append("-")
     return f"{hash(tuple(parts)) & (2**64 - 1):x}"
+
+
+def version_of_runs(store: RunStore, run_ids: Sequence[str] = ()) -> str:
+    """As `version`, of the runs of ``run_ids`` that are there, or of all of them as a list tells
+    them; then it changes every minute too, as their ages do."""
+    if not run_ids:
+        return fingerprint([int(time.time() / 60), *(vars(each) for each in store.list())])
+    there = [each for each in store.list() if each.run_id in run_ids]
+    return " ".join(version(each, store.directory(each.run_id)) for each in there)
 
 
 def live_update(record: RunRecord, directory: RunDirectory, since: Cursor) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def show_job(job: Job, key: str, name: str) -> None:
     """How far the predictions are, that they are there, or why there are none."""
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "Predicting", cancel=True)
+        components.wait_for(job, "Predicting", cancel=True)
     elif status.state == "done":
         rows = report.counted(status.result["rows"], "row")
         left, right = st.columns([3, 2], gap="medium", vertical_alignment="center")

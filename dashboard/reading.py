@@ -191,7 +191,7 @@ def show_clean_copy(source: Source, choice: Choice) -> None:
     job = source.clean_copy(choice.reading)
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "Writing a clean copy", cancel=True)
+        components.wait_for(job, "Writing a clean copy", cancel=True)
         return
     if job.result_file():
         components.download(

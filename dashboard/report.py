@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, columns, fields, reading, words
+from regatta.dashboard import columns, components, fields, reading, words
 from regatta.dashboard.choices import Choice
 from regatta.dashboard.sources import Source
 
@@ -145,7 +145,7 @@ def show_about_target(
     job = source.start_target_check(target, choice.reading)
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "Looking for columns that give it away")
+        components.wait_for(job, "Looking for columns that give it away")
     if status.state != "done":
         return
     for finding in status.result:

@@ -9,6 +9,9 @@ GET  /api/runs/<id>/log/file          the whole of it
 GET  /api/runs/<id>/model             the trained model, as JSON
 GET  /api/runs/<id>/outliers          the held-out rows with the largest residuals, as CSV
 POST /api/runs/<id>/workers/<rank>/kill?incarnation=…    end a worker, to see it replaced
+GET  /api/changes[?run=<id>&run=…]    a text that changes with the list of runs, or with those runs
+GET  /api/jobs/<id>                   how far a job of the page is
+POST /api/jobs/<id>/cancel            ask it to end
 GET  /api/jobs/<id>/result[/<name>]   the file that a job of the page made, or one of them
 GET  /assets/<name>                   vendored scripts
 GET  /metrics                         Prometheus text
@@ -184,6 +187,28 @@ def outliers(request: Request) -> Response:
     )
 
 
+def changes(request: Request) -> Response:
+    """What a page that shows several runs compares with what it knows."""
+    tag = live.version_of_runs(RunStore(home()), request.query_params.getlist("run"))
+    return JSONResponse({"tag": tag}, headers={"Cache-Control": "no-store"})
+
+
+def job_progress(request: Request) -> Response:
+    """How far a job is."""
+    try:
+        job = jobs.find(request.path_params["job_id"])
+    except UserError as error:
+        raise NotFound(error.message, error.hint) from None
+    return JSONResponse(job.progress(), headers={"Cache-Control": "no-store"})
+
+
+def cancel_job(request: Request) -> Response:
+    """Ask a job to end."""
+    job = jobs.find(request.path_params["job_id"])
+    job.cancel()
+    return JSONResponse({"cancelled": job.is_cancelled})
+
+
 def job_result(request: Request) -> Response:
     """The file that a job made, as a download."""
     job = jobs.find(request.path_params["job_id"])
@@ -223,6 +248,9 @@ ROUTES = [
     Route("/api/runs/{run_id}/model", guarded(model), methods=["GET"]),
     Route("/api/runs/{run_id}/workers/{rank:int}/kill", guarded(kill_worker), methods=["POST"]),
     Route("/api/runs/{run_id}/outliers", guarded(outliers), methods=["GET"]),
+    Route("/api/changes", guarded(changes), methods=["GET"]),
+    Route("/api/jobs/{job_id}", guarded(job_progress), methods=["GET"]),
+    Route("/api/jobs/{job_id}/cancel", guarded(cancel_job), methods=["POST"]),
     Route("/api/jobs/{job_id}/result", guarded(job_result), methods=["GET"]),
     Route("/api/jobs/{job_id}/result/{name}", guarded(job_result), methods=["GET"]),
     Route("/assets/{name}", guarded(asset), methods=["GET"]),

@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from regatta.dashboard import actions, comparison, jobs, words
+from regatta.dashboard import actions, comparison, components, jobs, words
 from regatta.dashboard.comparison import ROWS, Course, caption, config_differences, seconds_text
 from regatta.runs.states import RunState
 
@@ -198,7 +198,7 @@ def offer_baselines(courses: Sequence[Course]) -> None:
     job = jobs.job_of("baseline", **run)
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "scikit-learn fits the same rows", cancel=True)
+        components.wait_for(job, "scikit-learn fits the same rows", cancel=True)
         return
     if status.state == "failed":
         actions.tell_failure(status)

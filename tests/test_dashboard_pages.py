@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -719,7 +720,9 @@ def test_while_a_file_is_read_anew_the_report_before_stays(source: sources.Sourc
         write_json(folder / "status.json", vars(jobs.Status("running", 0.5, "half of it")))
     choices.save(source.key, choices.Choice("price", reading={"delimiter": "tab"}))
     page.run()
-    assert "100 rows, 3 columns" in texts(page) and "Cancel" in labels(page)
+    assert "100 rows, 3 columns" in texts(page)
+    full, brief = sorted(waits(page), key=lambda wait: bool(wait["brief"]))
+    assert full["can_cancel"] and full["status"]["message"] == "half of it" and brief["brief"]
     choices.save(source.key, choices.Choice("price", reading={"delimiter": "bar"}))
     page.run()
     assert source.inspection({"delimiter": "tab"}).is_cancelled
@@ -743,6 +746,12 @@ def test_a_run_tells_how_its_file_is_read(store: RunStore) -> None:
 
 def unescaped(page: AppTest) -> str:
     return texts(page).replace("\\", "")
+
+
+def waits(page: AppTest) -> list[dict[str, Any]]:
+    """What the components are given that wait for a job."""
+    given = [json.loads(each.proto.json) for each in page.get("bidi_component")]
+    return [each for each in given if "job_id" in each]
 
 
 def field(page: AppTest, label: str) -> Any:

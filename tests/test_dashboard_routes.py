@@ -466,6 +466,35 @@ def test_only_jobs_have_results(server: Server, job_id: str) -> None:
     assert server.ask("GET", f"/api/jobs/{job_id}/result")[0] in {400, 404}
 
 
+def test_a_job_is_followed_and_asked_to_end(server: Server, regatta_home: Path) -> None:
+    job = jobs.Job("predict-0123456789abcdef")
+    assert server.get(f"/api/jobs/{job.job_id}")[0] == 404
+    job.folder.mkdir(parents=True)
+    write_json(job.folder / "spec.json", {})  # as if its process were about to start
+    write_json(job.folder / "status.json", vars(jobs.Status("running", 0.5, "half of it")))
+    told = {"state": "running", "fraction": 0.5, "message": "half of it", "cancelled": False}
+    assert server.get(f"/api/jobs/{job.job_id}") == (200, told)
+    assert server.ask("POST", f"/api/jobs/{job.job_id}/cancel")[0] == 403  # not from the page
+    assert not job.is_cancelled
+    assert server.post(f"/api/jobs/{job.job_id}/cancel", b"") == (200, {"cancelled": True})
+    assert server.get(f"/api/jobs/{job.job_id}")[1]["cancelled"]
+
+
+def test_changes_of_runs_are_told_and_nothing_else(
+    server: Server, run_id: str, regatta_home: Path
+) -> None:
+    store = RunStore(regatta_home)
+    one, every = f"/api/changes?run={run_id}&run=gone", "/api/changes"
+    before = server.get(one)[1], server.get(every)[1]["tag"]
+    assert server.get(one)[1] == before[0]
+    other = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.STARTING)
+    assert server.get(one)[1] == before[0] and server.get(every)[1]["tag"] != before[1]
+    store.update_state(other.run_id, RunState.FAILED, message="It is a test.")
+    with store.directory(run_id).log.open("a") as log:
+        log.write("more\n")
+    assert server.get(one)[1] != before[0]
+
+
 def test_the_workers_of_a_run_are_told_and_then_what_is_new(server: Server, run_id: str) -> None:
     status, first = server.get(f"/api/runs/{run_id}/workers?since=")
     assert status == 200 and first["reset"] and first["limits"]["cause"] == "unknown"

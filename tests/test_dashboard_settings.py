@@ -107,3 +107,10 @@ def test_streamlit_is_imported_by_the_page_alone(root: Path) -> None:
             if any(name.split(".")[0] == "streamlit" for name in names):
                 importers.add(place.parts[0])
     assert importers == {"main.py", "dashboard"}
+
+
+def test_nothing_runs_again_by_the_clock(root: Path) -> None:
+    """A fragment that ticks while a click changes the page can leave the new one blank: what is
+    waited for is asked of a route (`components.wait_for`, `components.watch`)."""
+    for path in (root / "dashboard").rglob("*.py"):
+        assert "run_every" not in path.read_text(encoding="utf-8"), path

@@ -156,7 +156,7 @@ def show_sample(sample: samples.Sample) -> None:
     job = jobs.job_of("sample", path=str(sample.path), rows=samples.LARGE_ROWS)
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "Making the rows")
+        components.wait_for(job, "Making the rows")
     elif st.button("Make it", key=f"make-{sample.key}", icon=":material/construction:"):
         job.forget()
         jobs.start("sample", path=str(sample.path), rows=samples.LARGE_ROWS)
@@ -185,7 +185,7 @@ def show_source(source: sources.Source) -> None:
             show_report(source, choice, earlier.status().result, earlier, waiting_for=job)
         else:
             st.caption(f"{words.size(source.size)} · reading and finding the types")
-            actions.wait_for(job, "Reading the file", cancel=True)
+            components.wait_for(job, "Reading the file", cancel=True)
     elif status.state == "done":
         st.session_state[f"shown-{source.key}"] = dict(choice.reading)
         show_report(source, choice, status.result, job)
@@ -271,7 +271,7 @@ def show_waiting(job: jobs.Job | None, *, brief: bool = False) -> None:
     """How far the other reading is, where a click may have asked for it and where nothing that is
     looked at moves away."""
     if job is not None:
-        actions.wait_for(job, "Reading it anew", cancel=True, brief=brief)
+        components.wait_for(job, "Reading it anew", cancel=True, brief=brief)
 
 
 def show_next_step(

@@ -10,7 +10,7 @@ from typing import Any, cast
 import streamlit as st
 
 from regatta.configuration import TrainingConfig, flag
-from regatta.dashboard import actions, choices, fields, reading, report, sources, words
+from regatta.dashboard import actions, choices, components, fields, reading, report, sources, words
 from regatta.dashboard.choices import Choice, reading_values
 from regatta.runs import service
 from regatta.utils import RegattaError, available_cores
@@ -106,7 +106,7 @@ def choose_target(source: sources.Source, choice: Choice) -> Choice:
     job = source.start_inspection(choice.reading)
     status = job.status()
     if status.is_running:
-        actions.wait_for(job, "Reading the file", cancel=True)
+        components.wait_for(job, "Reading the file", cancel=True)
         return nothing
     if status.state != "done":
         actions.tell_failure(status)

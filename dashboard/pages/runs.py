@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from regatta.dashboard import actions, comparing, queueing, runs_table, words
+from regatta.dashboard import actions, comparing, components, live, queueing, runs_table, words
 from regatta.dashboard.comparison import MOST_RUNS
 from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, waiting
 from regatta.utils import fingerprint
 
+WATCH_SECONDS = 3.0
 COLUMNS = {
     "run": st.column_config.TextColumn("Run", width=200),
     "state": st.column_config.TextColumn("State", width=130),
@@ -45,8 +46,15 @@ def main() -> None:
     show_runs()
 
 
+def follow() -> None:
+    """Show the list anew when it changes: the page, or the fragment that this stands in."""
+    tag = live.version_of_runs(actions.store())
+    components.watch("runs", "/api/changes", tag, seconds=WATCH_SECONDS)
+
+
 def show_empty() -> None:
     """No run yet: offer the next step."""
+    follow()
     with st.container(border=True):
         st.subheader("No run yet")
         st.markdown(
@@ -59,12 +67,13 @@ def show_empty() -> None:
                 actions.go_to_data()
 
 
-@st.fragment(run_every=3)
+@st.fragment
 def show_runs() -> None:
     """Filter, queue and table, and buttons for the runs that are chosen in it."""
     import pandas as pd
 
     store = actions.store()
+    follow()
     records = store.list()
     queue = waiting(records)
     shown = runs_table.chosen(records, *ask_which())

@@ -147,7 +147,7 @@ def make_large_demo() -> None:
         job.forget()
         st.rerun()
     else:
-        actions.wait_for(job, "Making the rows")
+        components.wait_for(job, "Making the rows")
     if st.button("Back", icon=":material/arrow_back:"):
         st.query_params.clear()
         st.rerun()

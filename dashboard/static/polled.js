@@ -7,7 +7,6 @@
 const PERIOD = 1000;
 const SLOW_PERIOD = 4000; // of a run that ended, and may be taken up again
 const RETRY_PERIOD = 2000;
-const REPORT_PATIENCE = 3000; // until the page's script has followed what was reported
 const AWAY = "The page's server does not answer. The training goes on; this view comes back by itself.";
 const FAILED = "The page's server failed to tell what is new; its log says why. The training goes on.";
 const NEVER_AGAIN = ["finished", "diverged"];
@@ -120,7 +119,7 @@ class PolledView {
    * followed for a while: another rerun of the script may have taken the place of this one. */
   report(stands) {
     this.stands = stands;
-    if (stands === undefined || stands === this.known) return;
+    if (stands === undefined || stands === this.known || pageIsBusy()) return;
     const now = performance.now();
     if (stands === this.reported && now - this.reportedAt < REPORT_PATIENCE) return;
     this.reported = stands;

@@ -102,6 +102,15 @@ const PLOT_CONFIG = {
   plotlyServerURL: "", // nothing leaves this machine
 };
 
+const REPORT_PATIENCE = 3000; // until the page's script has followed what was reported
+
+/** Whether the page's script runs, or is about to: what a component reports meanwhile can take the
+ * place of a click, and of the page that was asked for by it. */
+function pageIsBusy() {
+  const app = document.querySelector("[data-testid=stApp]");
+  return ["running", "rerunRequested"].includes(app?.dataset.testScriptState);
+}
+
 function element(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;

@@ -54,7 +54,7 @@ function buildZone() {
 
 function sendFile(zone, file, setTriggerValue) {
   zone.request?.abort();
-  const show = progressLine(zone, file);
+  const show = showSending(zone, file);
   if (file.size > zone.limit) {
     show.fail(
       `${file.name} has ${bytes(file.size)}; an upload may have ${bytes(zone.limit)}. ` +
@@ -89,36 +89,25 @@ function sendFile(zone, file, setTriggerValue) {
   request.send(file);
 }
 
-function progressLine(zone, file) {
+function showSending(zone, file) {
   const state = zone.querySelector(".rg-state");
-  const text = element("span", "rg-text", `Sending ${file.name}`);
-  const cancel = element("button", "rg-cancel", "Cancel");
-  cancel.type = "button";
-  const bar = element("div", "rg-bar");
-  const track = element("div", "rg-track");
-  track.append(bar);
-  const head = element("div", "rg-line");
-  head.append(text, cancel);
-  state.replaceChildren(head, track);
+  const line = new ProgressLine(`Sending ${file.name}`);
+  state.replaceChildren(line.root);
   state.hidden = false;
   state.classList.remove("rg-failed");
   return {
-    cancel,
+    cancel: line.cancel,
     progress(loaded, size, speed) {
-      bar.style.width = `${((100 * loaded) / size).toFixed(1)}%`;
       const pace = speed ? ` · ${bytes(speed)}/s · ${clock((size - loaded) / speed)} left` : "";
-      text.textContent = `Sending ${file.name}: ${bytes(loaded)} of ${bytes(size)}${pace}`;
+      line.show(loaded / size, `Sending ${file.name}: ${bytes(loaded)} of ${bytes(size)}${pace}`);
     },
     done() {
-      bar.style.width = "100%";
-      text.textContent = `${file.name} is here.`;
-      cancel.remove();
+      line.show(1, `${file.name} is here.`);
+      line.cancel.remove();
     },
     fail(message) {
-      text.textContent = message;
+      state.replaceChildren(message);
       state.classList.add("rg-failed");
-      cancel.remove();
-      track.remove();
     },
   };
 }

@@ -41,14 +41,11 @@ def wait_for_ticks(tab: Any, count: int) -> None:
 
 
 def choose(tab: Any, label: str, option: str) -> None:
-    """Choose an option of a select box by typing it, and wait for what is looked up for it."""
+    """Choose an option of a select box by typing it."""
     box = tab.page.get_by_role("combobox", name=label)
     box.click()
     box.fill(option)
     tab.page.get_by_role("option", name=option, exact=True).click()
-    tab.settle()
-    looking = tab.page.get_by_text("Looking for columns that give it away")
-    looking.wait_for(state="detached", timeout=60_000)
     tab.settle()
 
 

@@ -124,7 +124,7 @@ WATCH_PROGRESS = """() => {
   window.progressShown = [];
   const zone = document.querySelector(".rg-upload");
   const note = () => {
-    const text = zone.querySelector(".rg-text")?.textContent;
+    const text = zone.querySelector(".rg-words")?.textContent;
     if (text && text !== window.progressShown.at(-1)) window.progressShown.push(text);
   };
   new MutationObserver(note).observe(zone, { subtree: true, childList: true, characterData: true });
