@@ -41,7 +41,7 @@ COLUMNS = {
 
 def show_effects(directory: RunDirectory, result: Mapping[str, Any], target: str) -> None:
     """What moves the prediction most."""
-    st.subheader("What moves the prediction")
+    st.header("What moves the prediction")
     coefficients: dict[str, float] = result.get("coefficients") or {}
     if not coefficients:
         st.caption("The model has no coefficients: it predicts the mean.")
@@ -72,7 +72,7 @@ def show_path(directory: RunDirectory) -> None:
 
     found = read_json(directory.path_file)
     with st.container(border=True):
-        st.subheader("How alpha was chosen")
+        st.header("How alpha was chosen")
         chosen = "the best" if found["rule"] == "min" else "the strongest within a standard error"
         st.caption(
             f"{len(found['alphas'])} values of alpha, cross-validated on {len(found['errors'])} "
@@ -147,7 +147,7 @@ def _standardised(directory: RunDirectory, coefficients: Mapping[str, float]) ->
 
 
 def _show_forest(run_id: str, effects: Sequence[Effect], unit: str) -> None:
-    st.subheader("What moves the prediction", help=HELP["forest"])
+    st.header("What moves the prediction", help=HELP["forest"])
     key = f"units-{run_id}"
     st.session_state.setdefault(key, STANDARDISED)
     chosen = st.segmented_control(
@@ -171,7 +171,7 @@ def _show_forest(run_id: str, effects: Sequence[Effect], unit: str) -> None:
 def _show_table(effects: Sequence[Effect]) -> None:
     import pandas as pd
 
-    st.subheader("Coefficients")
+    st.header("Coefficients")
     rows = [each.to_json() | {"name": each.label} for each in grouped(effects)]
     columns = [name for name in COLUMNS if any(each[name] is not None for each in rows)]
     table = pd.DataFrame(rows, columns=columns)

@@ -85,7 +85,7 @@ def label(record: RunRecord) -> str:
 def show_too_few(records: Sequence[RunRecord], count: int) -> None:
     """Less than two are chosen: the next step."""
     with st.container(border=True):
-        st.subheader("Choose another run" if records else "Choose two runs")
+        st.header("Choose another run" if records else "Choose two runs")
         st.markdown(
             "Two or more, above: their curves are drawn over each other, and what differs is told."
         )
@@ -108,7 +108,7 @@ def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
         components.watch("compared", f"/api/changes?{query}", tag, seconds=WATCH_SECONDS)
     sentences = verdicts(courses)
     with st.container(border=True):
-        st.subheader("What this shows" + (", so far" if under_way else ""))
+        st.header("What this shows" + (", so far" if under_way else ""))
         st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
         st.caption(
             "Times are those of one run each, in training, as the recorded evaluations tell: what "
@@ -117,7 +117,7 @@ def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
     with st.container(border=True):
         show_chart(courses, sentences)
     scores.show(courses)
-    st.subheader("What differs, and what came of it")
+    st.header("What differs, and what came of it")
     show_table(courses)
 
 

@@ -129,16 +129,16 @@ def show_errors(subject: Subject) -> None:
     show_scores(subject, found)
     left, right = st.columns(2, gap="medium")
     with left, st.container(border=True, height="stretch"):
-        st.subheader("Predicted against actual", help=HELP["predicted"])
+        st.header("Predicted against actual", help=HELP["predicted"])
         draw(subject, "actual", charts.predicted_against_actual(found), clickable=True)
         st.caption("On the dashed line a prediction is right; above it, it was too low.")
     with right, st.container(border=True, height="stretch"):
-        st.subheader("Residuals against predictions", help=HELP["fitted"])
+        st.header("Residuals against predictions", help=HELP["fitted"])
         draw(subject, "fitted", charts.residuals_against_fitted(found), clickable=True)
         st.caption(words.plain(charts.medians_in_words(found)))
     left, right = st.columns(2, gap="medium")
     with left, st.container(border=True, height="stretch"):
-        st.subheader("How large the residuals are", help=HELP["histogram"])
+        st.header("How large the residuals are", help=HELP["histogram"])
         draw(subject, "histogram", charts.residual_histogram(found))
     with right, st.container(border=True, height="stretch"):
         show_outliers(subject, found)
@@ -178,7 +178,7 @@ def show_outliers(subject: Subject, found: Mapping[str, Any]) -> None:
     import pandas as pd
 
     outliers = found["outliers"]
-    st.subheader("Largest residuals", help=HELP["outliers"])
+    st.header("Largest residuals", help=HELP["outliers"])
     table = pd.DataFrame(outliers, columns=["row", "line", *OUTLIER_COLUMNS])
     table = table.drop(columns=[name for name in table if table[name].isna().all()])
 
@@ -363,7 +363,7 @@ def show_head(row: Row, before: int | None, after: int | None, name: str) -> Non
     where = "" if row.line is None else f", line {row.line:,}"
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width="stretch", gap="xxsmall"):
-            st.subheader(f"Row {row.number:,} of {words.plain(name)}")
+            st.header(f"Row {row.number:,} of {words.plain(name)}")
             st.caption(f"{used}{where}")
         with st.container(horizontal=True, width="content"):
             for label, icon, number in (

@@ -138,7 +138,7 @@ def show_script(job: Job, made: Mapping[str, Any]) -> None:
         return
     text = path.read_text(encoding="utf-8")
     with st.container(border=True):
-        st.subheader("The script")
+        st.header("The script")
         if len(text) > SHOWN_LETTERS:
             st.caption(f"It has {len(text.splitlines()):,} lines: download it above.")
             return
@@ -159,7 +159,7 @@ def show_documents(directory: RunDirectory) -> None:
     made = {each["format"]: each for each in status.result["files"]}
     left, right = st.columns(2, gap="medium")
     with left, st.container(border=True, height="stretch"):
-        st.subheader(
+        st.header(
             "Report",
             help="Of the file's content it holds names, texts of categories, ranges of columns, "
             "words that warnings quote, and the target of held-out rows. It follows the reader's "
@@ -171,7 +171,7 @@ def show_documents(directory: RunDirectory) -> None:
         )
         _document(job, made["report"], "Report (HTML)")
     with right, st.container(border=True, height="stretch"):
-        st.subheader("Model card")
+        st.header("Model card")
         st.caption(
             "One page to keep beside the model, shown below: what it is, from which data, how good "
             "on rows it has not seen, and where it is valid."

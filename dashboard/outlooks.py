@@ -50,7 +50,7 @@ def show_histogram(outlook: Mapping[str, Any], key: str) -> None:
         ends = words.number(training["low"]), words.number(training["high"])
         said += f" In the training rows the target went from {ends[0]} to {ends[1]}, mean "
         said += f"{words.number(training['mean'])}."
-    st.subheader("How they are spread", help=HELP)
+    st.header("How they are spread", help=HELP)
     components.chart(
         f"outlook-{key}",
         traces,
@@ -71,7 +71,7 @@ def show_histogram(outlook: Mapping[str, Any], key: str) -> None:
 def show_beyond(outlook: Mapping[str, Any]) -> None:
     """How many rows the model has to draw straight lines on for."""
     rows, count = outlook["rows"], outlook["rows_beyond"]
-    st.subheader(
+    st.header(
         "Beyond the training",
         help="Rows with a value that the training rows do not reach to, or a text that they have "
         "not. There a linear model draws straight lines on, and nothing says that they are right.",
@@ -99,7 +99,7 @@ def show_preview(outlook: Mapping[str, Any]) -> None:
     """The first rows, the prediction before their cells."""
     import pandas as pd
 
-    st.subheader("The first rows")
+    st.header("The first rows")
     header = ["prediction", *outlook["header"]]
     names = [
         name if header.index(name) == at else f"{name} ({at})" for at, name in enumerate(header)

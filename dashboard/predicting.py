@@ -54,7 +54,7 @@ def show(directory: RunDirectory, record: RunRecord) -> None:
     """A place to drop a file, and its predictions."""
     key = f"predicting-{record.run_id}"
     with st.container(border=True):
-        st.subheader("Predict on another file")
+        st.header("Predict on another file")
         uploaded = components.upload_zone(
             f"predict-{record.run_id}",
             title="Drop a CSV with the same columns",

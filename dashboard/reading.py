@@ -164,7 +164,7 @@ def show_refusal(source: Source, choice: Choice, status: Status, retry: Callable
         st.button("Read it again", key=f"{key}-again", icon=":material/refresh:", on_click=retry)
     show_in_force(source, choice, key=key)
     with st.container(border=True):
-        st.subheader("Read it another way")
+        st.header("Read it another way")
         show_controls(source, choice, {}, key=key)
 
 

@@ -117,7 +117,7 @@ def _in_a_line(record: RunRecord) -> str:
 
 def _offer_first(why: str, waiting: list[RunRecord]) -> None:
     with st.container(border=True):
-        st.subheader("No finished run yet" if waiting else "No run yet")
+        st.header("No finished run yet" if waiting else "No run yet")
         st.markdown(why)
         with st.container(horizontal=True):
             if waiting:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from regatta.dashboard import folders, jobs, samples, uploads, words
-from regatta.utils import UserError
+from regatta.runs.store import RunStore
+from regatta.utils import UserError, home
 
 Reading = Mapping[str, Any]  # the options of the reading that are not left to Regatta
 AS_FOUND: Reading = {}
 KIND_UPLOAD = "upload"
 KIND_SAMPLE = "sample"
 KIND_FOLDER = "folder"  # read where it lies
+KIND_RUN = "run"  # that of a run, trained from a terminal: read where it lies, and not in the list
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,21 @@ def find(key: str) -> Source:
             if not sample.exists:
                 raise UserError("The large sample has not been made yet.", "Make it on “Data”.")
             return Source(key, KIND_SAMPLE, sample.path.name, sample.path, sample.target)
+    if key.startswith(f"{KIND_RUN}-"):
+        return of_run(key.removeprefix(f"{KIND_RUN}-"))
     if key.startswith("folder-"):
         path = folders.find(key)
         return Source(key, KIND_FOLDER, path.name, path)
     upload = uploads.find_upload(key)
     return Source(upload.upload_id, KIND_UPLOAD, upload.name, upload.path)
+
+
+def of_run(run_id: str) -> Source:
+    """The file that a run was trained on. A `UserError` if it is not there."""
+    path = Path(RunStore(home()).config(run_id).path)
+    if not (path.is_absolute() and path.is_file()):
+        raise UserError(f"{path.name} of that run is not there any more.", "Choose another file.")
+    return Source(f"{KIND_RUN}-{run_id}", KIND_RUN, path.name, path)
 
 
 def list_sources() -> list[Source]:

@@ -63,7 +63,7 @@ def starting_row(subject: Subject) -> tuple[dict[str, Any], int | None]:
 
 def show_start(subject: Subject, number: int | None) -> None:
     """What the values are to begin with, and the way back to typical ones."""
-    st.subheader("Values")
+    st.header("Values")
     if number is None:
         st.caption("Begins with a typical row: medians, and the commonest words.")
         return
@@ -194,7 +194,7 @@ def _date(column: DateEncoding, start: float | None, key: str) -> float | None:
 
 def show_outcome(subject: Subject, values: Mapping[str, Any]) -> None:
     """The prediction for some values, what is doubtful about it, and where it comes from."""
-    st.subheader("Prediction")
+    st.header("Prediction")
     try:
         columns = contributions.as_columns(subject.model, values)
         explained = contributions.explain(subject.model, columns)

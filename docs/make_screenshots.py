@@ -186,7 +186,7 @@ def shows(heading: str) -> Callable[[Any], None]:
 
 
 def wait_for_state(page: Any, state: str) -> None:
-    heading = page.get_by_role("heading", level=2).filter(has_text=state)
+    heading = page.get_by_role("heading", level=1).filter(has_text=state)
     heading.wait_for()
     settle(page)
 

@@ -489,7 +489,7 @@ def open_comparison(*run_ids: str) -> AppTest:
 
 
 def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.warning, page.subheader, page.title)
+    kinds = (page.markdown, page.caption, page.warning, page.header, page.title)
     return "\n".join(str(each.value) for kind in kinds for each in kind)
 
 

@@ -75,7 +75,7 @@ def open_view(run_id: str, view: str = "", **parameters: str) -> AppTest:
 
 
 def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.subheader)
+    kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.header)
     return "\n".join(str(each.value) for kind in kinds for each in kind)
 
 

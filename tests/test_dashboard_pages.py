@@ -29,7 +29,7 @@ from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
-from regatta.utils import write_json
+from regatta.utils import UserError, write_json
 
 PAGES = Path(uploads.__file__).resolve().parent / "pages"
 REPORT = {
@@ -411,6 +411,25 @@ def test_settings_of_another_run_are_taken_over(source: sources.Source, store: R
         assert words_of_it in command
 
 
+def test_a_run_on_a_file_that_is_not_among_the_data_is_done_again_where_the_file_lies(
+    source: sources.Source, store: RunStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "elsewhere.csv"
+    path.write_text("a,b\n" + "1,2\n2,4\n" * 30)
+    run_id = store.create(TrainingConfig(path=str(path), target="b"), RunState.QUEUED).run_id
+    own = sources.find(f"run-{run_id}")
+    assert own.path == path and own not in sources.list_sources()
+    page = open_page("new_run", like=run_id)
+    assert field(page, "Data").value == own.key and not page.info
+    assert open_page("data", file=own.key).title[0].value == r"elsewhere\.csv"
+    path.unlink()
+    page = open_page("new_run", like=run_id)
+    assert "elsewhere" in page.info[0].value and field(page, "Data").value != own.key
+    for gone in (f"run-{run_id}", "run-..", "run-"):
+        with pytest.raises(UserError):
+            sources.find(gone)
+
+
 def test_the_runs_are_listed_newest_first(store: RunStore) -> None:
     first = make_run(store, STARTING, RUNNING, RunState.FINISHED, validation_r2=0.5)
     second = make_run(store)
@@ -461,7 +480,7 @@ def test_a_solved_run_shows_path_and_uncertainty(
     run_id = store.create(config).run_id
     run_training(run_id, store)
     page = open_page("explain", run=run_id, view="coefficients")
-    shown = texts(page) + "\n".join(each.value for each in page.subheader)
+    shown = texts(page) + "\n".join(each.value for each in page.header)
     for each in words_shown:
         assert each in shown
     assert {"Explain", "Predict and export"} <= labels(open_page("train", run=run_id))

@@ -91,7 +91,7 @@ def open_page(run_id: str, **parameters: str) -> AppTest:
 
 
 def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.error, page.warning, page.subheader)
+    kinds = (page.markdown, page.caption, page.error, page.warning, page.header)
     return "\n".join(str(each.value) for kind in kinds for each in kind)
 
 

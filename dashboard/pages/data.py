@@ -58,10 +58,10 @@ def show_choice() -> None:
     show_folders()
     here = [each for each in sources.list_sources() if each.kind != sources.KIND_SAMPLE]
     if here:
-        st.subheader("Already here")
+        st.header("Already here")
         for source in here[:20]:
             show_stored(source)
-    st.subheader("Samples")
+    st.header("Samples")
     for column, sample in zip(st.columns(2), samples.all_samples(), strict=False):
         with column, st.container(border=True):
             show_sample(sample)
@@ -72,7 +72,7 @@ def show_folders() -> None:
     allowed = folders.roots()
     if not allowed:
         return
-    st.subheader("In a folder of this machine")
+    st.header("In a folder of this machine")
     with st.container(border=True):
         root = allowed[0]
         if len(allowed) > 1:
@@ -247,11 +247,11 @@ def show_report(
             report.show_warnings(found)
             reading.show_rejected(found, job)
         with st.container(border=True, height="stretch"):
-            st.subheader("First rows")
+            st.header("First rows")
             report.show_preview(result["preview"])
     left, right = st.columns([7, 4], gap="medium")
     with right, st.container(border=True):
-        st.subheader("How it was read")
+        st.header("How it was read")
         with st.container():  # what comes and goes in it does not touch what stands below
             reading.show_in_force(source, choice, key=key)
         reading.show_found(found)
@@ -260,7 +260,7 @@ def show_report(
         show_waiting(waiting_for)
         reading.show_clean_copy(source, choice)
     with left, st.container(border=True):
-        st.subheader("Columns")
+        st.header("Columns")
         with st.container(horizontal=True, vertical_alignment="center"):
             pattern = columns.ask_for_pattern(found, key=key)
             show_waiting(waiting_for, brief=True)
@@ -278,7 +278,7 @@ def show_next_step(
     source: sources.Source, choice: Choice, found: report.Report, key: str, *, ready: bool
 ) -> Choice:
     """Target and columns, and the ways on. Returns the choice with them, which is kept."""
-    st.subheader("What to predict")
+    st.header("What to predict")
     target, drop = report.choose_columns(found, choice, key=key)
     choice = choice.with_columns(target, drop, [each["name"] for each in found["columns"]])
     choices.save(source.key, choice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ ADVANCED = ("folds", "rule", "shards", "precision", "seed")
 def main() -> None:
     st.title("New run")
     take_over_settings()
-    known = {each.key: each for each in sources.list_sources()}
+    known = known_sources()
     if not known:
         show_empty()
         return
@@ -42,7 +43,7 @@ def main() -> None:
 def show_empty() -> None:
     """No file is here yet: offer the ways to one."""
     with st.container(border=True):
-        st.subheader("First, some data")
+        st.header("First, some data")
         st.markdown("A run learns from a CSV file. Upload one, or take a sample.")
         if st.button("Go to Data", type="primary", icon=":material/arrow_forward:"):
             actions.go_to_data()
@@ -68,7 +69,18 @@ def take_over_settings() -> None:
         settings["learning_rate"] = rate
     fields.begin_with(like, settings)
     choice = Choice(config.target, config.drop, config.in_force())
-    st.session_state["like"] = {"path": config.path, "choice": choice}
+    st.session_state["like"] = {"run_id": like, "path": config.path, "choice": choice}
+
+
+def known_sources() -> dict[str, sources.Source]:
+    """The files to choose from: that of the run to start from too, wherever it lies."""
+    known = {each.key: each for each in sources.list_sources()}
+    like = st.session_state.get("like", {})
+    if like and all(str(each.path) != like["path"] for each in known.values()):
+        with contextlib.suppress(RegattaError):
+            own = sources.of_run(like["run_id"])
+            known = {own.key: own, **known}
+    return known
 
 
 def choose_source(known: dict[str, sources.Source]) -> sources.Source:
@@ -79,9 +91,9 @@ def choose_source(known: dict[str, sources.Source]) -> sources.Source:
     keys = list(known)
     if wanted not in known:
         wanted = matching[0] if matching and st.query_params.get("like") else keys[0]
-    if like and not matching:  # trained from a terminal, or deleted since
+    if like and not matching:
         name = words.plain(Path(like["path"]).name)
-        st.info(f"{name} of that run is not among the data here: choose the file to train on.")
+        st.info(f"{name} of that run is not there any more: choose the file to train on.")
     labels = sources.labels(list(known.values()))
     key = st.selectbox("Data", keys, index=keys.index(wanted), format_func=labels.__getitem__)
     return known[key]
@@ -141,7 +153,7 @@ def choose_settings() -> tuple[dict[str, Any], list[str]]:
         except fields.Invalid:
             wrong.append(name)
 
-    st.subheader("Model")
+    st.header("Model")
     settings["model"] = fields.model_choice()
     penalised = settings["model"] != "linear"
     columns = st.columns(2)
@@ -151,7 +163,7 @@ def choose_settings() -> tuple[dict[str, Any], list[str]]:
     if settings["model"] == "elasticnet":
         with columns[1]:
             ask("l1_ratio")
-    st.subheader("Training")
+    st.header("Training")
     settings["solver"] = fields.solver_choice()
     stepwise = settings["solver"] != "exact"
     ask_in_grid((*STEPS, *COMMON) if stepwise else COMMON, ask)
@@ -175,7 +187,7 @@ def show_summary(
     source: sources.Source, choice: Choice, settings: dict[str, Any], wrong: list[str]
 ) -> None:
     """What will be trained, what it will take, and the button."""
-    st.subheader("This run")
+    st.header("This run")
     model = words.MODEL_NAMES.get(settings["model"], settings["model"])
     target = choice.target
     goal = f"predicts **{words.plain(target)}**" if target else "predicts: choose the target"

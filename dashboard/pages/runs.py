@@ -56,7 +56,7 @@ def show_empty() -> None:
     """No run yet: offer the next step."""
     follow()
     with st.container(border=True):
-        st.subheader("No run yet")
+        st.header("No run yet")
         st.markdown(
             "A run is one training of one model on one file. Start with a demo or your own data."
         )

@@ -84,7 +84,7 @@ def show_welcome() -> None:
     left, right = st.columns(2, gap="medium")
     small, large = samples.small(), samples.large()
     with left, st.container(border=True, height="stretch"):
-        st.subheader("Run the demo")
+        st.header("Run the demo")
         st.markdown(small.description)
         if st.button(
             "Run the demo", type="primary", icon=":material/play_arrow:", width="stretch",
@@ -92,7 +92,7 @@ def show_welcome() -> None:
         ):  # fmt: skip
             start_demo(small)
     with right, st.container(border=True, height="stretch"):
-        st.subheader("Run the large demo")
+        st.header("Run the large demo")
         st.markdown(large.description)
         if st.button("Run the large demo", icon=":material/play_arrow:", width="stretch"):
             st.query_params["demo"] = "large"
@@ -105,7 +105,7 @@ def show_recent() -> None:
     records = actions.store().list()[:5]
     if not records:
         return
-    st.subheader("Recent runs")
+    st.header("Recent runs")
     with st.container(border=True, gap="xsmall"):
         for record in records:
             show_recent_run(record)
@@ -159,7 +159,7 @@ def show_run(record: RunRecord) -> None:
     show_end(record)
     if record.state is RunState.FINISHED:
         summary.show(record)
-        st.subheader("How the training went")
+        st.header("How the training went")
     components.live_view(record)
 
 
@@ -169,7 +169,7 @@ def show_head(record: RunRecord) -> None:
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             title = words.plain(record.title)
-            st.markdown(f"## {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
+            st.markdown(f"# {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
             with st.container(horizontal=True, width="content"):  # one stays beside the other
                 show_buttons(record)
         told = actions.told(record)

@@ -130,7 +130,7 @@ class PolledView {
   card(className, title, help) {
     const card = element("section", `rg-card ${className}`);
     const head = element("div", "rg-head");
-    const heading = element("h3", "", title);
+    const heading = element("h2", "", title);
     if (help) heading.title = help;
     head.append(heading);
     card.append(head);

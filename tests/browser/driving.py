@@ -26,7 +26,7 @@ def step_of(tab: Any) -> int:
 
 def state_of(tab: Any) -> Any:
     """The heading of the run, which ends with its state."""
-    return tab.page.get_by_role("heading", level=2).first
+    return tab.page.get_by_role("heading", level=1).first
 
 
 def wait_for_ticks(tab: Any, count: int) -> None:

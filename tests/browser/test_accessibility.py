@@ -23,6 +23,7 @@ pytestmark = pytest.mark.browser
 
 GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 27)"}
 CHART = ".js-plotly-plot"
+OUTLINE = ("heading-order", "page-has-heading-one")
 # What each page must show before it is looked at: {a}, {b} are runs that have finished.
 PAGES = {
     "/": "text=Drop a CSV here",
@@ -67,14 +68,14 @@ def axe() -> str:
 
 
 def violations(page: Any) -> list[str]:
-    """Critical and serious ones: rule, element, why."""
+    """Critical and serious ones, and those of the outline: rule, element, why."""
     if not page.evaluate("() => Boolean(window.axe)"):
         page.evaluate(axe())
     found = page.evaluate("() => axe.run({ resultTypes: ['violations'] })")["violations"]
     return [
         f"{each['id']} ({each['impact']}): {node['html'][:160]}: {node['failureSummary']}"
         for each in found
-        if each["impact"] in ("critical", "serious")
+        if each["impact"] in ("critical", "serious") or each["id"] in OUTLINE
         for node in each["nodes"]
     ]
 

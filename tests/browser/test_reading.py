@@ -125,7 +125,7 @@ def test_kinds_of_one_column_and_of_many_are_carried_into_the_run(tab: Any, sens
     expect(page.get_by_role("heading", name="New run")).to_be_visible()
     expect(page.get_by_text("code_*=category").first).to_be_visible(timeout=READING)
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("heading", level=2).first).to_contain_text("finished", timeout=60_000)
+    expect(page.get_by_role("heading", level=1).first).to_contain_text("finished", timeout=60_000)
     expect(page.get_by_text("Read with your options: kinds of columns")).to_be_visible()
     record = RunStore(tab.server.home).list()[0]
     config = RunStore(tab.server.home).config(record.run_id)
