@@ -162,7 +162,7 @@ def show(courses: Sequence[Course]) -> None:
     import pandas as pd
 
     columns, names, cells = table(courses)
-    st.header("Scores")
+    st.header("Scores", help=words.SCORES)
     st.table(pd.DataFrame(cells, index=names, columns=columns))
     st.caption(" ".join(_explained(columns)))
     for course in courses:

@@ -46,7 +46,7 @@ def show_notes(result: Mapping[str, Any]) -> None:
 
 def show_scores(result: Mapping[str, Any]) -> None:
     """R², RMSE and MAE on held-out and on training rows."""
-    st.header("Scores")
+    st.header("Scores", help=words.SCORES)
     scores = result.get("metrics") or {}
     held_out, train = scores.get("validation") or {}, scores.get("train") or {}
     rows = [

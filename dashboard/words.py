@@ -18,6 +18,12 @@ STATE_WORDS: dict[RunState, tuple[str, str]] = {  # symbol, colour of the badge
     RunState.INTERRUPTED: (":material/power_off:", "orange"),
 }
 MODEL_NAMES = {"linear": "Linear", "ridge": "Ridge", "lasso": "Lasso", "elasticnet": "Elastic net"}
+# What scores are, for who has not met them.
+SCORES = (
+    "R²: share of the target's variance that is explained; 1 is perfect, 0 no better than the "
+    "mean. RMSE: root of the mean squared error, MAE: mean absolute error, both in the target's "
+    "unit; RMSE weighs large errors more. Held out: on rows that took no part in the training."
+)
 
 
 def size(count: float) -> str:

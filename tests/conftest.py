@@ -17,6 +17,8 @@ limit_blas_threads()
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 
+from regatta.runs.store import RunStore  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MEMORY = Path("/dev/shm")
 # What Python's multiprocessing leaves there if nobody unlinks it.
@@ -60,6 +62,12 @@ def regatta_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 @pytest.fixture
+def store(regatta_home: Path) -> RunStore:
+    """The runs of ``regatta_home``."""
+    return RunStore(regatta_home)
+
+
+@pytest.fixture
 def regatta(regatta_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command ``regatta`` in ``regatta_home``: ``regatta("train", path, "--json")``."""
 
@@ -84,6 +92,14 @@ def no_leftovers() -> Iterator[None]:
     assert not names, f"worker processes outlived the test: {names}"
     segments = named_segments() - segments_before
     assert not segments, f"left in {SHARED_MEMORY}: {sorted(segments)}"
+
+
+@pytest.fixture(autouse=True)
+def same_main_module() -> Iterator[None]:
+    """A page under test becomes the main module, which spawned workers of later tests would run."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

@@ -30,11 +30,6 @@ NAMES = {"ridge": "Ridge", "lasso": "Lasso", "elasticnet": "ElasticNet", "linear
 
 
 @pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Numbers of different sizes, a category, gaps, and a target with a unit of its own."""
     rng = np.random.default_rng(3)

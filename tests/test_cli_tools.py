@@ -35,11 +35,6 @@ def call(regatta_home: Path, capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
-@pytest.fixture
 def csv(tmp_path: Path) -> Path:
     path = tmp_path / "rows.csv"
     lines = [f"{i},{'ab'[i % 2]},{2 * i + 3 * (i % 2)}" for i in range(200)]

@@ -69,11 +69,6 @@ def undisturbed(csv: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(json.loads(done.stdout)["weights_sha256"])
 
 
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 def start(*words: object, **settings: Any) -> subprocess.Popen[str]:
     """Start the command and do not wait for it."""
     command = [sys.executable, "-P", "-m", "regatta", *map(str, words)]

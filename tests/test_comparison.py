@@ -18,6 +18,7 @@ from regatta.dashboard.comparison import Course, CrossValidated, Reach
 from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
+from regatta.tests.pages import labels, open_page, texts
 from regatta.utils import write_json
 
 RUNS_PAGE = Path(actions.__file__).resolve().parent / "pages" / "runs.py"
@@ -452,11 +453,6 @@ def test_a_run_with_one_worker_is_compared_with_one_a_core() -> None:
 # The page
 
 
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 def finished_run(store: RunStore, tmp_path: Path, end: float, **settings: Any) -> str:
     """A run as it lies on the disk when it is done."""
     path = tmp_path / "rows.csv"
@@ -480,27 +476,10 @@ def finished_run(store: RunStore, tmp_path: Path, end: float, **settings: Any) -
     return run_id
 
 
-def open_comparison(*run_ids: str) -> AppTest:
-    page = AppTest.from_file(str(RUNS_PAGE), default_timeout=30)
-    page.query_params["compare"] = list(run_ids)
-    page.run()
-    assert not page.exception, page.exception
-    return page
-
-
-def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.warning, page.header, page.title)
-    return "\n".join(str(each.value) for kind in kinds for each in kind)
-
-
-def labels(page: AppTest) -> set[str]:
-    return {each.label for each in page.button}
-
-
 def test_the_address_names_the_runs_that_are_compared(store: RunStore, tmp_path: Path) -> None:
     first = finished_run(store, tmp_path, 4.2)
     second = finished_run(store, tmp_path, 3.0, consistency="async")
-    page = open_comparison(first, second)
+    page = open_page("runs", compare=[first, second])
     assert page.multiselect[0].value == [first, second]
     assert "1.4 times sooner than synchronous (A)" in texts(page)
     assert list(page.table[0].value.index) == ["A · sync, 2 workers", "B · async, 2 workers"]
@@ -541,13 +520,13 @@ def test_one_click_adds_baselines(
         write_json(store.directory(run_id).result, result)
     started: list[dict[str, Any]] = []
     monkeypatch.setattr(jobs, "start", lambda kind, **run: started.append({"kind": kind, **run}))
-    page = open_comparison(*run_ids)
+    page = open_page("runs", compare=run_ids)
     button(page, "Add scikit-learn baselines for A").click().run()
     wanted = {"run_id": run_ids[0], "model": run_ids[0], "beside": run_ids[1:]}
     assert started == [{"kind": "baseline", **wanted}]
     kept = {**BASELINES, "format": baselines.FORMAT, "weights_sha256": run_ids[0]}
     write_json(baselines.path_of(store.directory(run_ids[0])), kept)
-    page = open_comparison(*run_ids)
+    page = open_page("runs", compare=run_ids)
     assert "scikit-learn Ridge" in page.table[0].value.index
     assert "scikit-learn 1.9, 2 threads" in texts(page)
     assert button(page, "Add scikit-learn baselines for B")
@@ -559,14 +538,14 @@ def test_baselines_that_cannot_be_made_say_why(store: RunStore, tmp_path: Path) 
     job.folder.mkdir(parents=True)
     status = jobs.Status("failed", message="The file rows.csv has changed.", hint="Train again.")
     write_json(job.folder / "status.json", vars(status))
-    page = open_comparison(*run_ids)
+    page = open_page("runs", compare=run_ids)
     assert "has changed" in page.error[0].value
     assert not button(page, "Add scikit-learn baselines").disabled, "it can be tried again"
 
 
 def test_less_than_two_runs_offer_the_next_step(store: RunStore, tmp_path: Path) -> None:
     run_id = finished_run(store, tmp_path, 4.0)
-    page = open_comparison(run_id, "20200101-000000-0000")
+    page = open_page("runs", compare=[run_id, "20200101-000000-0000"])
     assert "One of these runs is not here any more." in texts(page)
     assert {"Compare the ways", "New run", "All runs"} <= labels(page)
     assert "Choose another run" in texts(page)
@@ -574,7 +553,7 @@ def test_less_than_two_runs_offer_the_next_step(store: RunStore, tmp_path: Path)
 
 def test_runs_without_figures_are_compared_by_their_settings(store: RunStore) -> None:
     configs = [TrainingConfig(path="rows.csv", target="y", momentum=each) for each in (0.5, 0.8)]
-    page = open_comparison(*(store.create(each).run_id for each in configs))
+    page = open_page("runs", compare=[store.create(each).run_id for each in configs])
     assert list(page.table[1].value.loc["Momentum"]) == ["0.5", "0.8"]
     assert "No curve yet" in texts(page) and "so far" in texts(page)
 
@@ -584,7 +563,7 @@ def test_a_click_queues_the_ways_once(
 ) -> None:
     monkeypatch.setattr("regatta.runs.service.ensure_supervisor", lambda *_, **__: False)
     run_id = finished_run(store, tmp_path, 4.0)
-    page = open_comparison(run_id)
+    page = open_page("runs", compare=[run_id])
     next(each for each in page.button if each.label == "Compare the ways").click().run()
     assert len(store.list()) == 4
     again = ways.queue_twins(store, store.get(run_id), supervise=False)

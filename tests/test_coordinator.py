@@ -48,11 +48,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 def train(store: RunStore, table: Path, **settings: Any) -> dict[str, Any]:
     return run_training(create(store, table, **settings), store)
 

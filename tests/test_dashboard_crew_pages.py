@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
-from regatta.tests.test_dashboard_pages import (  # noqa: F401  (the fixtures too)
-    labels,
-    make_run,
-    open_page,
-    same_main_module,
-    texts,
-)
+from regatta.tests.pages import labels, make_run, open_page, texts
 
 PAGES = ("workers", "logs")
 STARTING, RUNNING = RunState.STARTING, RunState.RUNNING
-
-
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
 
 
 @pytest.mark.parametrize("name", PAGES)

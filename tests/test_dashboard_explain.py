@@ -7,9 +7,7 @@ import io
 import json
 import random
 import shutil
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +25,10 @@ from regatta.fitted_model import FittedModel
 from regatta.prediction import predict_file
 from regatta.runs import result as run_result
 from regatta.runs.store import RunStore
+from regatta.tests.pages import texts
 
 PAGE = Path(uploads.__file__).resolve().parent / "pages" / "explain.py"
 HEAD = ["size", "town", "built", "garden", "price"]
-
-
-@pytest.fixture(autouse=True)
-def same_main_module() -> Iterator[None]:
-    """A page under test becomes the main module, which spawned workers of later tests would run."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main
 
 
 @pytest.fixture
@@ -72,11 +63,6 @@ def open_view(run_id: str, view: str = "", **parameters: str) -> AppTest:
     page.run()
     assert not page.exception, page.exception
     return page
-
-
-def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.header)
-    return "\n".join(str(each.value) for kind in kinds for each in kind)
 
 
 def metrics(page: AppTest) -> dict[str, str]:

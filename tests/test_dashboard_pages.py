@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
+from regatta.tests.pages import field, labels, make_run, open_page, texts
 from regatta.utils import UserError, write_json
 
 PAGES = Path(uploads.__file__).resolve().parent / "pages"
@@ -46,45 +45,6 @@ REPORT = {
 }
 TRAIN_AT_ONCE = "Train ridge at once"
 PREVIEW = {"columns": ["size", "<b>colour</b>", "price"], "rows": [[1.0, "red", 2.0]]}
-
-
-def open_page(name: str, **parameters: str) -> AppTest:
-    page = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=30)
-    for key, value in parameters.items():
-        page.query_params[key] = value
-    page.run()
-    assert not page.exception, page.exception
-    return page
-
-
-def labels(page: AppTest) -> set[str]:
-    return {each.label for each in page.button}
-
-
-def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.error, page.warning, page.info, page.title)
-    return "\n".join(str(each.value) for kind in kinds for each in kind)
-
-
-@pytest.fixture(autouse=True)
-def same_main_module() -> Iterator[None]:
-    """A page under test becomes the main module, which spawned workers of later tests would run."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main
-
-
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
-def make_run(store: RunStore, *path: RunState, **changes: Any) -> RunRecord:
-    config = TrainingConfig(path="rows.csv", target="y", name="A *bold* name")
-    record = store.create(config, RunState.QUEUED)
-    for state in path:
-        record = store.update_state(record.run_id, state, **changes)
-    return record
 
 
 @pytest.fixture
@@ -771,11 +731,6 @@ def waits(page: AppTest) -> list[dict[str, Any]]:
     """What the components are given that wait for a job."""
     given = [json.loads(each.proto.json) for each in page.get("bidi_component")]
     return [each for each in given if "job_id" in each]
-
-
-def field(page: AppTest, label: str) -> Any:
-    kinds = (page.selectbox, page.text_input, page.multiselect)
-    return next(each for kind in kinds for each in kind if each.label == label)
 
 
 def test_the_browser_is_not_given_thousands_of_columns_to_leave_out(

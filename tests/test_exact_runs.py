@@ -37,11 +37,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 def train(store: RunStore, table: Path, **settings: Any) -> dict[str, Any]:
     config = TrainingConfig(path=str(table), target="y", **settings)
     return run_training(store.create(config).run_id, store)

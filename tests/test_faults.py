@@ -53,11 +53,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 def create(store: RunStore, table: Path, **settings: Any) -> str:
     return store.create(TrainingConfig(path=str(table), target="y", **settings)).run_id
 
@@ -407,6 +402,26 @@ def test_a_full_disk_pauses_a_run(tmp_path, table, end):
     assert found["stood_still"] and found["checkpoint_step"] > 0
     assert found["state"] == ("finished" if end == "room" else "stopped")
     assert found["resumed_sha256"] == found["undisturbed_sha256"]
+
+
+def test_a_disk_that_fills_up_before_the_training_is_told_and_the_run_taken_up_again(
+    store: RunStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,y\n" + "".join(f"{i},{i * i % 97},{2 * i}\n" for i in range(20_000)))
+    run_id = create(store, path, workers=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(RegattaError, match="is full"):
+            run_training(run_id, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    record = store.get(run_id)
+    assert record.state is RunState.FAILED and record.state.is_resumable
+    assert "is full" in record.message and "then resume the run" in record.hint
+    run_training(run_id, store)
+    assert store.get(run_id).state is RunState.FINISHED
 
 
 def test_a_full_disk_hides_figures_from_readers_and_ends_none(tmp_path: Path) -> None:

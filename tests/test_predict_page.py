@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import skops.io
-from streamlit.testing.v1 import AppTest
 
 from regatta.configuration import TrainingConfig
 from regatta.coordinator import run_training
@@ -21,6 +19,7 @@ from regatta.export import FORMATS
 from regatta.runs.directory import RunDirectory
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.tests.pages import open_page, texts
 from regatta.utils import write_json
 
 PAGE = Path(uploads.__file__).resolve().parent / "pages" / "predict.py"
@@ -48,19 +47,6 @@ OUTLOOK = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def same_main_module() -> Iterator[None]:
-    """A page under test becomes the main module, which spawned workers of later tests would run."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main
-
-
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
-
-
 @pytest.fixture
 def finished(store: RunStore) -> RunDirectory:
     """A run that has finished, as far as the page knows."""
@@ -81,20 +67,6 @@ def done(job: tuple[str, dict[str, Any]], result: Any, **files: str) -> Job:
     return made
 
 
-def open_page(run_id: str, **parameters: str) -> AppTest:
-    page = AppTest.from_file(str(PAGE), default_timeout=30)
-    for key, value in {"run": run_id, **parameters}.items():
-        page.query_params[key] = value
-    page.run()
-    assert not page.exception, page.exception
-    return page
-
-
-def texts(page: AppTest) -> str:
-    kinds = (page.markdown, page.caption, page.error, page.warning, page.header)
-    return "\n".join(str(each.value) for kind in kinds for each in kind)
-
-
 # -- views ----------------------------------------------------------------------------------------
 
 
@@ -113,7 +85,7 @@ def test_each_form_says_how_it_was_checked_or_why_it_is_not_there(
         ]
     }
     done(exporting.export_job(finished), result, **{"p.py": "print('mine')\n"})
-    page = open_page(finished.run_id, view="export")
+    page = open_page("predict", run=finished.run_id, view="export")
     shown = texts(page)
     assert "Checked on 1,200 rows: no difference." in shown
     assert "differs by at most 3e-16." in shown and "differs by at most 1e-12." in shown
@@ -129,7 +101,7 @@ def test_a_long_script_is_for_download_alone(finished: RunDirectory) -> None:
     ]
     lines = "x = 1\n" * exporting.SHOWN_LETTERS
     done(exporting.export_job(finished), {"files": files}, **{"p.py": lines})
-    page = open_page(finished.run_id, view="export")
+    page = open_page("predict", run=finished.run_id, view="export")
     assert len(page.code) == 1 and "download it above" in texts(page)
 
 
@@ -139,7 +111,7 @@ def test_the_card_is_shown_beside_its_download(finished: RunDirectory) -> None:
         {"format": "report", "file": "r.html", "bytes": 10},
     ]
     done(exporting.share_job(finished), {"files": files}, **{"c.md": "# Model card: mine"})
-    shown = texts(open_page(finished.run_id, view="share"))
+    shown = texts(open_page("predict", run=finished.run_id, view="share"))
     assert "# Model card: mine" in shown and "no network" in shown
 
 
@@ -147,7 +119,7 @@ def test_a_failed_job_is_a_sentence_with_a_way_out(finished: RunDirectory) -> No
     job = done(exporting.share_job(finished), None)
     failed = Status("failed", message="No *room*.", hint="Free some space.")
     write_json(job.folder / "status.json", vars(failed))
-    page = open_page(finished.run_id, view="share")
+    page = open_page("predict", run=finished.run_id, view="share")
     assert "No \\*room\\*" in page.error[0].value
     assert "Try again" in {each.label for each in page.button}
 
@@ -163,7 +135,7 @@ def test_the_address_holds_view_file_and_choices(finished: RunDirectory) -> None
     done(("predict", arguments), result)
     parameters = {"file": UPLOAD, "on_bad_cells": "missing", "on_bad_rows": "skip",
                   "max_bad_rows": "0.5"}  # fmt: skip
-    page = open_page(finished.run_id, **parameters)
+    page = open_page("predict", run=finished.run_id, **parameters)
     shown = texts(page)
     assert "40 rows predicted" in shown and "\\_One\\_ note" in shown
     kept = {key: page.query_params[key] for key in parameters}
@@ -184,7 +156,9 @@ def test_the_address_holds_view_file_and_choices(finished: RunDirectory) -> None
 def test_a_file_that_is_gone_and_a_choice_that_is_none_are_forgotten(
     finished: RunDirectory,
 ) -> None:
-    page = open_page(finished.run_id, file="d" * 16, on_bad_cells="explode", view="nonsense")
+    page = open_page(
+        "predict", run=finished.run_id, file="d" * 16, on_bad_cells="explode", view="nonsense"
+    )
     assert page.error and "file" not in page.query_params
     assert "on_bad_cells" not in page.query_params
     assert next(iter(page.selectbox)).value == finished.run_id
@@ -200,7 +174,7 @@ def test_no_rows_and_nothing_beyond(finished: RunDirectory) -> None:
     for outlook, said in ((within, "All rows lie within"), ({**OUTLOOK, "rows": 0}, "no rows")):
         result = {"file": "o.csv", "rows": outlook["rows"], "notes": [], "outlook": outlook}
         job = done(("predict", arguments), result)
-        assert said in texts(open_page(finished.run_id, file=UPLOAD))
+        assert said in texts(open_page("predict", run=finished.run_id, file=UPLOAD))
         job.forget()
 
 

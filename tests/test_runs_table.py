@@ -6,42 +6,27 @@ import itertools
 import os
 import shutil
 import sqlite3
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from regatta.configuration import TrainingConfig
-from regatta.dashboard import actions, runs_table
+from regatta.dashboard import runs_table
 from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore, waiting
+from regatta.tests.pages import open_page
 
 STARTING, RUNNING, FINISHED = RunState.STARTING, RunState.RUNNING, RunState.FINISHED
 FAILED = RunState.FAILED
-
-
-@pytest.fixture
-def store(regatta_home: Path) -> RunStore:
-    return RunStore(regatta_home)
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is busy, too, curves are read at the first look."""
     monkeypatch.setattr(runs_table, "READING_SECONDS", 60.0)
-
-
-@pytest.fixture(autouse=True)
-def same_main_module() -> Iterator[None]:
-    """A page under test becomes the main module, which spawned workers of later tests would run."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main
 
 
 def make_run(store: RunStore, *path: RunState, **settings: Any) -> RunRecord:
@@ -192,27 +177,16 @@ def test_200_ended_runs_are_opened_once(store: RunStore, monkeypatch: pytest.Mon
 # The page
 
 
-def open_page(**parameters: str) -> AppTest:
-    page = AppTest.from_file(
-        str(Path(actions.__file__).resolve().parent / "pages" / "runs.py"), default_timeout=30
-    )
-    for key, value in parameters.items():
-        page.query_params[key] = value
-    page.run()
-    assert not page.exception, page.exception
-    return page
-
-
 def test_the_address_says_which_runs_are_shown(store: RunStore) -> None:
     make_run(store, STARTING, RUNNING, FINISHED, name="one")
     make_run(store, STARTING, FAILED, name="two")
     make_run(store, STARTING, FAILED, name="three")
-    page = open_page(show="Broken off", filter="two")
+    page = open_page("runs", show="Broken off", filter="two")
     assert list(page.dataframe[0].value["run"]) == ["two"]
     assert "1 of 3 runs" in page.caption[0].value
     page.text_input[0].set_value("nothing like it").run()
     assert not page.dataframe and "No run is like that" in page.caption[0].value
-    assert len(open_page().dataframe[0].value) == 3
+    assert len(open_page("runs").dataframe[0].value) == 3
 
 
 def button(page: AppTest, key: str) -> Any:
@@ -222,7 +196,7 @@ def button(page: AppTest, key: str) -> Any:
 
 def test_the_order_of_the_queue_is_changed_by_a_click(store: RunStore) -> None:
     one, two = make_run(store, name="one").run_id, make_run(store, name="two").run_id
-    page = open_page()
+    page = open_page("runs")
     assert "2 runs wait" in page.markdown[0].value
     assert button(page, f"queue-up-{one}").disabled and button(page, f"queue-first-{one}").disabled
     button(page, f"queue-first-{two}").click().run()
@@ -233,7 +207,7 @@ def test_the_order_of_the_queue_is_changed_by_a_click(store: RunStore) -> None:
 
 def test_a_run_that_has_started_meanwhile_is_not_moved_and_that_is_told(store: RunStore) -> None:
     runs = [make_run(store, name=name).run_id for name in ("one", "two", "three")]
-    page = open_page()
+    page = open_page("runs")
     store.send_command(runs[1], "stop")
     button(page, f"queue-down-{runs[1]}").click().run()
     assert "has no place in the queue" in page.warning[0].value
@@ -241,5 +215,5 @@ def test_a_run_that_has_started_meanwhile_is_not_moved_and_that_is_told(store: R
 
 def test_one_run_that_waits_needs_no_order(store: RunStore) -> None:
     make_run(store)
-    page = open_page()
+    page = open_page("runs")
     assert not [each for each in page.button if each.key and each.key.startswith("queue-")]

@@ -26,16 +26,17 @@ export default function (component) {
 function tableHead() {
   const head = element("thead");
   const row = element("tr");
-  for (const [name, text] of [
-    ["use", "Use"],
-    ["name", "Column"],
-    ["kind", "Kind"],
-    ["missing", "Missing"],
-    ["distinct", "Distinct"],
-    ["spread", "Values"],
+  for (const [name, text, help] of [
+    ["use", "Use", "Whether the model may learn from it."],
+    ["name", "Column", "Its name, and below it what was found in its cells."],
+    ["kind", "Kind", "As what it is read. A category becomes one column of 0 and 1 for each of its values."],
+    ["missing", "Missing", "Cells without a value. Each takes the median of its column, or counts as a category of its own."],
+    ["distinct", "Distinct", "How many different values it has."],
+    ["spread", "Values", "How its values are spread."],
   ]) {
     const cell = element("th", `rg-${name}`, text);
     cell.scope = "col";
+    cell.title = help;
     row.append(cell);
   }
   head.append(row);

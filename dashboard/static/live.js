@@ -136,7 +136,8 @@ class LiveView extends PolledView {
 
   buildGrid() {
     const grid = element("div", "rg-grid");
-    const loss = this.card("rg-wide rg-tall", "Loss");
+    const loss = this.card("rg-wide rg-tall", "Loss",
+      "How far predictions are from the truth: half the mean squared error. Lower is better. Training: the rows it learns from; validation: rows held out.");
     this.showChoice = this.choice("chart", "what is shown", [["loss", "loss"], ["gap", "gap"]]);
     this.showChoice.title = "Gap: how far the loss with its penalty is above the exact optimum";
     loss.firstChild.append(
@@ -149,7 +150,8 @@ class LiveView extends PolledView {
     this.marks.setAttribute("role", "group");
     this.marks.setAttribute("aria-label", "marks on the charts");
     loss.append(this.plot("loss"), this.marks);
-    const workers = this.card("rg-tall", "Workers");
+    const workers = this.card("rg-tall", "Workers",
+      "The processes that share the work: each computes gradients from its part of the rows.");
     workers.firstChild.append(timeLegend());
     this.table = element("div", "rg-workers");
     this.table.dataset.testid = "worker-table";
@@ -157,17 +159,19 @@ class LiveView extends PolledView {
     this.events = element("ul", "rg-events");
     this.events.setAttribute("aria-label", "last events");
     workers.append(this.table, this.events, this.machine);
-    const speed = this.card("", "Throughput");
+    const speed = this.card("", "Throughput", "Training rows processed a second by all workers.");
     speed.append(this.plot("speed"));
-    const rate = this.card("rg-wide rg-of-steps", "Learning rate and gradient norm");
+    const rate = this.card("rg-wide rg-of-steps", "Learning rate and gradient norm",
+      "Learning rate: how far each step goes. Gradient norm: how steep the loss is there; near the optimum it is small.");
     rate.append(this.plot("rate"));
-    const time = this.card("rg-spent", "Where the time went");
+    const time = this.card("rg-spent", "Where the time went",
+      "Reading and preparing the file, starting workers, training; and what the workers did meanwhile.");
     this.times = element("div", "rg-times");
     this.times.dataset.testid = "time-breakdown";
     time.append(this.times);
-    const cpu = this.card("", "CPU a worker");
+    const cpu = this.card("", "CPU a worker", "100 % is one whole core.");
     cpu.append(this.plot("cpu"));
-    const memory = this.card("", "Memory a worker");
+    const memory = this.card("", "Memory a worker", "Resident memory of each process; what is shared counts in each.");
     memory.append(this.plot("memory"));
     const log = this.card("rg-full", "Log");
     const all = element("a", "rg-link", "All lines");
