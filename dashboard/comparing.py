@@ -103,9 +103,6 @@ def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
     courses = comparison.read(actions.store(), run_ids)
     if under_way and all(each.ended for each in courses):
         st.rerun()  # and watch no more
-    if under_way:
-        query = urlencode([("run", each) for each in run_ids])
-        components.watch("compared", f"/api/changes?{query}", tag, seconds=WATCH_SECONDS)
     sentences = verdicts(courses)
     with st.container(border=True):
         st.header("What this shows" + (", so far" if under_way else ""))
@@ -119,6 +116,9 @@ def show_comparison(run_ids: Sequence[str], under_way: bool) -> None:
     scores.show(courses)
     st.header("What differs, and what came of it")
     show_table(courses)
+    if under_way:
+        query = urlencode([("run", each) for each in run_ids])
+        components.watch("compared", f"/api/changes?{query}", tag, seconds=WATCH_SECONDS)
 
 
 def show_chart(courses: Sequence[Course], sentences: Sequence[str]) -> None:

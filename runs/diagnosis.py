@@ -164,7 +164,15 @@ def _before_training(record: RunRecord) -> Bottleneck | None:
             "loader",
             f"The loader: {doing[0].lower()}{doing[1:]}. Workers begin when the rows are ready.",
         )
+    ended = record.state.is_terminal and record.state is not RunState.FINISHED
+    if ended and not record.rows_trained and record.step is None:
+        return bottleneck.unknown(f"Nothing was computed: the run {_ended(record)}.")
     return None
+
+
+def _ended(record: RunRecord) -> str:
+    words = {RunState.STOPPED: "was stopped", RunState.INTERRUPTED: "was broken off"}
+    return f"{words.get(record.state, str(record.state))} before its workers had anything to do"
 
 
 def _window(record: RunRecord, directory: RunDirectory) -> Window:

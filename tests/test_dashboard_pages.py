@@ -23,6 +23,7 @@ from regatta.dashboard import (
     uploads,
     words,
 )
+from regatta.runs import diagnosis
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader, MetricsWriter
 from regatta.runs.states import RunState
@@ -66,6 +67,19 @@ def test_a_first_visit_explains_itself(store: RunStore) -> None:
     page = open_page("train")
     assert labels(page) == {"Run the demo", "Run the large demo"}
     assert "CSV" in texts(page)
+
+
+def test_a_run_that_failed_before_its_first_step_is_rather_made_anew(store: RunStore) -> None:
+    early = make_run(store, STARTING, RunState.FAILED, message="There is no column 'y'.")
+    late = make_run(store, STARTING, RUNNING, RunState.FAILED, step=5, message="Out of memory.")
+    for record, wanted in ((early, "Train again"), (late, "Resume")):
+        page = open_page("train", run=record.run_id)
+        primary = [each.label for each in page.button if each.proto.type == "primary"]
+        assert primary == [wanted]
+    limits = diagnosis.limits_of(early, store.directory(early.run_id))
+    assert limits.sentence == (
+        "Nothing was computed: the run failed before its workers had anything to do."
+    )
 
 
 def test_every_other_page_offers_a_next_step(store: RunStore) -> None:

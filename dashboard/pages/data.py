@@ -50,7 +50,7 @@ def show_choice() -> None:
     uploaded = components.upload_zone(
         "upload",
         title="Drop a CSV here, or click to choose one",
-        hint="Comma, semicolon, tab or bar; plain or .gz. It stays on this machine.",
+        hint="Comma, semicolon, tab or bar; plain, .gz or .zip. It stays on this machine.",
     )
     if uploaded:
         st.query_params["file"] = uploaded["id"]

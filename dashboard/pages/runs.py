@@ -46,15 +46,14 @@ def main() -> None:
     show_runs()
 
 
-def follow() -> None:
-    """Show the list anew when it changes: the page, or the fragment that this stands in."""
-    tag = live.version_of_runs(actions.store())
-    components.watch("runs", "/api/changes", tag, seconds=WATCH_SECONDS)
+def follow(known: str) -> None:
+    """Run the page, or the fragment that this stands in, again when the list is not as known."""
+    components.watch("runs", "/api/changes", known, seconds=WATCH_SECONDS)
 
 
 def show_empty() -> None:
     """No run yet: offer the next step."""
-    follow()
+    known = live.version_of_runs(actions.store())
     with st.container(border=True):
         st.header("No run yet")
         st.markdown(
@@ -65,15 +64,22 @@ def show_empty() -> None:
                 st.switch_page(actions.PAGES / "train.py")
             if st.button("Bring a CSV", icon=":material/upload:"):
                 actions.go_to_data()
+    follow(known)
 
 
 @st.fragment
 def show_runs() -> None:
+    """The list as it is now, and anew when it changes."""
+    known = live.version_of_runs(actions.store())
+    show_list()
+    follow(known)
+
+
+def show_list() -> None:
     """Filter, queue and table, and buttons for the runs that are chosen in it."""
     import pandas as pd
 
     store = actions.store()
-    follow()
     records = store.list()
     queue = waiting(records)
     shown = runs_table.chosen(records, *ask_which())

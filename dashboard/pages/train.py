@@ -217,7 +217,11 @@ def show_buttons(record: RunRecord) -> None:
     if state is RunState.RUNNING and st.button("Pause", icon=":material/pause:"):
         actions.command(record, "pause", "Pausing after this step …")
     resumable = state.is_resumable or state is RunState.PAUSED
-    if resumable and st.button("Resume", icon=":material/play_arrow:", type="primary"):
+    # What failed before its first step mostly fails again.
+    began = state is not RunState.FAILED or record.step is not None
+    if resumable and st.button(
+        "Resume", icon=":material/play_arrow:", type="primary" if began else "secondary"
+    ):
         actions.command(record, "resume", "Taking it up again …")
         if not state.is_live:
             st.rerun()
@@ -227,7 +231,10 @@ def show_buttons(record: RunRecord) -> None:
         confirm_cancel(record)
     ways.offer(record)
     if state.is_terminal and st.button(
-        "Train again", icon=":material/replay:", help="A new run that starts from these settings."
+        "Train again",
+        icon=":material/replay:",
+        type="secondary" if began else "primary",
+        help="A new run that starts from these settings.",
     ):
         suggested = re.search(r"--learning-rate\s+([0-9.eE+-]*[0-9])", record.hint or "")
         actions.go_to_new_run(like=run_id, rate=suggested.group(1) if suggested else "")

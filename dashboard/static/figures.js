@@ -268,7 +268,8 @@ function lossFigure(scene) {
   });
   const blue = trainingBlue(theme);
   const data = [
-    line("each batch", points, points.loss, { color: fade(blue, smooth > 1 ? 0.28 : 0.45), width: 1 }),
+    line("each batch", points, points.loss, { color: fade(blue, smooth > 1 ? 0.28 : 0.45), width: 1 },
+      { mode: points.step.length < 3 ? "lines+markers" : "lines", marker: { size: 5, color: blue } }),
     line("training", evaluations, evaluations.train_loss, { color: blue, width: 2.2 },
       { mode: few ? "lines+markers" : "lines", marker: { size: 5 } }),
     line("validation", evaluations, evaluations.validation_loss, { color: COLOURS[1], width: 2.2, dash: "dash" },
@@ -286,7 +287,8 @@ function lossFigure(scene) {
   }
   // The loss without the penalty at the optimum: what the training curve comes to.
   const optimum = status.optimal_loss;
-  if (knowsOptimum(status) && optimum > 0) {
+  const hasOptimum = knowsOptimum(status) && optimum > 0;
+  if (hasOptimum) {
     const ends = [points[axis][0], points[axis].at(-1)];
     data.push(line("exact optimum", { [axis]: ends }, [optimum, optimum],
       { color: fade(theme.text, 0.55), width: 1.5, dash: "dot" }));
@@ -305,7 +307,7 @@ function lossFigure(scene) {
       ...runLayout(scene, axis, `${axis}-${scale}`),
       yaxis: {
         type: scale, title: { text: "½ · mean squared error" }, exponentformat: "power",
-        ...(scale === "log" ? logTicks([evaluations.train_loss, points.loss]) : {}),
+        ...(scale === "log" ? logTicks([evaluations.train_loss, points.loss, hasOptimum ? [optimum] : []]) : {}),
       },
     },
   };

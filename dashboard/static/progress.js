@@ -2,7 +2,7 @@
 
 class ProgressLine {
   constructor(words) {
-    this.root = element("div", "rg-wait");
+    this.root = element("div", "rg-job");
     this.words = element("span", "rg-words", words);
     this.cancel = element("button", "rg-cancel", "Cancel");
     this.cancel.type = "button";

@@ -66,14 +66,14 @@ def test_a_wait_tells_how_far_the_work_is_and_hears_a_click(tab: Any, path: Path
         tab.open(f"/data?file={KEY}")
         bar = page.get_by_role("progressbar")
         expect(bar).to_have_accessible_name("a quarter of it")
-        page.evaluate("document.querySelector('.rg-wait').dataset.before = 'yes'")
+        page.evaluate("document.querySelector('.rg-job').dataset.before = 'yes'")
         tell(folder, "running", 0.5, "half of it")
         expect(page.get_by_text("half of it")).to_be_visible()
         expect(bar).to_have_attribute("aria-valuenow", "50")
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("Cancelling …")).to_be_visible()
         wait_until(lambda: (folder / jobs.CANCEL_NAME).exists())
-        assert page.evaluate("document.querySelector('.rg-wait').dataset.before") == "yes"
+        assert page.evaluate("document.querySelector('.rg-job').dataset.before") == "yes"
         tell(folder, "cancelled", 0.5, "It was cancelled.")
         page.get_by_role("button", name="Read it again").click()
     expect(page.get_by_text("60 rows, 3 columns")).to_be_visible(timeout=60_000)
