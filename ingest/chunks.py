@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +36,12 @@ class Chunk:
     length: int
     data: bytes | None
     position: int  # bytes of the file that were read when it was cut, for progress
+
+
+class Digest(Protocol):
+    """What takes in bytes, as the objects of `hashlib` do."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
 
 
 class LongRow(DataError):
@@ -80,7 +85,7 @@ def split(
 
 
 def cut(
-    file: io.FileIO, dialect: Dialect, *, size: int, start: int, digest: hashlib._Hash
+    file: io.FileIO, dialect: Dialect, *, size: int, start: int, digest: Digest
 ) -> Iterator[Chunk]:
     """Cut the text that lies in a file as it is, from ``start`` on: `split` without the text.
 

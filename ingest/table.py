@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,9 @@ from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 5
+FORMAT = 6
+# Of a file of values that is mapped, before it is let go of.
+RESIDENT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,24 @@ class GroupLines:
         return self.first + row + (skipped[-1] if skipped else 0)
 
 
+class _Mapped:
+    """A file in memory that is the system's: what was looked at is let go of now and then, and so
+    never counts as memory of this process for long. Arrays that are held go on being valid."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        self._bytes = np.frombuffer(self._map, np.uint8)
+        self._looked_at = 0
+
+    def part(self, start: int, length: int) -> npt.NDArray[np.uint8]:
+        self._looked_at += length
+        if self._looked_at > RESIDENT_BYTES:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._looked_at = length
+        return self._bytes[start : start + length]
+
+
 @dataclass(frozen=True)
 class ParsedTable:
     """Layer 1: all columns of a file, typed, in groups of rows (a chunk of the file each).
@@ -193,9 +214,8 @@ class ParsedTable:
         return numbers | {index: start + 4 * place for place, index in enumerate(self.layout.texts)}
 
     @cached_property
-    def _values(self) -> npt.NDArray[np.uint8]:
-        # A plain view: slices of a memmap cost ten times those of an array.
-        return np.memmap(self.directory / VALUES_NAME, np.uint8, "r").view(np.ndarray)
+    def _values(self) -> _Mapped:
+        return _Mapped(self.directory / VALUES_NAME)
 
     @property
     def groups(self) -> range:
@@ -234,7 +254,7 @@ class ParsedTable:
     def _slice(self, group: int, place: int, width: int) -> npt.NDArray[np.uint8]:
         rows = self.group_rows[group]
         start = self._offsets[group] + place * rows
-        return self._values[start : start + width * rows]
+        return self._values.part(start, width * rows)
 
     def line(self, group: int, row: int) -> int | None:
         """The line of the file that a row of a group begins in; ``None``: not known."""

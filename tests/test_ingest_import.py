@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import re
 import threading
 import zipfile
 from collections.abc import Callable
@@ -447,6 +448,29 @@ def test_a_file_in_the_place_of_another_is_read(write: Write) -> None:
 def test_the_same_content_elsewhere_is_kept_once(write: Write) -> None:
     assert import_csv(write(PLAIN, "a.csv")).key == import_csv(write(PLAIN, "b.csv")).key
     assert len(list_datasets()) == 1
+
+
+def test_what_was_looked_at_is_let_go_of_and_stays_valid(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mapped file does not count as memory of the process, however much of it was read."""
+    rows = 500_000
+    table = import_table(write("a,y\n" + "".join(f"{i},{i % 7}\n" for i in range(rows))))
+    column = table.column("a")
+    monkeypatch.setattr("regatta.ingest.table.RESIDENT_BYTES", 1 << 20)
+
+    def mapped() -> int:
+        with open("/proc/self/smaps") as maps:
+            found = maps.read().split(str(table.directory / "values.bin"))[1]
+        return 1024 * int(re.findall(r"Rss: +(\d+) kB", found)[0])
+
+    first = table.numbers(0, column)
+    most = 0
+    for group in table.groups:
+        assert table.numbers(group, column)[-1] >= 0
+        most = max(most, mapped())
+    assert len(table.groups) > 1 and 0 < most < rows * table.layout.row_bytes / 2
+    assert first[:5].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_deleting(write: Write) -> None:
