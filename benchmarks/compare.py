@@ -6,6 +6,7 @@
                                       part of the page stays as it was measured before
     regatta bench --only consistency  sync, async and local beside each other; prints only
     regatta bench --only faults       how soon each is made up for, what that costs; prints only
+    regatta bench --only import       a CSV file of 5 GB beside the fastest reader; prints only
 
 Contenders are processes that sleep while another one is measured. They take turns, so that what
 else the machine does meets all of them; a ratio is taken within a turn, and its median reported.
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from regatta.benchmarks import _consistency, _exact, _faults, _report, _saved
+from regatta.benchmarks import _consistency, _exact, _faults, _import, _report, _saved
 from regatta.benchmarks._data import Recipe, generate, write_csv
 from regatta.benchmarks._exact import ExactResults, say
 from regatta.benchmarks._processes import ContenderProcess, run_measured
@@ -106,7 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, help="measurements of each contender")
     parser.add_argument(
         "--only",
-        choices=("steps", "exact", "consistency", "faults"),
+        choices=("steps", "exact", "consistency", "faults", "import"),
         help="leave the other parts out",
     )
     parser.add_argument("--output", type=Path, help="folder for benchmarks.md (default: docs)")
@@ -122,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.only == "faults":
         n_rows = chosen.rows or (100_000 if chosen.quick else 500_000)
         print(_faults.main(n_rows, chosen.turns or (2 if chosen.quick else 20)))
+        return 0
+    if chosen.only == "import":
+        n_rows = chosen.rows or (50_000 if chosen.quick else 2_000_000)
+        print(_import.main(n_rows, chosen.turns or (1 if chosen.quick else 5)))
         return 0
     results = planned(chosen)
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as name:

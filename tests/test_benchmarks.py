@@ -26,6 +26,7 @@ from regatta.benchmarks._data import (
 from regatta.benchmarks._exact import MODULE, ONE, PEER, TWO, Agreement, ExactResults
 from regatta.benchmarks._processes import ContenderProcess, memory_of_tree, run_measured
 from regatta.benchmarks.compare import Results, planned
+from regatta.benchmarks.compare import main as bench
 
 
 def test_the_gap_is_the_loss_over_the_optimum_less_one(tmp_path: Path) -> None:
@@ -319,3 +320,10 @@ def test_faults_are_made_up_for_while_they_are_timed(tmp_path):
     assert 0 < noticed < replaced and longest > 0
     told = _faults.markdown({"worker, SIGKILL": times}, 4000)
     assert f"| worker, SIGKILL | 1 | noticed | {noticed:.3f} | {noticed:.3f} |" in told
+
+
+def test_the_import_is_measured_beside_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["--only", "import", "--rows", "2000", "--turns", "1"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("| Regatta |") == 2 and told.count("| 100% |") >= 1
+    assert "A second import of the same file" in told

@@ -1,0 +1,120 @@
+"""How fast a CSV file is imported, beside readers that merely parse it.
+
+Each reader and Regatta read the same file in processes of their own, in turn, with two threads or
+processes; Regatta with an empty home, so that it parses, checks every cell, hashes every row and
+writes typed columns. A ratio is taken within a turn. The second file is read by the fastest reader
+alone: it holds the rows of the first several times, and others need more memory than many have.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regatta.benchmarks._data import Recipe, write_csv
+from regatta.benchmarks._exact import say
+from regatta.benchmarks._processes import run_measured
+
+REGATTA = "Regatta"
+READERS = {
+    "polars": "import polars\nread = polars.read_csv\n",
+    "pyarrow": "import pyarrow\npyarrow.set_cpu_count(2)\n"
+    "from pyarrow.csv import read_csv as read\n",
+    "pandas": "from pandas import read_csv as read\n",
+    REGATTA: "import functools\nfrom regatta.data_pipeline import import_csv\n"
+    "read = functools.partial(import_csv, processes=2)\n",
+}
+MEASURE = (
+    "import json, sys, time\nstart = time.perf_counter()\ntable = read(sys.argv[1])\n"
+    "seconds = time.perf_counter() - start\nstart = time.perf_counter()\n"
+    "again = read(sys.argv[1]) if sys.argv[2] == 'again' else None\n"
+    "print(json.dumps({'seconds': seconds, 'again': time.perf_counter() - start}))\n"
+)
+TIMES_LARGER = 8
+
+
+@dataclass
+class Readings:
+    """What was measured of one file; lists hold one value a turn."""
+
+    size: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    again: list[float] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fastest(self) -> str:
+        """The reader that took the least time, Regatta left out."""
+        peers = {name: times for name, times in self.seconds.items() if name != REGATTA}
+        return min(peers, key=lambda name: statistics.median(peers[name]))
+
+    def ratio(self, name: str) -> float:
+        """The speed of ``name`` over that of the fastest reader: the median over turns."""
+        pairs = zip(self.seconds[self.fastest], self.seconds[name], strict=True)
+        return statistics.median(peer / own for peer, own in pairs)
+
+
+def main(n_rows: int, turns: int) -> str:
+    """Measure, and tell in Markdown."""
+    os.environ["POLARS_MAX_THREADS"] = "2"
+    names = [name for name in READERS if name == REGATTA or importlib.util.find_spec(name)]
+    with tempfile.TemporaryDirectory(prefix="regatta-bench-") as folder:
+        path, larger = Path(folder) / "rows.csv", Path(folder) / "larger.csv"
+        say(f"Generating {n_rows:,} rows")
+        write_csv(Recipe(), n_rows, path)
+        first = measure(path, names, turns)
+        repeat(path, larger)
+        path.unlink()
+        second = measure(larger, [first.fastest, REGATTA], turns)
+    return "\n".join(markdown(each) for each in (first, second))
+
+
+def repeat(path: Path, larger: Path) -> None:
+    """Write the rows of a file several times, under its header."""
+    with larger.open("wb") as out:
+        for turn in range(TIMES_LARGER):
+            with path.open("rb") as file:
+                if turn:
+                    file.readline()
+                shutil.copyfileobj(file, out, 1 << 24)
+
+
+def measure(path: Path, names: list[str], turns: int) -> Readings:
+    """Every reader once a turn."""
+    found = Readings(path.stat().st_size)
+    for turn in range(turns):
+        say(f"{found.size / 1e9:.1f} GB: turn {turn + 1} of {turns}")
+        for name in names:
+            home = path.with_name("emptied home")
+            again = "again" if name == REGATTA else ""
+            done, peak = run_measured("-c", READERS[name] + MEASURE, str(path), again, home=home)
+            shutil.rmtree(home, ignore_errors=True)
+            found.seconds.setdefault(name, []).append(done["seconds"])
+            found.memory[name] = max(peak, found.memory.get(name, 0))
+            if name == REGATTA:
+                found.again.append(done["again"])
+    return found
+
+
+def markdown(found: Readings) -> str:
+    """A table of one file."""
+    lines = [
+        f"{found.size / 1e9:.2f} GB: seconds in each turn; speed as a share of the fastest "
+        "reader's, the median of the turns; and the most memory of all its processes together, "
+        "without files that are mapped, in MB:",
+        "",
+        "| | seconds | share | memory |",
+        "|---|---|---|---|",
+    ]
+    for name, seconds in sorted(found.seconds.items(), key=lambda each: min(each[1])):
+        times = ", ".join(f"{each:.2f}" for each in seconds)
+        lines.append(
+            f"| {name} | {times} | {found.ratio(name):.0%} | {found.memory[name] / 1e6:,.0f} |"
+        )
+    lines += ["", f"A second import of the same file: {max(found.again):.2f} s at most.", ""]
+    return "\n".join(lines)
