@@ -38,7 +38,7 @@ class FittedModel:
     intercept : float
         The prediction where every standardised feature is 0.
     data : mapping
-        What it was trained on: the file's ``name`` and ``content_hash`` (SHA-256 of its bytes),
+        What it was trained on: the file's ``name`` and ``content_hash`` (BLAKE3 of its bytes),
         its ``rows``, how many were held out, and mean, deviation and range of the target over the
         training rows (in ``target``). Empty where that is not known.
     """

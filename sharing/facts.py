@@ -144,7 +144,7 @@ def data_rows(facts: RunFacts) -> Rows:
     result, data = facts.result, facts.data
     rows = [("File", facts.file_name)]
     if data.get("content_hash"):
-        rows.append(("SHA-256 of its content", str(data["content_hash"])))
+        rows.append(("BLAKE3 of its content", str(data["content_hash"])))
     if data:
         shape = f"{counted(data['rows'], 'row')}, {counted(data['columns'], 'column')}"
         rows.append(("Read from it", shape + _set_aside(data)))
