@@ -307,7 +307,7 @@ def own_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_of_eight_rows_on_two_workers(train: Any) -> None:
-    _, found = train(workers=2, batch_size=8, epochs=6)
+    _, found = train(workers=2, batch_size=8, epochs=30)
     expected = "too_many_workers" if available_cores() < 2 else "small_batches"
     assert found.cause == expected, found
     assert found.evidence["wait_share"] > 0.4
