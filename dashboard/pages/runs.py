@@ -15,21 +15,21 @@ from regatta.utils import fingerprint
 
 WATCH_SECONDS = 3.0
 COLUMNS = {
-    "run": st.column_config.TextColumn("Run", width=200),
-    "state": st.column_config.TextColumn("State", width=130),
+    "run": st.column_config.TextColumn("Run", width=290),
+    "state": st.column_config.TextColumn("State", width=125),
     "loss": st.column_config.LineChartColumn(
-        "Loss", width=110,
+        "Loss", width=100,
         help="Training loss along the run, on a logarithmic scale. The exact solver has no curve: "
         "it takes one pass over the rows.",
     ),
     "r2": st.column_config.NumberColumn(
-        "Validation R²", format="%.4f", width=110,
+        "Validation R²", format="%.4f", width=100,
         help="Share of the target's variance explained on held-out rows: 1 is perfect, 0 no better "
         "than the mean.",
     ),
-    "model": st.column_config.TextColumn("Model", width=130),
-    "data": st.column_config.TextColumn("Data", width=150),
-    "target": st.column_config.TextColumn("Target", width=160),
+    "model": st.column_config.TextColumn("Model", width=105),
+    "data": st.column_config.TextColumn("Data", width=135),
+    "target": st.column_config.TextColumn("Target", width=135),
     "time": st.column_config.TextColumn("Time", width=75),
     "when": st.column_config.TextColumn("Made", width=114),
 }  # fmt: skip
