@@ -5,23 +5,6 @@ const PERIOD = 400;
 const RETRY_PERIOD = 2000;
 const AWAY = "The page's server does not answer. The work goes on; this comes back by itself.";
 
-const waits = new WeakMap();
-
-export default function (component) {
-  const { parentElement, data, setStateValue } = component;
-  let wait = waits.get(parentElement);
-  if (!wait || wait.jobId !== data.job_id) {
-    wait?.destroy();
-    wait = new Wait(parentElement, data.job_id);
-    waits.set(parentElement, wait);
-  }
-  wait.configure(data, setStateValue);
-  return () => {
-    wait.destroy();
-    waits.delete(parentElement);
-  };
-}
-
 class Wait {
   constructor(parent, jobId) {
     this.jobId = jobId;
@@ -93,3 +76,5 @@ class Wait {
     this.setStateValue("ended", Math.round(now)); // never the same as before
   }
 }
+
+export default mounted(Wait, (data) => data.job_id);

@@ -11,25 +11,6 @@ const AWAY = "The page's server does not answer. The training goes on; this view
 const FAILED = "The page's server failed to tell what is new; its log says why. The training goes on.";
 const NEVER_AGAIN = ["finished", "diverged"];
 
-/** What a component module exports: one view a node, made anew for another run. */
-function mounted(View) {
-  const views = new WeakMap();
-  return (component) => {
-    const { parentElement, data, setStateValue } = component;
-    let view = views.get(parentElement);
-    if (!view || view.runId !== data.run_id) {
-      view?.destroy();
-      view = new View(parentElement, data.run_id);
-      views.set(parentElement, view);
-    }
-    view.configure(data, setStateValue);
-    return () => {
-      view.destroy();
-      views.delete(parentElement);
-    };
-  };
-}
-
 class PolledView {
   constructor(parent, runId, className, testId) {
     this.runId = runId;

@@ -102,6 +102,26 @@ const PLOT_CONFIG = {
   plotlyServerURL: "", // nothing leaves this machine
 };
 
+/** What a component module exports: one view a node, made anew when it is about something else. */
+function mounted(View, subjectOf = (data) => data.run_id) {
+  const views = new WeakMap();
+  return (component) => {
+    const { parentElement, data, setStateValue } = component;
+    const subject = subjectOf(data);
+    let { view, about } = views.get(parentElement) ?? {};
+    if (!view || about !== subject) {
+      view?.destroy();
+      view = new View(parentElement, subject);
+      views.set(parentElement, { view, about: subject });
+    }
+    view.configure(data, setStateValue);
+    return () => {
+      view.destroy();
+      views.delete(parentElement);
+    };
+  };
+}
+
 const REPORT_PATIENCE = 3000; // until the page's script has followed what was reported
 
 /** Whether the page's script runs, or is about to: what a component reports meanwhile can take the

@@ -1,19 +1,6 @@
 // Nothing to see: it asks a route whether what the page shows has changed, and if so tells the page's
 // script. A hidden tab does not ask.
 
-const watches = new WeakMap();
-
-export default function (component) {
-  const { parentElement, data, setStateValue } = component;
-  const watch = watches.get(parentElement) ?? new Watch();
-  watches.set(parentElement, watch);
-  watch.configure(data, setStateValue);
-  return () => {
-    watch.destroy();
-    watches.delete(parentElement);
-  };
-}
-
 class Watch {
   configure(data, setStateValue) {
     this.data = data;
@@ -47,3 +34,5 @@ class Watch {
     this.setStateValue("changed", Math.round(now)); // never the same as before
   }
 }
+
+export default mounted(Watch, (data) => data.path);
