@@ -22,6 +22,7 @@ from regatta.utils import RegattaError, UserError, limit_blas_threads
 
 DEFAULT_PORT = 5000
 DEFAULT_HOST = "127.0.0.1"
+EVERY_ADDRESS = ("0.0.0.0", "::")
 PROXY_VARIABLE = "REGATTA_BEHIND_PROXY"
 UPLOAD_LIMIT_VARIABLE = "REGATTA_MAX_UPLOAD_MB"
 DEFAULT_UPLOAD_LIMIT_MB = 8192
@@ -125,6 +126,9 @@ def server_options(*, host: str, port: int, open_browser: bool) -> dict[str, Any
             "server.headless": not open_browser,
         }
     )
+    if host in EVERY_ADDRESS:
+        # Else Streamlit asks a server on the internet by what address this machine is known there.
+        options["browser.serverAddress"] = sign_in.public_name() or "localhost"
     return options | _own_options(options["server.allowedHosts"])
 
 

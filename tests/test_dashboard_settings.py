@@ -114,3 +114,11 @@ def test_nothing_runs_again_by_the_clock(root: Path) -> None:
     waited for is asked of a route (`components.wait_for`, `components.watch`)."""
     for path in (root / "dashboard").rglob("*.py"):
         assert "run_every" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_nobody_is_asked_for_the_address_of_this_machine(host: str) -> None:
+    options = settings.server_options(host=host, port=5000, open_browser=False)
+    assert options["browser.serverAddress"] == "localhost"
+    alone = settings.server_options(host="127.0.0.1", port=5000, open_browser=False)
+    assert "browser.serverAddress" not in alone
