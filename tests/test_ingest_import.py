@@ -106,9 +106,9 @@ def test_lines_are_counted_over_quoted_newlines_comments_and_blanks(write: Write
         (b"<!DOCTYPE html><html></html>", "web page"),
         (b"\x80\x04\x95abc", "pickle"),
         (b"PAR1....", "Parquet"),
-        (gzip.compress(b"a,y\n1,2\n")[:-6], "unpacked"),
+        (gzip.compress(b"a,y\n1,2\n", mtime=0)[:-6], "unpacked"),
         (b"\x1f\x8bnonsense", "unpacked"),
-        (gzip.compress(b""), "empty"),
+        (gzip.compress(b"", mtime=0), "empty"),
     ],
 )
 def test_no_table_at_all(write: Write, content: bytes, words: str) -> None:

@@ -43,6 +43,7 @@ class Wait {
 
   async cancel() {
     this.line.cancel.disabled = true;
+    watchPage().answered = true; // this click is not for the script
     const headers = { "X-Regatta-Request": "cancel" };
     await fetch(`/api/jobs/${this.jobId}/cancel`, { method: "POST", headers }).catch(() => {});
     this.poll(); // which says whether it was heard

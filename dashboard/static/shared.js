@@ -124,12 +124,36 @@ function mounted(View, subjectOf = (data) => data.run_id) {
 
 const REPORT_PATIENCE = 3000; // until the page's script has followed what was reported
 
-/** Whether the page's script runs, or is about to: what a component reports meanwhile can take the
- * place of a click, and of the page that was asked for by it. */
+/** Whether the page's script runs, or may be about to: what a component reports meanwhile can take
+ * the place of a click, and of the page that was asked for by it. */
 function pageIsBusy() {
+  const { acted, answered } = watchPage();
+  return scriptRuns() || (!answered && performance.now() - acted < REPORT_PATIENCE);
+}
+
+function scriptRuns() {
   const app = document.querySelector("[data-testid=stApp]");
   return ["running", "rerunRequested"].includes(app?.dataset.testScriptState);
 }
+
+/** When somebody last did something, and whether the script has begun to run since then: until the
+ * server answers a click, nothing else in the page tells of it. Kept once for all components. */
+function watchPage() {
+  if (window.regattaPage) return window.regattaPage;
+  const seen = { acted: -Infinity, answered: true };
+  const act = () => Object.assign(seen, { acted: performance.now(), answered: false });
+  for (const kind of ["click", "keydown", "change", "drop"]) {
+    document.addEventListener(kind, act, { capture: true, passive: true });
+  }
+  const observer = new MutationObserver(() => {
+    if (scriptRuns()) seen.answered = true;
+  });
+  observer.observe(document, { subtree: true, attributeFilter: ["data-test-script-state"] });
+  window.regattaPage = seen;
+  return seen;
+}
+
+watchPage();
 
 function element(tag, className, text) {
   const node = document.createElement(tag);

@@ -42,7 +42,10 @@ def wait_for_ticks(tab: Any, count: int) -> None:
 
 def choose(tab: Any, label: str, option: str) -> None:
     """Choose an option of a select box by typing it."""
+    tab.settle()
     box = tab.page.get_by_role("combobox", name=label)
+    # Its list closes when the page is scrolled, also by a driver that brings an option into view.
+    box.evaluate("node => node.scrollIntoView({block: 'center'})")
     box.click()
     box.fill(option)
     tab.page.get_by_role("option", name=option, exact=True).click()

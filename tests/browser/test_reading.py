@@ -34,14 +34,10 @@ def bring(tab: Any, path: Path) -> None:
 def read_with(tab: Any, label: str, option: str) -> None:
     """Choose an option in the form below what was found."""
     tab.settle()
-    send = tab.page.get_by_role("button", name="Read it this way")
     tab.page.get_by_text("Read it another way").click()
-    box = tab.page.get_by_role("combobox", name=label)
-    for place in (send, box):  # its list closes if the page is scrolled while the form opens
-        place.hover()
-    box.click()
-    box.fill(option)
-    tab.page.get_by_role("option", name=option).first.click()
+    send = tab.page.get_by_role("button", name="Read it this way")
+    send.hover()  # the form is open
+    choose(tab, label, option)
     send.click()
 
 
@@ -109,12 +105,7 @@ def test_kinds_of_one_column_and_of_many_are_carried_into_the_run(tab: Any, sens
     find.press("Enter")
     expect(page.get_by_text("2 of 11 columns")).to_be_visible()
     expect(page.locator(".rg-columns tbody tr")).to_have_count(2)
-    tab.settle()
-    box = page.get_by_role("combobox", name="Read all of them as")
-    box.click()
-    box.fill("category")
-    page.get_by_role("listbox").get_by_role("option", name="category").click()
-    tab.settle()
+    choose(tab, "Read all of them as", "category")
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_label("Kind of code_b")).to_have_value("category", timeout=READING)
     kept = chosen(tab)

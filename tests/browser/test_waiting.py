@@ -93,6 +93,40 @@ def test_no_wait_takes_the_place_of_the_page_that_was_asked_for(tab: Any, path: 
             page.unroute("**/api/jobs/target-*", ended)
 
 
+def test_no_wait_takes_the_place_of_a_click_that_is_on_its_way(tab: Any, path: Path) -> None:
+    """Until the server answers, nothing on the page tells that something was clicked."""
+    page = tab.page
+    held: list[tuple[Any, Any]] | None = None  # what is under way, both ways, while it is
+
+    def pass_on(to: Any, message: Any) -> None:
+        if held is None:
+            to.send(message)
+        else:
+            held.append((to, message))
+
+    def between(socket: Any) -> None:
+        server = socket.connect_to_server()
+        socket.on_message(lambda message: pass_on(server, message))
+        server.on_message(lambda message: pass_on(socket, message))
+
+    page.route_web_socket(re.compile("_stcore/stream"), between)
+    ended = lambda route: route.fulfill(json={"state": "done"})  # noqa: E731
+    with under_way(tab.server.home, "target", path, target="y"):
+        for _ in range(2):
+            tab.open(f"/new?file={KEY}&target=y")
+            expect(page.get_by_text("a quarter of it")).to_be_visible()
+            button = page.get_by_role("button", name="Start training")
+            held = []
+            button.click()
+            page.route("**/api/jobs/target-*", ended)  # it ends while the click is on its way
+            page.wait_for_timeout(1_000)
+            on_their_way, held = held, None
+            for to, message in on_their_way:
+                to.send(message)
+            expect(button).to_be_hidden()  # the page of the run is shown
+            page.unroute("**/api/jobs/target-*", ended)
+
+
 def test_the_list_of_runs_follows_them_and_is_left_alone_otherwise(tab: Any) -> None:
     store, page = RunStore(tab.server.home), tab.page
     config = TrainingConfig(path="/data/lost.csv", target="y", name="Comes and goes")
