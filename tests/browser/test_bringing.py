@@ -77,12 +77,12 @@ def own_server(page_server: Any, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_an_upload_shows_its_progress_and_leaves_memory_alone(
-    own_server: Any, browser_instance: object, tab: Any, tmp_path: Path
+    own_server: Any, tab: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "large.csv"
     with path.open("wb") as file:
         file.truncate(MEGABYTES * 1_000_000)  # no disk is used, nor time; it is no CSV either
-    other = type(tab)(browser_instance, own_server)
+    other = type(tab)(tab.context, own_server)
     try:
         other.open("/data")
         server = psutil.Process(own_server.process.pid)

@@ -58,12 +58,12 @@ def test_memory_is_flat_over_many_ticks(
 
 
 def test_tabs_that_come_and_go_leave_nothing(
-    browser_instance: object, tab: Any, page_server: Any, long_run: tuple[RunStore, RunRecord]
+    tab: Any, page_server: Any, long_run: tuple[RunStore, RunRecord]
 ) -> None:
     _, record = long_run
 
     def visit() -> None:
-        other = type(tab)(browser_instance, page_server)
+        other = type(tab)(tab.context, page_server)
         other.open(f"/?run={record.run_id}")
         other.page.locator(f"{PLOT} .scatterlayer .trace").first.wait_for(state="attached")
         other.close()

@@ -133,7 +133,7 @@ def listens_on(port: int, address: str) -> bool:
 
 @pytest.mark.browser
 def test_who_is_on_the_list_is_let_in_and_nobody_else(
-    browser_instance: Any, provider: Provider, guarded_server: PageServer
+    profile: Any, provider: Provider, guarded_server: PageServer
 ) -> None:
     assert listens_on(guarded_server.port, "127.0.0.9"), "on every address"
     metrics = f"http://localhost:{guarded_server.port}/metrics"
@@ -143,7 +143,7 @@ def test_who_is_on_the_list_is_let_in_and_nobody_else(
 
     for email, allowed in [("Ann@example.org", True), ("ann@example.net", False)]:
         provider.email = email
-        tab = Tab(browser_instance, guarded_server)
+        tab = Tab(profile, guarded_server)
         tab.page.goto(metrics.removesuffix("metrics") + "runs")
         tab.page.get_by_role("button", name="Sign in").click()
         if allowed:

@@ -25,7 +25,7 @@ expect = playwright.expect
 pytestmark = pytest.mark.browser
 
 KEY = "d" * 16
-TIMES = 8
+TIMES = 5
 
 
 @pytest.fixture
