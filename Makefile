@@ -82,7 +82,7 @@ lock:  ## write constraints.txt anew from a clean environment
 	  polars $(TORCH_NEEDS)
 	{ echo '# Exact versions of everything, for Python 3.11 to 3.13. Made by `make lock`.'; \
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --all \
-	    | grep -vE '^(regatta|pip|setuptools|wheel)[ =]'; \
+	    | grep -vE '^(regatta|pip|setuptools|wheel)[ =]' | LC_ALL=C sort; \
 	  echo '# Used by the benchmarks alone.'; \
 	  sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -23,6 +23,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
+import pkgutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +40,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from regatta import dashboard
 from regatta.dashboard import crew_view, frame, jobs, live, log_view, prometheus, uploads
 from regatta.dashboard import health as health_check
 from regatta.dashboard.security import NotFound, failure, guarded, guarded_async
@@ -277,8 +280,8 @@ def _import_heavy_parts() -> None:
     import pandas  # noqa: F401
     import pyarrow  # noqa: F401
 
-    from regatta.dashboard import components, fields, sources  # noqa: F401
-
+    for module in pkgutil.iter_modules(dashboard.__path__, "regatta.dashboard."):
+        importlib.import_module(module.name)
     gc.collect()
     gc.freeze()
 
