@@ -11,22 +11,27 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from PIL import Image
 from playwright.sync_api import ViewportSize, sync_playwright
+
+from regatta.tests.browser.serving import (
+    CHROMIUM_VARIABLE,
+    FLAGS,
+    READY,
+    PageServer,
+    end_processes_of,
+    find_browser,
+)
 
 Theme = Literal["light", "dark"]
 
@@ -38,8 +43,6 @@ TARGET = "median_house_value"
 VIEWPORT: ViewportSize = {"width": 1366, "height": 768}
 TELEPHONE: ViewportSize = {"width": 390, "height": 844}
 THEMES: tuple[Theme, ...] = ("light", "dark")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 PATIENCE = 180_000  # milliseconds: the machine may have other things to do
 SKELETON = "[data-testid=stSkeleton]"  # stands where something is still to come
 EVALUATIONS = 7  # points of the validation curve before the live pictures are taken
@@ -61,39 +64,13 @@ print(*pipeline.predict(pandas.read_csv(rows, **pipeline.read_csv_)).tolist())
 @contextlib.contextmanager
 def served(home: Path) -> Iterator[str]:
     """The page on a free port; everything that it started ends with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "REGATTA_HOME": str(home)}
-    with (home / "page.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-P", str(ROOT / "main.py"), "--port", str(port)],
-            env=environment, cwd=home, stdout=log, stderr=log,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
+    server = PageServer(home)
     try:
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            time.sleep(0.1)
-        yield url
+        server.start()
+        yield server.url
     finally:
-        server.terminate()
-        server.wait(15)
-        end_what_is_left(home)
-
-
-def end_what_is_left(home: Path) -> None:
-    """End the supervisor and the runs of a home that is given up."""
-    left = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and process.environ().get("REGATTA_HOME") == str(home):
-                process.terminate()
-                left.append(process)
-    for process in psutil.wait_procs(left, timeout=10)[1]:
-        process.kill()
+        server.stop()
+        end_processes_of(home)
 
 
 def settle(page: Any) -> None:
@@ -313,13 +290,15 @@ def watch(tabs: Tabs) -> None:
 
 
 def main() -> None:
-    chromium = os.environ.get("REGATTA_CHROMIUM") or shutil.which("chromium")
+    chromium = find_browser()
     if not chromium or not HOUSING.is_file():
-        sys.exit(f"This needs chromium (or REGATTA_CHROMIUM) and {HOUSING}.")
+        sys.exit(f"This needs chromium (or {CHROMIUM_VARIABLE}) and {HOUSING}.")
     IMAGES.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends, too
     with contextlib.ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        home = Path(folder, "home")
+        home.mkdir(mode=0o700)
         tabs = stack.enter_context(opened(stack.enter_context(served(home)), chromium))
         run = upload_and_train(tabs)
         explain(tabs, run)

@@ -233,7 +233,7 @@ def _largest(found: Mapping[str, Any]) -> str:
     ]
     lines = [each["line"] for each in found["outliers"][:SHOWN_OUTLIERS]]
     if lines and None not in lines:
-        titles.insert(1, "Line of the file")
+        titles.insert(1, "Line")
         for row, line in zip(rows, lines, strict=True):
             row.insert(1, f"{line:,}")
     return _table(titles, rows, numbers=range(len(titles)))

@@ -19,7 +19,8 @@ import pytest
 
 from regatta.dashboard import sign_in
 
-from .conftest import PageServer, Tab, chromium, end_processes_of
+from .conftest import Tab, chromium
+from .serving import PageServer, end_processes_of
 
 CLIENT_SECRET = "client-" + secrets.token_hex(16)
 COOKIE_SECRET = "cookie-" + secrets.token_hex(32)
