@@ -63,8 +63,7 @@ class Readings:
 
 def main(n_rows: int, turns: int) -> str:
     """Measure, and tell in Markdown."""
-    os.environ["POLARS_MAX_THREADS"] = "2"
-    names = [name for name in READERS if name == REGATTA or importlib.util.find_spec(name)]
+    names = readers()
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as folder:
         path, larger = Path(folder) / "rows.csv", Path(folder) / "larger.csv"
         say(f"Generating {n_rows:,} rows")
@@ -86,8 +85,14 @@ def repeat(path: Path, larger: Path) -> None:
                 shutil.copyfileobj(file, out, 1 << 24)
 
 
+def readers() -> list[str]:
+    """Those that are installed, and Regatta."""
+    return [name for name in READERS if name == REGATTA or importlib.util.find_spec(name)]
+
+
 def measure(path: Path, names: list[str], turns: int) -> Readings:
     """Every reader once a turn."""
+    os.environ["POLARS_MAX_THREADS"] = "2"
     found = Readings(path.stat().st_size)
     for turn in range(turns):
         say(f"{found.size / 1e9:.1f} GB: turn {turn + 1} of {turns}")

@@ -40,16 +40,6 @@ TRIED_EPOCHS = (1, 2, 3, 5, 8, 12, 18, 27)
 # Epochs of a measurement, by contender and batch, at 2 million rows: about half a second each.
 EPOCHS = {"regatta": 10, "sklearn": 1, "torch": 1}
 
-READERS = {
-    "Regatta": "from regatta.data_pipeline import import_csv as read\n",
-    "pandas": "from pandas import read_csv as read\n",
-    "pyarrow": "from pyarrow.csv import read_csv as read\n",
-    "polars": "from polars import read_csv as read\n",
-}
-MEASURE_READ = (
-    "import json, sys, time\nstart = time.perf_counter()\ntable = read(sys.argv[1])\n"
-    "print(json.dumps({'seconds': time.perf_counter() - start}))\n"
-)
 TRAIN = (
     "import json, os, subprocess, sys\n"
     "done = subprocess.run([sys.executable, '-P', '-m', 'regatta', 'train', *sys.argv[1:],"
@@ -170,7 +160,7 @@ def measure(results: Results, folder: Path) -> None:
     say(f"Writing a CSV file of {rows:,} rows")
     write_csv(Recipe(), rows, path)
     results.csv_bytes = path.stat().st_size
-    measure_reading(results, path, folder)
+    measure_reading(results, path)
     if results.steps:
         measure_whole_runs(results, path, folder / "home")
         shutil.rmtree(folder / "home")
@@ -239,23 +229,12 @@ def fewest_epochs(contender: ContenderProcess, order: dict[str, Any]) -> int:
     return TRIED_EPOCHS[-1]
 
 
-def measure_reading(results: Results, path: Path, folder: Path) -> None:
-    """CSV to columns, each reader in a process of its own and Regatta with an empty home."""
-    readers = {name: code for name, code in READERS.items() if name == "Regatta" or has(name)}
-    turns = min(results.turns, 3)
-    for turn in range(turns):
-        say(f"Reading CSV: turn {turn + 1} of {turns}")
-        for name, code in readers.items():
-            home = folder / "emptied home"
-            done, peak = run_measured("-c", code + MEASURE_READ, str(path), home=home)
-            shutil.rmtree(home, ignore_errors=True)
-            speed = results.csv_bytes / done["seconds"]
-            results.read_speed.setdefault(name, []).append(speed)
-            results.read_memory[name] = max(peak, results.read_memory.get(name, 0))
-
-
-def has(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+def measure_reading(results: Results, path: Path) -> None:
+    """CSV to columns."""
+    found = _import.measure(path, _import.readers(), min(results.turns, 3))
+    for name, seconds in found.seconds.items():
+        results.read_speed[name] = [found.size / each for each in seconds]
+    results.read_memory.update(found.memory)
 
 
 def measure_whole_runs(results: Results, path: Path, home: Path) -> None:

@@ -13,7 +13,7 @@ from regatta.dashboard import (
     components,
     fields,
     jobs,
-    outlooks,
+    outlook_view,
     reading,
     report,
     uploads,
@@ -179,11 +179,11 @@ def show_result(job: Job, status: Status) -> None:
         return
     left, right = st.columns([3, 2], gap="medium")
     with left, st.container(border=True, height="stretch"):
-        outlooks.show_histogram(outlook, job.job_id)
+        outlook_view.show_histogram(outlook, job.job_id)
     with right, st.container(border=True, height="stretch"):
-        outlooks.show_beyond(outlook)
+        outlook_view.show_beyond(outlook)
     with st.container(border=True):
-        outlooks.show_preview(outlook)
+        outlook_view.show_preview(outlook)
 
 
 def show_ways_out(status: Status, key: str) -> bool:
