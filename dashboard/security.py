@@ -54,6 +54,7 @@ NOT_IN_A_FRAME = {"X-Frame-Options": "DENY"}
 # Streamlit keeps what is sent there in memory, for anyone who has the page open. No page of ours
 # uses it: files come by /api/upload.
 CLOSED = "/_stcore/upload_file"
+POLICY_VIOLATION = 1008  # a web socket's code; refused before it is open, the answer is a 403
 
 log = logging.getLogger("regatta.dashboard")
 
@@ -69,7 +70,11 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http":  # a web socket's name and origin are checked by Streamlit
+        if scope["type"] == "websocket" and not _may_connect(Headers(scope=scope)):
+            await receive()
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
@@ -112,7 +117,7 @@ def refusal(request: Request) -> Response | None:
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
         return failure(403, "Requests from other sites are refused.")
     origin = request.headers.get("origin")
-    if origin is not None and not _is_same_origin(origin, request):
+    if origin is not None and not _is_same_origin(origin, request.headers):
         return failure(403, "Requests from other sites are refused.")
     if not sign_in.is_signed_in(request.cookies):
         return failure(401, "Sign in on the page first.")
@@ -162,11 +167,23 @@ def _is_our_name(host: str | None) -> bool:
         return False
 
 
-def _is_same_origin(origin: str, request: Request) -> bool:
+def _may_connect(headers: Headers) -> bool:
+    """Whether a web socket comes from a page of ours, or from no browser.
+
+    Streamlit would let pages of other ports in, and for an origin that it does not know it asks a
+    server on the internet for this machine's address, while everyone else waits.
+    """
+    origin = headers.get("origin")
+    if not _is_our_name(headers.get("host")):
+        return False
+    return origin is None or _is_same_origin(origin, headers)
+
+
+def _is_same_origin(origin: str, headers: Headers) -> bool:
     # Behind a proxy the browser's name for us may come in the forwarded header alone.
-    names = {request.headers.get("host", "")}
+    names = {headers.get("host", "")}
     if settings.behind_proxy():
-        names.add(request.headers.get("x-forwarded-host", ""))
+        names.add(headers.get("x-forwarded-host", ""))
     try:
         return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc in names
     except ValueError:

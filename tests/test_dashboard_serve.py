@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import http.client
 import os
 import re
@@ -110,6 +112,10 @@ def check_what_stands_around_every_route(port: int) -> None:
     body = b"x" * 10
     status, _, answer = ask(port, "/_stcore/upload_file/session/file", "PUT", body)
     assert status == 403 and "page “Data”" in answer.decode()
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null"):
+        assert connect(port, origin) == 403, origin
+    assert connect(port, f"http://127.0.0.1:{port}", Host="evil.example") == 403
+    assert connect(port, f"http://127.0.0.1:{port}") == 101
     assert b"does not serve the agent API" in ask(port, "/_stcore/agent/interact", "POST", b"{}")[2]
 
 
@@ -123,6 +129,19 @@ def ask(
         return response.status, response.headers, response.read()
     finally:
         connection.close()
+
+
+def connect(port: int, origin: str, **headers: str) -> int:
+    """What the server answers to a page of ``origin`` that wants a web socket."""
+    wanted = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+        "Sec-WebSocket-Version": "13",
+    }
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as asking:
+        asking.request("GET", "/_stcore/stream", headers={**wanted, "Origin": origin, **headers})
+        return asking.getresponse().status
 
 
 def test_streamlit_cannot_pass_the_refusal_by(start: Start, root: Path) -> None:
