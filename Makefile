@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -P -m pytest
+TWO_AT_ONCE := -n 2 --dist loadfile
 PORT ?= 5000
 # Options for pytest: `make test PYTEST_OPTIONS='-k export -x'`.
 PYTEST_OPTIONS ?=
@@ -32,12 +33,12 @@ help:  ## list these commands
 serve: $(VENV)/.installed  ## install if needed and open the dashboard on http://127.0.0.1:5000
 	$(BIN)/regatta serve --port $(PORT)
 
-# Two tests at once, file by file: half of them wait. Those in a browser want both cores, and follow,
-# whatever came of the others. 5: none was chosen.
+# Two tests at once, file by file: half of them wait. Those in a browser follow, whatever came of the
+# others. 5: none was chosen.
 test: $(VENV)/.installed-test  ## every test but the slow ones
 	@others=0; browser=0; \
-	$(PYTEST) -m "not slow and not browser" -n 2 --dist loadfile $(PYTEST_OPTIONS) || others=$$?; \
-	$(PYTEST) -m "browser and not slow" $(PYTEST_OPTIONS) || browser=$$?; \
+	$(PYTEST) -m "not slow and not browser" $(TWO_AT_ONCE) $(PYTEST_OPTIONS) || others=$$?; \
+	$(PYTEST) -m "browser and not slow" $(TWO_AT_ONCE) $(PYTEST_OPTIONS) || browser=$$?; \
 	for status in $$others $$browser; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done
 
 test-slow: $(VENV)/.installed-test  ## the slow tests
