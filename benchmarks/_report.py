@@ -80,8 +80,9 @@ read them from a mapped file.
 READING = """\
 ## Reading CSV
 
-{megabytes:.0f} MB of numbers into columns, each reader in a process of its own with two threads. Regatta leaves
-typed, checked columns on disk and reads the file once; the others leave a table in memory.
+{megabytes:.0f} MB of numbers into columns, each reader in a process of its own with two
+threads. Regatta leaves typed, checked columns on disk and reads the file once; the others leave a
+table in memory.
 """
 WHOLE = """\
 ### Whole runs
