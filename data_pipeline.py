@@ -27,13 +27,13 @@ import numpy.typing as npt
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, cleaning, leaks, rejecting, scatter
 from regatta.ingest.child import Child, ready
+from regatta.ingest.dates import has_time
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.rereading import PredictionBatch, read_batches
 from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
 from regatta.ingest.schema import SchemaCheck
 from regatta.ingest.split import Split, split_rows
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable, load_table
-from regatta.ingest.values import has_time
 from regatta.ingest.writing import check_output
 from regatta.parameter_server.batches import shard_offsets
 from regatta.preprocessing import (

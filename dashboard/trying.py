@@ -13,7 +13,7 @@ from regatta.dashboard import actions, explaining, words
 from regatta.dashboard.explaining import Subject
 from regatta.explain import charts, contributions
 from regatta.explain.held_out import date_in_words
-from regatta.ingest.values import has_time
+from regatta.ingest.dates import has_time
 from regatta.preprocessing import (
     MISSING_LEVEL,
     OTHER_LEVEL,

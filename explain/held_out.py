@@ -24,10 +24,10 @@ from regatta import data_pipeline
 from regatta.configuration import TrainingConfig
 from regatta.fitted_model import FittedModel
 from regatta.ingest import cache
+from regatta.ingest.dates import has_time
 from regatta.ingest.scatter import Block, Plan, raw_features
 from regatta.ingest.split import Split, split_rows
 from regatta.ingest.table import ParsedTable, load_table
-from regatta.ingest.values import has_time
 from regatta.preprocessing import (
     BooleanEncoding,
     CategoryEncoding,

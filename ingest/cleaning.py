@@ -19,11 +19,12 @@ import numpy as np
 
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType
+from regatta.ingest.dates import ISO, has_time
 from regatta.ingest.parsing import ChunkParser
 from regatta.ingest.rereading import BATCH_BYTES
 from regatta.ingest.source import open_source, stream_text
 from regatta.ingest.table import ParsedColumn, ParsedTable
-from regatta.ingest.values import ISO, has_time, is_missing, text_level
+from regatta.ingest.values import is_missing, text_level
 from regatta.ingest.writing import check_output, date_cells, defused, number_cells, text_cell
 from regatta.utils import DataError, atomic_path
 

@@ -16,20 +16,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from regatta.ingest.dates import ISO, matching_date_formats, parse_date, swapped_format
 from regatta.ingest.dialect import second_table
 from regatta.ingest.overrides import AS_IT_IS, BY_YOU, ColumnRule
 from regatta.ingest.values import (
     BOOLEAN_PAIRS,
     COMMA,
     CURRENCIES,
-    ISO,
     PLAIN,
     NumberStyle,
     is_infinite,
     is_missing,
-    matching_date_formats,
-    parse_date,
-    swapped_format,
     text_level,
     unit_of,
 )

@@ -17,14 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from regatta.ingest.dates import matching_date_formats
 from regatta.ingest.overrides import BY_YOU, NOTHING, GivenDialect
-from regatta.ingest.values import (
-    BOOLEAN_PAIRS,
-    CURRENCIES,
-    is_missing,
-    looks_numeric,
-    matching_date_formats,
-)
+from regatta.ingest.values import BOOLEAN_PAIRS, CURRENCIES, is_missing, looks_numeric
 from regatta.utils import DataError
 
 SEPARATORS = (",", ";", "\t", "|", " ", "^", "~")

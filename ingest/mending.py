@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType, infer
+from regatta.ingest.dates import parse_date
 from regatta.ingest.dialect import SEPARATORS, Dialect
 from regatta.ingest.source import Patch, Source, stream_text
-from regatta.ingest.values import is_missing, parse_date
+from regatta.ingest.values import is_missing
 
 # So many rows must have shown what the columns hold.
 ENOUGH_ROWS = 10

@@ -28,16 +28,9 @@ from regatta.ingest.columns import (
     MAX_LEVEL_LENGTH,
     ColumnType,
 )
+from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
-from regatta.ingest.values import (
-    COMMA,
-    PLAIN,
-    missing_spellings,
-    parse_dates,
-    parse_numbers,
-    swapped_format,
-    text_level,
-)
+from regatta.ingest.values import COMMA, PLAIN, missing_spellings, parse_numbers, text_level
 
 HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)

@@ -20,10 +20,10 @@ from typing import Any
 
 from regatta.ingest import chunks
 from regatta.ingest.columns import ColumnType
+from regatta.ingest.dates import ISO
 from regatta.ingest.dialect import Dialect, second_table, split_runs
 from regatta.ingest.parsing import ChunkParser
 from regatta.ingest.source import Patch, Source, stream_text
-from regatta.ingest.values import ISO
 from regatta.ingest.writing import defused
 from regatta.utils import DataError
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import chunks, rejecting
 from regatta.ingest.columns import ColumnType, best_style, date_formats
+from regatta.ingest.dates import ISO, parse_date, parse_dates
 from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
 from regatta.ingest.overrides import (
     AS_IT_IS,
@@ -54,15 +55,7 @@ from regatta.ingest.source import (
     stream_text,
     text_of,
 )
-from regatta.ingest.values import (
-    ISO,
-    NumberStyle,
-    is_missing,
-    parse_date,
-    parse_dates,
-    parse_numbers,
-    text_level,
-)
+from regatta.ingest.values import NumberStyle, is_missing, parse_numbers, text_level
 from regatta.preprocessing import (
     BooleanEncoding,
     CategoryEncoding,

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.ingest.columns import MAX_BAD_WORDS, describe_style, human_format
-from regatta.ingest.values import ISO, NumberStyle
+from regatta.ingest.dates import ISO
+from regatta.ingest.values import NumberStyle
 from regatta.preprocessing import CategoryEncoding, missing_column
 from regatta.utils import DataError, UserError
 

@@ -12,20 +12,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regatta.ingest.columns import best_style, boolean_pair, infer, is_thousands
-from regatta.ingest.values import (
-    COMMA,
+from regatta.ingest.dates import (
     DATE_FORMATS,
     ISO,
+    matching_date_formats,
+    parse_date,
+    parse_dates,
+    swapped_format,
+)
+from regatta.ingest.values import (
+    COMMA,
     PLAIN,
     NumberStyle,
     is_infinite,
     is_missing,
-    matching_date_formats,
     missing_spellings,
-    parse_date,
-    parse_dates,
     parse_numbers,
-    swapped_format,
 )
 
 STYLES = [

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from regatta.data_pipeline import import_csv
+from regatta.ingest.dates import parse_date
 from regatta.ingest.dialect import Dialect, sniff
 from regatta.ingest.source import is_complete, open_source, text_of
 from regatta.ingest.table import ParsedColumn, ParsedTable
-from regatta.ingest.values import parse_date
 from regatta.utils import DataError
 
 RIGHT, REPAIRED, REFUSED, WRONG, BROKEN = "right", "repaired", "refused", "wrong", "broken"
