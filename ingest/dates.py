@@ -5,22 +5,27 @@ Like the rules of `values`, each exists for one text and for an Arrow array of t
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 import functools
+import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from regatta.ingest.values import MISSING_WORDS, BoolArray, FloatArray, bools
 
 _DIGIT = re.compile(r"[0-9]")
 
-ISO = "ISO8601"
-# Dates that Arrow's parser reads as they are.
-ISO_FORMATS = (ISO, "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M")
+Integers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+ISO = "ISO8601"  # any way of writing a date that ISO 8601 allows
 
 _DAYS = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y",
@@ -115,53 +120,199 @@ def swapped_format(date_format: str) -> str | None:
 def parse_dates(
     texts: Any, date_format: str, missing: Iterable[str] = ()
 ) -> tuple[FloatArray, BoolArray]:
-    """Seconds since 1970 of the dates in an Arrow array of strings, and which cells are bad."""
+    """The dates in an Arrow array of strings, as `parse_date` reads each.
+
+    Parameters
+    ----------
+    texts : pyarrow.StringArray (n,)
+    missing : iterable of str
+        Further words (trimmed) that stand for a missing value in this column.
+
+    Returns
+    -------
+    values (n,), bad (n,)
+        Seconds since 1970; NaN where a cell is missing or bad.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(texts).fill_null("")
-    absent = pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array(sorted(MISSING_WORDS)))
-    extra = list(missing)
-    if extra:
-        absent = pc.or_(absent, pc.is_in(trimmed, value_set=pa.array(extra, pa.string())))
-    encoded = pc.if_else(absent, pa.scalar(None, pa.string()), trimmed)
-    values = _fast_dates(encoded, date_format)
-    if values is None:
-        values = _slow_dates(encoded, date_format)
-    bad = np.isnan(values) & ~bools(absent)
+    values = _read(texts, date_format)
+    bad = np.isnan(values)
+    others = np.flatnonzero(bad)
+    if len(others):
+        trimmed = pc.utf8_trim_whitespace(texts.take(pa.array(others))).fill_null("")
+        words = pa.array([*missing], pa.string())
+        absent = bools(pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array([*MISSING_WORDS])))
+        absent |= bools(pc.is_in(trimmed, value_set=words))
+        values[others] = np.where(absent, np.nan, _read(trimmed, date_format))
+        bad[others] = np.isnan(values[others]) & ~absent
     return values, bad
 
 
-def _fast_dates(texts: Any, date_format: str) -> FloatArray | None:
-    """ISO dates by Arrow's own strict parser; ``None`` where a cell does not fit."""
+def _read(texts: Any, date_format: str) -> FloatArray:
+    """Seconds since 1970 of each text, NaN where it is no such date."""
+    if date_format == ISO:
+        return _read_any_iso(texts)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    lengths = np.diff(offsets)
+    values = np.full(len(texts), np.nan)
+    for layout in _layouts(date_format):
+        rows = np.flatnonzero(lengths == layout.length)
+        if len(rows) == len(lengths):
+            signs = data[offsets[0] : offsets[-1]].reshape(len(rows), layout.length)
+        else:
+            signs = data[offsets[rows][:, None] + np.arange(layout.length)]
+        if len(rows):
+            seconds, fits = layout.read(np.ascontiguousarray(signs.T))
+            values[rows[fits]] = seconds[fits]
+    return values
+
+
+def _read_any_iso(texts: Any) -> FloatArray:
     import pyarrow as pa
 
-    if date_format not in ISO_FORMATS:
-        return None
     try:
         moments = texts.cast(pa.timestamp("us"))
     except pa.ArrowInvalid:
-        return None
-    if date_format != ISO and not _all_match(texts, date_format):
-        return None
-    whole = moments.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    values: FloatArray = whole / 1e6
+        encoded = texts.dictionary_encode()
+        known = [parse_date(each.as_py(), ISO) for each in encoded.dictionary]
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        values: FloatArray = np.array([*known, np.nan])[codes]
+        return values
+    values = moments.cast(pa.int64()).fill_null(0).to_numpy() / 1e6
     values[bools(moments.is_null())] = np.nan
     return values
 
 
-def _all_match(texts: Any, date_format: str) -> bool:
-    import pyarrow.compute as pc
+@dataclass(frozen=True)
+class _Layout:
+    """A format whose fields have given widths, so that all its signs have their places."""
 
-    matched = pc.match_substring_regex(texts, format_pattern(date_format))
-    return bool(pc.all(matched.fill_null(True)).as_py())
+    length: int
+    fields: dict[str, slice]
+    signs: dict[int, int]  # what stands between fields: place, byte
+
+    def read(self, text: Bytes) -> tuple[FloatArray, BoolArray]:
+        """Seconds since 1970 of texts given as bytes (length, n), and which of them are dates."""
+        fits = np.ones(text.shape[1], bool)
+        for place, sign in self.signs.items():
+            fits &= text[place] == sign
+        field = {
+            name: _READERS.get(name, _digits)(text[where], fits)
+            for name, where in self.fields.items()
+        }
+        year = field["%Y"] if "%Y" in field else _century(field["%y"])
+        month = field.get("%m", field.get("%b", field.get("%B")))
+        assert month is not None
+        fits &= (year >= 1) & (month >= 1) & (month <= 12)
+        index = np.where(fits, year * 12 + month, 12)
+        starts = _month_starts()
+        fits &= (field["%d"] >= 1) & (field["%d"] <= starts[index + 1] - starts[index])
+        days = starts[index] + field["%d"] - 1
+        seconds = days * 86_400 + _time_of_day(field, fits)
+        if "%f" not in field:
+            return seconds.astype(np.float64), fits
+        digits = self.fields["%f"].stop - self.fields["%f"].start
+        return seconds + field["%f"] / 10.0**digits, fits
 
 
-def _slow_dates(texts: Any, date_format: str) -> FloatArray:
-    encoded = texts.dictionary_encode()
-    seconds = np.array(
-        [parse_date(each.as_py(), date_format) for each in encoded.dictionary] + [np.nan]
-    )
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    values: FloatArray = seconds[codes]
-    return values
+def _time_of_day(field: dict[str, Integers], fits: BoolArray) -> Integers:
+    """Seconds since midnight, in the zone of 1970."""
+    none = np.zeros(1, np.int64)
+    minute, second = field.get("%M", none), field.get("%S", none)
+    if "%I" in field:
+        fits &= (field["%I"] >= 1) & (field["%I"] <= 12)
+        hour = field["%I"] % 12 + field["%p"]
+    else:
+        hour = field.get("%H", none)
+    fits &= (hour < 24) & (minute < 60) & (second < 60)
+    return hour * 3600 + minute * 60 + second - field.get("%z", none)
+
+
+_WIDTHS = {
+    "%Y": (4,), "%y": (2,), "%m": (2, 1), "%d": (2, 1), "%b": (3,), "%B": (3, 4, 5, 6, 7, 8, 9),
+    "%H": (2, 1), "%I": (2, 1), "%M": (2,), "%S": (2,), "%f": (6, 3, 1, 2, 4, 5), "%p": (2,),
+    "%z": (6, 5, 1),
+}  # fmt: skip
+
+
+@functools.cache
+def _layouts(date_format: str) -> tuple[_Layout, ...]:
+    """The layouts of a format. No text fits two of them: between fields stand other signs."""
+    parts = [part for part in re.split(r"(%[A-Za-z])", date_format) if part]
+    found = []
+    for widths in itertools.product(*(_WIDTHS.get(part, (len(part),)) for part in parts)):
+        fields, signs, place = dict[str, slice](), dict[int, int](), 0
+        for part, width in zip(parts, widths, strict=True):
+            if part in _WIDTHS:
+                fields[part] = slice(place, place + width)
+            else:
+                signs |= dict(enumerate(part.encode(), place))
+            place += width
+        found.append(_Layout(place, fields, signs))
+    return tuple(found)
+
+
+def _digits(text: Bytes, fits: BoolArray) -> Integers:
+    """The numbers that rows of digits (width, n) make; what is no digit does not fit."""
+    numbers = np.zeros(text.shape[1], np.int64)
+    for row in text:
+        digit = row - np.uint8(ord("0"))
+        fits &= digit <= 9
+        numbers *= 10
+        numbers += digit
+    return numbers
+
+
+def _month(names: Sequence[str], text: Bytes, fits: BoolArray) -> Integers:
+    """The months whose names (width, n) stand there, 0 where none does."""
+    lower, months = text | 0x20, np.zeros(text.shape[1], np.int64)
+    for month, name in enumerate(names):
+        if len(name) == len(text):
+            letters = np.frombuffer(name.lower().encode(), np.uint8)
+            months[(lower == letters[:, None]).all(axis=0)] = month
+    return months
+
+
+def _afternoon(text: Bytes, fits: BoolArray) -> Integers:
+    """12 for PM and 0 for AM."""
+    first, second = text | 0x20
+    fits &= ((first == ord("a")) | (first == ord("p"))) & (second == ord("m"))
+    hours: Integers = 12 * (first == ord("p")).astype(np.int64)
+    return hours
+
+
+def _zone(text: Bytes, fits: BoolArray) -> Integers:
+    """The seconds by which a zone is ahead."""
+    if len(text) == 1:
+        fits &= text[0] == ord("Z")
+        return np.zeros(text.shape[1], np.int64)
+    fits &= (text[0] == ord("+")) | (text[0] == ord("-"))
+    if len(text) == 6:
+        fits &= text[3] == ord(":")
+    hours, minutes = _digits(text[1:3], fits), _digits(text[-2:], fits)
+    fits &= (hours < 24) & (minutes < 60)
+    ahead = hours * 3600 + minutes * 60
+    return np.where(text[0] == ord("-"), -ahead, ahead)
+
+
+_READERS: dict[str, Callable[[Bytes, BoolArray], Integers]] = {
+    "%b": functools.partial(_month, [*calendar.month_abbr]),
+    "%B": functools.partial(_month, [*calendar.month_name]),
+    "%p": _afternoon,
+    "%z": _zone,
+}
+
+
+def _century(year: Integers) -> Integers:
+    """The years that two digits stand for, as POSIX has it."""
+    return year + np.where(year < 69, 2000, 1900)
+
+
+@functools.cache
+def _month_starts() -> Integers:
+    """Days from 1970 to the first of each month, at ``12 * year + month``."""
+    months = np.arange("-0001-12", "10000-02", dtype="datetime64[M]")
+    starts: Integers = months.astype("datetime64[D]").astype(np.int64)
+    return starts

@@ -370,6 +370,7 @@ class ChunkParser:
                 null_values=missing_spellings(len(names) > WIDE) if reading.all_missing else [""],
                 strings_can_be_null=False,
                 decimal_point=self.decimal,
+                check_utf8=False,  # the whole chunk was checked
             ),
         )
         return table.columns, ragged[0] if ragged else None

@@ -23,7 +23,7 @@ from regatta.configuration import (
     resolve,
     resolve_reading,
 )
-from regatta.ingest.values import _DIRECTIVES
+from regatta.ingest.dates import _DIRECTIVES
 from regatta.utils import UserError
 
 FIELDS = {each.name: each for each in fields(TrainingConfig)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,23 @@ from regatta.ingest.values import (
     missing_spellings,
     parse_numbers,
 )
+
+# What may stand in the fields of a date, right or not.
+FIELDS = {
+    "%Y": st.integers(0, 9999).map("{:04}".format) | st.sampled_from(["2020", "1900", "99"]),
+    "%y": st.integers(0, 99).map("{:02}".format),
+    "%m": st.integers(0, 13).map(str) | st.integers(1, 12).map("{:02}".format),
+    "%d": st.integers(0, 32).map(str) | st.integers(1, 31).map("{:02}".format),
+    "%b": st.sampled_from(["Jan", "FEB", "sep", "dez"]),
+    "%B": st.sampled_from(["January", "may", "SEPTEMBER", "Feb"]),
+    "%H": st.integers(0, 24).map(str) | st.integers(0, 23).map("{:02}".format),
+    "%I": st.integers(0, 13).map(str) | st.integers(1, 12).map("{:02}".format),
+    "%M": st.integers(0, 60).map("{:02}".format),
+    "%S": st.integers(0, 61).map("{:02}".format),
+    "%f": st.integers(0, 10**6).map(str) | st.sampled_from(["5", "000001"]),
+    "%p": st.sampled_from(["AM", "pm", "Pm", "xm"]),
+    "%z": st.sampled_from(["Z", "z", "+0100", "-11:30", "+24:00", "+01:60", "+1:00"]),
+}
 
 STYLES = [
     PLAIN,
@@ -164,6 +182,26 @@ def test_dates_read_back(moment: dt.datetime, date_format: str) -> None:
 def test_no_such_date(text: str, date_format: str) -> None:
     values, bad = parse_dates(pa.array([text, "2020-01-01"]), date_format)
     assert bad[0] and math.isnan(values[0])
+
+
+@given(st.sampled_from(DATE_FORMATS), st.data())
+@settings(max_examples=400, deadline=None)
+def test_whole_arrays_of_dates_are_read_as_each_text_is(
+    date_format: str, data: st.DataObject
+) -> None:
+    """Right dates, near misses and words, in widths of all kinds."""
+    parts = [part for part in re.split(r"(%[A-Za-z])", date_format) if part]
+    written = st.tuples(*(FIELDS.get(part, st.just(part)) for part in parts)).map("".join)
+    other = st.sampled_from(["", "NA", "later", "2020-01-05", "\u0661/1/2020", "1/2/20 ", " "])
+    texts = data.draw(st.lists(written | other, min_size=1, max_size=8))
+    spoilt = data.draw(st.integers(0, 30))
+    texts.append(texts[0][:spoilt] + data.draw(st.sampled_from("/x. 9-")) + texts[0][spoilt:])
+    column = pa.array([None, *texts])[1:]  # what is in memory does not start at zero
+    values, bad = parse_dates(column, date_format, ["later"])
+    expected = np.array([parse_date(text.strip(), date_format) for text in texts])
+    gone = np.array([is_missing(text) or text.strip() == "later" for text in texts])
+    np.testing.assert_allclose(values, expected, rtol=4e-16)
+    np.testing.assert_array_equal(bad, np.isnan(expected) & ~gone)
 
 
 def test_day_and_month_that_can_be_exchanged() -> None:
