@@ -80,7 +80,7 @@ lock:  ## write constraints.txt anew from a clean environment
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
 	build/lock/bin/python -m pip --disable-pip-version-check install --quiet '.[test,docs,dev,gpu]' \
-	  polars $(TORCH_NEEDS)
+	  duckdb polars $(TORCH_NEEDS)
 	{ echo '# Exact versions of everything, for Python 3.11 to 3.13. Made by `make lock`.'; \
 	  build/lock/bin/python -m pip --disable-pip-version-check freeze --all \
 	    | grep -vE '^(regatta|pip|setuptools|wheel)[ =]' | LC_ALL=C sort; \

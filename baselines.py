@@ -1,4 +1,5 @@
-"""What plain scikit-learn makes of the rows of a run: Ridge, Lasso, SGDRegressor and the mean.
+"""What plain scikit-learn makes of the rows of a run: Ridge, Lasso, SGDRegressor and the mean;
+LinearRegression in the place of the first two where the run has no penalty.
 
     training rows of the run, its features ──▶ fit (timed) ──▶ coefficients ─┐
     held-out rows of the run ────────────────────────────────────────────────┴──▶ R², RMSE, spread
@@ -40,7 +41,7 @@ from regatta.explain import held_out, residuals
 from regatta.explain.held_out import RunRows
 from regatta.explain.residuals import Errors
 from regatta.fitted_model import FittedModel
-from regatta.ingest.parsing import finish_hash
+from regatta.ingest import hashing
 from regatta.ingest.scatter import Block, Plan, blocks_of, chosen_rows, raw_features
 from regatta.models import Penalty
 from regatta.preprocessing import standardise
@@ -93,20 +94,20 @@ def planned(
     """The baselines of a run with that model, ``alpha`` (as it was chosen) and ``l1_ratio``. On a
     sample of its rows they are as strongly regularised."""
     from sklearn.dummy import DummyRegressor
-    from sklearn.linear_model import ElasticNet, Lasso, Ridge
+    from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 
     n, width = rows.X.shape
     penalty = models.get(model).penalty(alpha, l1_ratio, rows.total)
     scaled = Penalty(penalty.l1 / rows.deviation, penalty.l2)
     strength = scaled.l1 + scaled.l2
     gram = {"precompute": n > width}
-    found = [
-        Plain("Mean", DummyRegressor()),
-        _with("Ridge", Ridge(), alpha=strength * n),
-    ]
-    if strength:  # without a penalty Lasso would be Ridge, slowly
-        lasso = Lasso(**gram)
+    found = [Plain("Mean", DummyRegressor())]
+    if strength:
+        ridge, lasso = Ridge(), Lasso(**gram)
+        found.append(_with("Ridge", ridge, alpha=strength * n))
         found.append(_with("Lasso", lasso, alpha=strength * rows.deviation))
+    else:  # Ridge's way needs a penalty where features depend on each other, as indicators do
+        found.append(Plain("LinearRegression", LinearRegression()))
     if scaled.l1 and scaled.l2:
         both = penalty.l1 + penalty.l2
         net = ElasticNet(**gram)
@@ -197,7 +198,7 @@ def _sampled(
     if limit is None:
         return chosen
     places = (block.first_row + block.start + chosen).astype(np.uint64)
-    return chosen[finish_hash(places, 0) < limit]
+    return chosen[hashing.finish(places, 0) < limit]
 
 
 # -- fits and scores ------------------------------------------------------------------------------

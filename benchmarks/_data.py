@@ -21,6 +21,7 @@ N_FEATURES = 30
 VALIDATION_ROWS = 1024
 # Numbers that are generated at once.
 BLOCK_CELLS = 1 << 22
+TRIPS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,46 @@ def write_csv(recipe: Recipe, n_rows: int, path: Path) -> None:
         while batch := list(itertools.islice(blocks, 4)):
             for text in threads.map(_as_csv, batch):
                 file.write(text)
+
+
+def write_trips(n_rows: int, path: Path, seed: int = 2) -> None:
+    """A CSV file of trips such as a taxi company's: numbers and beside them what files hold
+    besides: dates with a time, names, blank cells, a text of its own in every row."""
+    with path.open("wb") as file:
+        file.write(b"trip,vendor,start,end,from,to,payment,passengers,distance,longitude,")
+        file.write(b"latitude,fare,tip,toll,meter\n")
+        for start in range(0, n_rows, TRIPS_AT_ONCE):
+            rows = min(TRIPS_AT_ONCE, n_rows - start)
+            file.write(_trips(np.random.default_rng([seed, start]), start, rows))
+
+
+def _trips(rng: np.random.Generator, first: int, rows: int) -> bytes:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    def drawn(names: list[str]) -> pa.Array:
+        return pa.array(names).take(pa.array(rng.integers(0, len(names), rows)))
+
+    def number(scale: float, decimals: int) -> pa.Array:
+        return pa.array(np.round(scale * rng.standard_normal(rows), decimals))
+
+    zones = [f"zone {i}" for i in range(265)]
+    begun = np.datetime64("2024-01-01T00:00:00") + rng.integers(0, 31_536_000, rows)
+    ended = begun + rng.integers(60, 3600, rows)
+    tips = pa.array(np.round(3 * rng.standard_normal(rows), 2), mask=rng.random(rows) < 0.05)
+    columns = [
+        pa.array([f"T{i:09}" for i in range(first, first + rows)]),
+        drawn(["CMT", "VTS", "DDS"]),
+        *(pa.array(begun), pa.array(ended)),
+        *(drawn(zones), drawn(zones), drawn(["cash", "card", "dispute", "no charge"])),
+        pa.array(rng.integers(1, 7, rows)),
+        *(number(5, 2), number(0.1, 6), number(0.1, 6), number(20, 2)),
+        *(tips, pa.array(rng.integers(0, 3, rows)), pa.array(rng.integers(0, 100_000, rows))),
+    ]
+    out = io.BytesIO()
+    options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
+    pa.csv.write_csv(pa.table(columns, [str(i) for i in range(len(columns))]), out, options)
+    return out.getvalue()
 
 
 def _as_csv(block: npt.NDArray[np.float32]) -> bytes:

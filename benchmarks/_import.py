@@ -2,8 +2,9 @@
 
 Each reader and Regatta read the same file in processes of their own, in turn, with two threads or
 processes; Regatta with an empty home, so that it parses, checks every cell, hashes every row and
-writes typed columns. A ratio is taken within a turn. The second file holds the rows of the first
-several times; readers that were slow with the first are not asked to read it.
+writes typed columns. A ratio is taken within a turn. The first file holds numbers alone, the second
+trips with dates and names; the third holds the rows of the first several times, and readers that
+were slow with the first are not asked to read it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regatta.benchmarks._data import Recipe, write_csv
+from regatta.benchmarks._data import Recipe, write_csv, write_trips
 from regatta.benchmarks._exact import say
 from regatta.benchmarks._processes import run_measured
 
@@ -26,6 +27,8 @@ READERS = {
     "pyarrow": "import pyarrow\npyarrow.set_cpu_count(2)\n"
     "from pyarrow.csv import read_csv as read\n",
     "pandas": "from pandas import read_csv as read\n",
+    "duckdb": "import duckdb\nbase = duckdb.connect(config={'threads': 2})\n"
+    "read = lambda path: base.read_csv(path).to_arrow_table()\n",
     REGATTA: "import functools\nfrom regatta.data_pipeline import import_csv\n"
     "read = functools.partial(import_csv, processes=2)\n",
 }
@@ -35,6 +38,7 @@ MEASURE = (
     "again = read(sys.argv[1]) if sys.argv[2] == 'again' else None\n"
     "print(json.dumps({'seconds': seconds, 'again': time.perf_counter() - start}))\n"
 )
+TRIPS_A_ROW = 3  # trips for each row of numbers: files of about the same size
 TIMES_LARGER = 8
 SLOW = 2.0  # times as long as the fastest
 
@@ -44,6 +48,7 @@ class Readings:
     """What was measured of one file; lists hold one value a turn."""
 
     size: int
+    rows: str  # what they hold
     seconds: dict[str, list[float]] = field(default_factory=dict)
     again: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
@@ -67,12 +72,14 @@ def main(n_rows: int, turns: int) -> str:
     with tempfile.TemporaryDirectory(prefix="regatta-bench-") as folder:
         path, larger = Path(folder) / "rows.csv", Path(folder) / "larger.csv"
         say(f"Generating {n_rows:,} rows")
+        write_trips(TRIPS_A_ROW * n_rows, path)
+        trips = measure(path, "trips", names, turns)
         write_csv(Recipe(), n_rows, path)
-        first = measure(path, names, turns)
+        first = measure(path, "numbers", names, turns)
         repeat(path, larger)
         path.unlink()
-        second = measure(larger, [*first.fast, REGATTA], turns)
-    return "\n".join(markdown(each) for each in (first, second))
+        second = measure(larger, "numbers", [*first.fast, REGATTA], turns)
+    return "\n".join(markdown(each) for each in (first, trips, second))
 
 
 def repeat(path: Path, larger: Path) -> None:
@@ -90,11 +97,11 @@ def readers() -> list[str]:
     return [name for name in READERS if name == REGATTA or importlib.util.find_spec(name)]
 
 
-def measure(path: Path, names: list[str], turns: int) -> Readings:
+def measure(path: Path, rows: str, names: list[str], turns: int) -> Readings:
     """Every reader once a turn."""
-    found = Readings(path.stat().st_size)
+    found = Readings(path.stat().st_size, rows)
     for turn in range(turns):
-        say(f"{found.size / 1e9:.1f} GB: turn {turn + 1} of {turns}")
+        say(f"{found.size / 1e9:.1f} GB of {rows}: turn {turn + 1} of {turns}")
         for name in names:
             home = path.with_name("emptied home")
             again = "again" if name == REGATTA else ""
@@ -110,9 +117,9 @@ def measure(path: Path, names: list[str], turns: int) -> Readings:
 def markdown(found: Readings) -> str:
     """A table of one file."""
     lines = [
-        f"{found.size / 1e9:.2f} GB: seconds in each turn; speed as a share of the fastest "
-        "reader's, the median of the turns; and the most memory of all its processes together, "
-        "without files that are mapped, in MB:",
+        f"{found.size / 1e9:.2f} GB of {found.rows}: seconds in each turn; speed as a share of "
+        "the fastest reader's, the median of the turns; and the most memory of all its processes "
+        "together, without files that are mapped, in MB:",
         "",
         "| | seconds | share | memory |",
         "|---|---|---|---|",

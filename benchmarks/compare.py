@@ -231,7 +231,7 @@ def fewest_epochs(contender: ContenderProcess, order: dict[str, Any]) -> int:
 
 def measure_reading(results: Results, path: Path) -> None:
     """CSV to columns."""
-    found = _import.measure(path, _import.readers(), min(results.turns, 3))
+    found = _import.measure(path, "numbers", _import.readers(), min(results.turns, 3))
     for name, seconds in found.seconds.items():
         results.read_speed[name] = [found.size / each for each in seconds]
     results.read_memory.update(found.memory)

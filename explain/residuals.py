@@ -23,7 +23,7 @@ from regatta.configuration import TrainingConfig
 from regatta.explain import held_out
 from regatta.explain.held_out import Batch, RunRows
 from regatta.fitted_model import FittedModel
-from regatta.ingest.parsing import finish_hash
+from regatta.ingest import hashing
 from regatta.runs.directory import RunDirectory
 from regatta.utils import UserError, read_json, write_json
 
@@ -158,7 +158,7 @@ class Errors:
         if self.expected <= self.most_kept:
             return batch
         limit = np.uint64(int(self.most_kept / self.expected * 2.0**64))
-        chosen = finish_hash(batch.rows.astype(np.uint64), 0) < limit
+        chosen = hashing.finish(batch.rows.astype(np.uint64), 0) < limit
         return Batch(batch.rows[chosen], batch.actual[chosen], batch.predicted[chosen])
 
 

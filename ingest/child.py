@@ -15,17 +15,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection, Pipe, wait
+from queue import SimpleQueue
 from typing import Any
 
 from regatta.utils import BLAS_THREAD_VARIABLES, RegattaError
 
 
 class Child:
-    """A parsing process, seen from the importing one. One call at a time is under way."""
+    """A parsing process, seen from the importing one. Calls are answered in their order."""
 
     def __init__(self) -> None:
         ours, theirs = Pipe()
@@ -55,7 +57,8 @@ class Child:
             raise self._died() from None
 
     def result(self) -> Any:
-        """Wait for the call that is under way and return what it returned, or raise its error."""
+        """Wait for the first call not yet answered and return what it returned, or raise its
+        error."""
         try:
             word, value = self.pipe.recv()
         except (EOFError, OSError):
@@ -94,13 +97,15 @@ def ready(children: Sequence[Child], timeout: float | None = None) -> list[Child
 
 
 def serve(pipe: Connection) -> None:
-    """Answer calls until the other end of the pipe is closed."""
+    """Answer calls, one after the other, until the other end of the pipe is closed.
+
+    They are taken from the pipe at once, so that nobody has to wait to make one.
+    """
+    calls: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_take, args=(pipe, calls), daemon=True).start()
     state: dict[str, Any] = {}
-    while True:
-        try:
-            function, arguments = pipe.recv()
-        except (EOFError, OSError):
-            return
+    while call := calls.get():
+        function, arguments = call
         module, name = function.split(":")
         try:
             answer = ("done", getattr(importlib.import_module(module), name)(state, *arguments))
@@ -112,6 +117,15 @@ def serve(pipe: Connection) -> None:
             pipe.send(answer)
         except OSError:
             return
+
+
+def _take(pipe: Connection, calls: SimpleQueue[Any]) -> None:
+    """Take calls from a pipe; ``None`` is the last."""
+    try:
+        while True:
+            calls.put(pipe.recv())
+    except (EOFError, OSError):
+        calls.put(None)
 
 
 class _WithoutPandas(MetaPathFinder):

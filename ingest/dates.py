@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from regatta.ingest.values import MISSING_WORDS, BoolArray, FloatArray, bools
+from regatta.ingest.values import (
+    MISSING_WORDS,
+    BoolArray,
+    Bytes,
+    FloatArray,
+    Integers,
+    bools,
+    text_bytes,
+)
 
 _DIGIT = re.compile(r"[0-9]")
-
-Integers = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
 
 ISO = "ISO8601"  # any way of writing a date that ISO 8601 allows
 
@@ -153,19 +157,19 @@ def _read(texts: Any, date_format: str) -> FloatArray:
     """Seconds since 1970 of each text, NaN where it is no such date."""
     if date_format == ISO:
         return _read_any_iso(texts)
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
-    lengths = np.diff(offsets)
+    starts, ends, data = text_bytes(texts)
+    lengths = ends - starts
     values = np.full(len(texts), np.nan)
     for layout in _layouts(date_format):
         rows = np.flatnonzero(lengths == layout.length)
+        if not len(rows):
+            continue
         if len(rows) == len(lengths):
-            signs = data[offsets[0] : offsets[-1]].reshape(len(rows), layout.length)
+            signs = data[starts[0] : ends[-1]].reshape(len(rows), layout.length)
         else:
-            signs = data[offsets[rows][:, None] + np.arange(layout.length)]
-        if len(rows):
-            seconds, fits = layout.read(np.ascontiguousarray(signs.T))
-            values[rows[fits]] = seconds[fits]
+            signs = data[starts[rows][:, None] + np.arange(layout.length)]
+        seconds, fits = layout.read(np.ascontiguousarray(signs.T))
+        values[rows[fits]] = seconds[fits]
     return values
 
 

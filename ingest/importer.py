@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -454,7 +454,7 @@ class _Reading:
             for chunk in self._chunks():
                 summary = parser.parse(chunk, sorted(self.closed))
                 if self._count(summary, chunk):
-                    parser.write(str(self.file), *self._place(summary))
+                    parser.write(chunk.index, str(self.file), *self._place(summary))
         if self.unfit:
             self._refuse_unfit()
         if not self.rows:
@@ -580,44 +580,49 @@ _MODULE = "regatta.ingest.parsing:"
 _OPEN, _PARSE, _WRITE = _MODULE + "open_parser", _MODULE + "parse_chunk", _MODULE + "write_chunk"
 
 
+# Chunks that a child has at once: one that it parses, one to go on with, one that waits for its
+# place in the file, which chunks of other children come before.
+AHEAD = 3
+
+
 class _Schedule:
     """Hands chunks to children; counts their summaries in the order of the file."""
 
     def __init__(self, reading: _Reading, children: Sequence[Child]) -> None:
         self.reading = reading
-        self.children = children
         self.source = reading._chunks()
-        self.task: dict[Child, str] = dict.fromkeys(children, "open")
-        self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()
+        # What the answers that are still to come from a child are to: a chunk parsed, or other.
+        self.calls: dict[Child, deque[int | None]] = {child: deque([None]) for child in children}
+        self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()  # in the order of the file
         self.parsed: dict[int, Summary] = {}
         self.more = True
 
     def run(self) -> None:
-        while any(self.task.values()):
-            busy = [child for child, task in self.task.items() if task not in ("", "held")]
+        self._hand_out()
+        while busy := [child for child, calls in self.calls.items() if calls]:
             for child in ready(busy, 0.5):
-                self._answered(child)
-            self.reading.job.tell("read", 0, self.reading.rows) if not busy else None
+                answer, index = child.result(), self.calls[child].popleft()
+                if index is not None:
+                    self.parsed[index] = answer
+            self.reading.job.tell("read", 0, self.reading.rows)
             self._commit()
+            self._hand_out()
 
-    def _answered(self, child: Child) -> None:
-        answer = child.result()
-        if self.task[child] == "parse":
-            index = next(chunk.index for chunk, each in self.waiting if each is child)
-            self.parsed[index] = answer
-            self.task[child] = "held"
-        else:
-            self._next(child)
-
-    def _next(self, child: Child) -> None:
-        chunk = next(self.source, None) if self.more else None
-        if chunk is None:
-            self.more = False
-            self.task[child] = ""
-            return
-        self.waiting.append((chunk, child))
-        self.task[child] = "parse"
-        child.call(_PARSE, chunk, sorted(self.reading.closed))
+    def _hand_out(self) -> None:
+        """Give each child as many chunks as it may have, one child after the other."""
+        has = Counter(child for _, child in self.waiting)
+        for _ in range(AHEAD):
+            for child in self.calls:
+                if not self.more or has[child] >= AHEAD:
+                    continue
+                chunk = next(self.source, None)
+                if chunk is None:
+                    self.more = False
+                    return
+                has[child] += 1
+                self.waiting.append((chunk, child))
+                self.calls[child].append(chunk.index)
+                child.call(_PARSE, chunk, sorted(self.reading.closed))
 
     def _commit(self) -> None:
         """Count and place the chunks that are parsed, as far as all before them are."""
@@ -625,10 +630,9 @@ class _Schedule:
             chunk, child = self.waiting.popleft()
             summary = self.parsed.pop(chunk.index)
             if self.reading._count(summary, chunk):
-                self.task[child] = "write"
-                child.call(_WRITE, str(self.reading.file), *self.reading._place(summary))
-            else:
-                self._next(child)
+                self.calls[child].append(None)
+                place = self.reading._place(summary)
+                child.call(_WRITE, chunk.index, str(self.reading.file), *place)
 
 
 def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:

@@ -11,7 +11,6 @@ texts, whose cells are then judged one by one.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest import chunks
+from regatta.ingest import chunks, hashing
 from regatta.ingest.columns import (
     MAX_BAD_EXAMPLES,
     MAX_BAD_WORDS,
@@ -30,19 +29,21 @@ from regatta.ingest.columns import (
 )
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
-from regatta.ingest.values import COMMA, PLAIN, missing_spellings, parse_numbers, text_level
-
-HASH_SEED = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_NAN_BITS = np.uint64(0x7FF8000000000000)
+from regatta.ingest.plain_numbers import NumberReader
+from regatta.ingest.values import (
+    COMMA,
+    PLAIN,
+    missing_spellings,
+    parse_numbers,
+    text_level,
+    text_levels,
+)
 
 HASH_CELLS = 1 << 15
 # Columns from which a file counts as wide.
 WIDE = 300
 
 Codes = npt.NDArray[np.int32]
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,26 @@ class ChunkParser:
             for indices in (self.layout.numeric, self.layout.texts)
             for place, index in enumerate(indices)
         }
-        self.multipliers = np.array([_odd_multiplier(i) for i in self.layout.numeric], np.uint64)
+        self.multipliers = np.array([hashing.multiplier(i) for i in self.layout.numeric], np.uint64)
         self.as_texts = {i for i, each in enumerate(types) if _needs_texts(each)}
         self.decimal = self._decimal()
         self.closed: set[int] = set()  # columns of texts with too many levels
-        self.parsed: _Parsed | None = None
+        self.parsed: _Parsed | None = None  # the chunk that is being parsed
+        self.held: dict[int, _Parsed] = {}
         self.plain = PLAIN_FAILURES
+        self.numbers = PLAIN_FAILURES if self._all_numbers() else 0
+        self.number_reader: NumberReader | None = None
 
     def parse(self, chunk: chunks.Chunk, closed: Sequence[int] = ()) -> Summary:
-        """Parse a chunk and keep it until `write`; tell what is in it."""
+        """Parse a chunk and keep it until `write`, if it has rows; tell what is in it."""
         self.closed.update(closed)
+        summary = self._parse(chunk)
+        if summary.rows and self.parsed:
+            self.held[chunk.index] = self.parsed
+        self.parsed = None
+        return summary
+
+    def _parse(self, chunk: chunks.Chunk) -> Summary:
         data = self._bytes(chunk)
         lines = chunks.count_lines(data, self.dialect)
         fault = self._not_utf8(data)
@@ -189,15 +200,21 @@ class ChunkParser:
         return replace(self._parsed_columns(kept, delimiter, lines), blank_rows=blank)
 
     def _parsed_columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
-        columns, fault = self._read(data, delimiter)
-        if fault:
-            return Summary(0, lines, fault=fault)
-        columns = [_whole(column) for column in columns]
-        self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
-        summary = Summary(self.parsed.rows, lines)
-        for index, column in enumerate(columns):
-            self._store(index, column, data, summary)
-        self._learn(columns, summary)
+        numbers = self._plain_numbers(data, delimiter)
+        if numbers is not None:
+            self.parsed = _Parsed(numbers.shape[1], self.layout)
+            self.parsed.values[:] = numbers
+            summary = Summary(self.parsed.rows, lines)
+        else:
+            columns, fault = self._read(data, delimiter)
+            if fault:
+                return Summary(0, lines, fault=fault)
+            columns = [_whole(column) for column in columns]
+            self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
+            summary = Summary(self.parsed.rows, lines)
+            for index, column in enumerate(columns):
+                self._store(index, column, data, summary)
+            self._learn(columns, summary)
         if summary.rows:
             self.parsed.hash_numbers(self.multipliers)
             summary.numeric = self.parsed.facts()
@@ -250,12 +267,11 @@ class ChunkParser:
             columns, fault = self._read(data, delimiter)
         return [column.combine_chunks() for column in columns], data, fault
 
-    def write(self, file: str, offset: int, maps: dict[int, list[int]]) -> None:
-        """Write the chunk that was parsed. ``maps`` turns its codes into those of the file."""
-        parsed = self.parsed
-        assert parsed is not None
-        for place, index in enumerate(self.layout.texts):
-            lookup = np.array([*maps.get(index, []), -1], np.int32)
+    def write(self, index: int, file: str, offset: int, maps: dict[int, list[int]]) -> None:
+        """Write a chunk that was parsed. ``maps`` turns its codes into those of the file."""
+        parsed = self.held.pop(index)
+        for place, column in enumerate(self.layout.texts):
+            lookup = np.array([*maps.get(column, []), -1], np.int32)
             codes = parsed.codes[place]
             parsed.codes[place] = lookup[codes] if len(lookup) > 1 else -1
         descriptor = os.open(file, os.O_WRONLY)
@@ -266,7 +282,6 @@ class ChunkParser:
                 written += os.pwrite(descriptor, view[written:], offset + written)
         finally:
             os.close(descriptor)
-        self.parsed = None
 
     def _not_utf8(self, data: bytes) -> RowFault | None:
         if data.isascii():
@@ -293,6 +308,23 @@ class ChunkParser:
         return RowFault(line, fault.message, fault.hint)
 
     # -- reading --
+
+    def _all_numbers(self) -> bool:
+        """Whether the chunks may be all plain numbers."""
+        plain = all(
+            each.kind == "number" and each.style == PLAIN and not each.missing
+            for each in self.types
+        )
+        return plain and bool(self.types) and self.dialect.newline != "\r"
+
+    def _plain_numbers(self, data: bytes, delimiter: str) -> npt.NDArray[np.float64] | None:
+        if not self.numbers:
+            return None
+        if self.number_reader is None:
+            self.number_reader = NumberReader(len(self.types))
+        numbers = self.number_reader.read(data, delimiter)
+        self.numbers = min(self.numbers + (-1 if numbers is None else 1), PLAIN_FAILURES)
+        return numbers
 
     def _decimal(self) -> str:
         """The decimal mark that Arrow is to know; columns with the other one are read as texts."""
@@ -480,24 +512,22 @@ class ChunkParser:
 
     def _store_texts(self, index: int, column: Any, summary: Summary) -> None:
         assert self.parsed is not None
-        raw = column.dictionary.to_pylist()
-        levels: dict[str, int] = {}
-        missing = self.types[index].missing
-        place = [_level_code(text_level(text, missing), levels) for text in raw]
-        codes = np.array([*place, -1], np.int32)[column.indices.to_numpy(zero_copy_only=False)]
-        known = list(levels)
+        known, place = text_levels(column.dictionary, self.types[index].missing)
+        codes = np.append(place, np.int32(-1))[column.indices.to_numpy(zero_copy_only=False)]
         counts = np.bincount(codes + 1, minlength=len(known) + 1)
-        absent = int(counts[0])
-        if any(len(level) > MAX_LEVEL_LENGTH for level in known):
+        if _longest(known) > MAX_LEVEL_LENGTH:
             summary.long_texts.append(index)
             self.closed.add(index)
-        kept = [] if index in self.closed else known
-        summary.levels[index] = (kept, counts[1:].tolist() if kept else [], absent)
+        kept = [] if index in self.closed else known.to_pylist()
+        summary.levels[index] = (kept, counts[1:].tolist() if kept else [], int(counts[0]))
         self.parsed.set_codes(self.place[index], codes, known, index)
 
 
-def _level_code(level: str | None, levels: dict[str, int]) -> int:
-    return -1 if level is None else levels.setdefault(level, len(levels))
+def _longest(texts: Any) -> int:
+    """Letters of the longest text."""
+    import pyarrow.compute as pc
+
+    return pc.max(pc.utf8_length(texts)).as_py() or 0
 
 
 def _travel(values: npt.NDArray[np.float64]) -> float:
@@ -549,35 +579,27 @@ class _Parsed:
         self.buffer = whole = np.empty(rows * layout.row_bytes, np.uint8)
         first = 8 * rows
         second = first + 8 * rows * len(layout.numeric)
-        self.hashes: Hashes = whole[:first].view(np.uint64)
+        self.hashes: hashing.Hashes = whole[:first].view(np.uint64)
         self.values = whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
         self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
-        self.hashes[:] = HASH_SEED
+        self.hashes[:] = hashing.SEED
 
-    def hash_numbers(self, multipliers: Hashes) -> None:
+    def hash_numbers(self, multipliers: hashing.Hashes) -> None:
         """Add the columns of numbers, which are all there, to the hashes of their rows."""
         columns = max(1, HASH_CELLS // self.rows)  # as many at once as the cache holds
         for start in range(0, len(self.values), columns):
             block = self.values[start : start + columns]
             block += 0.0  # -0 becomes 0: equal numbers hash alike
             bits = block.view(np.uint64).copy()
-            bits[np.isnan(block)] = _NAN_BITS
-            self._mix(bits, multipliers[start : start + columns, None])
+            bits[np.isnan(block)] = hashing.MISSING
+            hashing.mixed(bits, multipliers[start : start + columns, None])
+            self.hashes += np.add.reduce(bits, axis=0)
 
-    def set_codes(self, place: int, codes: Codes, levels: list[str], index: int) -> None:
+    def set_codes(self, place: int, codes: Codes, levels: Any, index: int) -> None:
+        """Set the codes of a column of texts and add their levels to the hashes of the rows."""
         self.codes[place] = codes
-        hashes = [text_hash(level) for level in levels]
-        bits = np.array([*hashes, _NAN_BITS], np.uint64)[codes]
-        self._mix(bits[None, :], _odd_multiplier(index))
-
-    def _mix(self, bits: Hashes, multipliers: Any) -> None:
-        """Add columns (n_columns, n_rows) to the hashes of their rows, each times its multiplier:
-        a change of one cell always changes the hash."""
-        bits ^= bits >> np.uint64(32)
-        bits *= _MIX_1
-        bits ^= bits >> np.uint64(29)
-        bits *= multipliers
-        self.hashes += np.add.reduce(bits, axis=0)
+        bits = np.append(hashing.text_hashes(levels), hashing.MISSING)[codes]
+        self.hashes += hashing.mixed(bits, hashing.multiplier(index))
 
     def facts(self) -> NumericFacts:
         values = self.values
@@ -596,29 +618,6 @@ class _Parsed:
         )
 
 
-def text_hash(text: str) -> int:
-    """64 bits of a text's content."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def _odd_multiplier(index: int) -> np.uint64:
-    value = ((index + 1) * int(_MIX_2) + int(HASH_SEED)) & 0xFFFFFFFFFFFFFFFF
-    value ^= value >> 33
-    return np.uint64(value | 1)
-
-
-def finish_hash(hashes: Hashes, seed: int) -> Hashes:
-    """Hashes mixed with a seed (splitmix64's last steps): uniform over 64 bits."""
-    mixed = hashes ^ np.uint64((seed * int(_MIX_2) + int(HASH_SEED)) & 0xFFFFFFFFFFFFFFFF)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= _MIX_1
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= _MIX_2
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
-
-
 # -- calls for a child process --------------------------------------------------------------------
 
 
@@ -633,5 +632,7 @@ def parse_chunk(state: dict[str, Any], chunk: chunks.Chunk, closed: Sequence[int
     return parser.parse(chunk, closed)
 
 
-def write_chunk(state: dict[str, Any], file: str, offset: int, maps: dict[int, list[int]]) -> None:
-    state["parser"].write(file, offset, maps)
+def write_chunk(
+    state: dict[str, Any], index: int, file: str, offset: int, maps: dict[int, list[int]]
+) -> None:
+    state["parser"].write(index, file, offset, maps)

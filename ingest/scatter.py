@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest.parsing import Hashes
+from regatta.ingest.hashing import Hashes
 from regatta.ingest.split import Split
 from regatta.ingest.table import ParsedTable, load_table
 from regatta.preprocessing import (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest.parsing import Hashes, finish_hash
+from regatta.ingest import hashing
+from regatta.ingest.hashing import Hashes
 from regatta.ingest.table import ParsedColumn, ParsedTable
 from regatta.utils import DataError
 
@@ -36,13 +37,13 @@ class Split:
     def masks(self, table: ParsedTable, group: int) -> tuple[BoolArray, BoolArray]:
         """Training and validation rows of a group; rows without a target are neither."""
         usable = ~np.isnan(table.numbers(group, self.target))
-        held_out = finish_hash(table.hashes(group), self.seed) <= np.uint64(self.threshold)
+        held_out = hashing.finish(table.hashes(group), self.seed) <= np.uint64(self.threshold)
         return usable & ~held_out, usable & held_out
 
     def order_keys(self, table: ParsedTable, group: int, first_row: int) -> Hashes:
         """Rows come in the order of these: content and place in the file, hashed with the seed."""
         rows = np.arange(first_row, first_row + table.group_rows[group], dtype=np.uint64)
-        return finish_hash(table.hashes(group) + rows * _ROW_STRIDE, ~self.seed)
+        return hashing.finish(table.hashes(group) + rows * _ROW_STRIDE, ~self.seed)
 
 
 def split_rows(table: ParsedTable, target: ParsedColumn, seed: int, share: float) -> Split:
@@ -79,7 +80,7 @@ def split_rows(table: ParsedTable, target: ParsedColumn, seed: int, share: float
 
 def _hashes(table: ParsedTable, target: ParsedColumn, group: int, seed: int) -> Hashes:
     usable = ~np.isnan(table.numbers(group, target))
-    return finish_hash(table.hashes(group)[usable], seed)
+    return hashing.finish(table.hashes(group)[usable], seed)
 
 
 def _threshold(

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 # Words for "no value", compared in upper case and without surrounding blanks.
 MISSING_WORDS = frozenset(
@@ -25,6 +27,7 @@ MISSING_WORDS = frozenset(
 )  # fmt: skip
 # In a column of texts some of them are values of their own.
 MISSING_TEXTS = MISSING_WORDS - {"NONE", ".", "..", "---"}
+_MISSING_BYTES = max(len(word.encode()) for word in MISSING_TEXTS)
 
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 
@@ -142,6 +145,13 @@ def missing_spellings(wide: bool = False) -> list[str]:
 # -- whole arrays ---------------------------------------------------------------------------------
 
 
+def text_bytes(texts: Any) -> tuple[Integers, Integers, Bytes]:
+    """Where each text of an Arrow array of strings begins and ends (n,), and the bytes of all."""
+    narrow = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
+    offsets = narrow.astype(np.int64)
+    return offsets[:-1], offsets[1:], np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+
+
 def parse_numbers(
     texts: Any, style: NumberStyle, missing: Iterable[str] = ()
 ) -> tuple[FloatArray, BoolArray]:
@@ -161,36 +171,86 @@ def parse_numbers(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim(texts, characters=BLANKS + "\r\n\f\v").fill_null("")
-    absent = pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array(sorted(MISSING_WORDS)))
-    extra = list(missing)
-    if extra:
-        absent = pc.or_(absent, pc.is_in(trimmed, value_set=pa.array(extra, pa.string())))
-    good = pc.match_substring_regex(trimmed, style.pattern.replace("\\u00a0", "\u00a0"))
-    cleaned = pc.if_else(good, trimmed, pa.scalar(None, pa.string()))
-    values = _to_float(_plain_text(cleaned, style))
-    infinite = pc.match_substring_regex(trimmed, r"(?i)^[+-]?inf(?:inity)?$")
-    values[bools(infinite)] = np.inf
-    bad = ~(bools(good) | bools(absent) | bools(infinite))
-    values[bools(absent)] = np.nan
-    return values, bad
+    values, fits = _read_numbers(texts, style)
+    words = pa.array([*missing], pa.string())
+    if len(words):
+        values[bools(pc.is_in(texts, value_set=words))] = np.nan
+    others = np.flatnonzero(~fits)
+    if len(others):
+        left = texts.take(pa.array(others)).fill_null("")
+        trimmed = pc.utf8_trim(left, characters=BLANKS + "\r\n\f\v")
+        found, fits[others] = _read_numbers(trimmed, style)
+        infinite = bools(pc.match_substring_regex(trimmed, _INFINITE.pattern, ignore_case=True))
+        absent = bools(pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array([*MISSING_WORDS])))
+        absent |= bools(pc.is_in(trimmed, value_set=words))
+        found[infinite] = np.inf
+        found[absent] = np.nan
+        values[others] = found
+        fits[others] |= infinite | absent
+    return values, ~fits
 
 
-def _plain_text(texts: Any, style: NumberStyle) -> Any:
+def _read_numbers(texts: Any, style: NumberStyle) -> tuple[FloatArray, BoolArray]:
+    """The number that each text is, NaN where it is none, and where it is one."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    for mark in style.removed:
-        texts = pc.replace_substring(texts, mark, "")
-    if style.decimal != ".":
-        texts = pc.replace_substring(texts, style.decimal, ".")
-    return texts
+    pattern = style.pattern.replace("\\u00a0", "\u00a0")
+    fits = bools(pc.match_substring_regex(texts, pattern).fill_null(False))
+    values = np.full(len(texts), np.nan)
+    if not fits.all():
+        texts = texts.filter(pa.array(fits))
+    if style.affix:
+        texts = pc.replace_substring(texts, style.affix, "")
+    if style != PLAIN:
+        texts = _plain(texts, style)
+    values[fits] = texts.cast(pa.float64()).to_numpy()
+    return values, fits
 
 
-def _to_float(texts: Any) -> FloatArray:
+def _plain(texts: Any, style: NumberStyle) -> Any:
+    """Numbers without blanks and thousands marks, with a decimal point."""
     import pyarrow as pa
 
-    values: FloatArray = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return values if values.flags.writeable else values.copy()
+    kept, written = np.zeros(256, bool), np.arange(256, dtype=np.uint8)
+    kept[[*b"0123456789+-eE", ord(style.decimal)]] = True
+    written[ord(style.decimal)] = ord(".")
+    starts, ends, data = text_bytes(texts)
+    stays = kept[data]
+    before = np.append(0, np.cumsum(stays, dtype=np.int32))
+    offsets = np.append(before[starts], before[ends[-1:]]).astype(np.int32)
+    buffers = [pa.py_buffer(offsets), pa.py_buffer(written[data[stays]])]
+    return pa.StringArray.from_buffers(len(texts), *buffers)
+
+
+def text_levels(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, npt.NDArray[np.int32]]:
+    """`text_level` of each text of an Arrow array.
+
+    Returns
+    -------
+    levels : pyarrow.StringArray (n_levels,)
+        The different ones.
+    codes : (n,)
+        The place of each text's level, -1 where it is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    starts, ends, data = text_bytes(texts)
+    filled = np.flatnonzero(ends > starts)
+    edges = data[np.stack([starts[filled], ends[filled] - 1])]
+    if ((edges <= 32) | (edges >= 127)).any():  # there may be blanks at an edge
+        texts = pa.array([text.strip() for text in texts.to_pylist()], pa.string())
+        starts, ends, data = text_bytes(texts)
+    gone = np.zeros(len(texts), bool)
+    short = np.flatnonzero(ends - starts <= _MISSING_BYTES)
+    upper = pc.utf8_upper(texts.take(pa.array(short)))
+    gone[short] = bools(pc.is_in(upper, value_set=pa.array([*MISSING_TEXTS])))
+    if missing:
+        gone |= bools(pc.is_in(texts, value_set=pa.array([*missing], pa.string())))
+    found = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), texts).dictionary_encode()
+    codes = found.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return found.dictionary, codes
 
 
 def bools(array: Any) -> BoolArray:

@@ -26,7 +26,12 @@ from regatta.runs.store import RunStore
 from regatta.utils import UserError, read_json, write_json
 
 N_ROWS = 1500
-NAMES = {"ridge": "Ridge", "lasso": "Lasso", "elasticnet": "ElasticNet", "linear": "Ridge"}
+NAMES = {
+    "ridge": "Ridge",
+    "lasso": "Lasso",
+    "elasticnet": "ElasticNet",
+    "linear": "LinearRegression",
+}
 
 
 @pytest.fixture

@@ -12,23 +12,27 @@ import math
 import os
 import random
 import re
+import signal
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
 from regatta.ingest import cache
+from regatta.ingest.child import Child
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
-from regatta.ingest.importer import Cancelled, ImportProgress, import_table
+from regatta.ingest.importer import AHEAD, Cancelled, ImportProgress, import_table
 from regatta.ingest.table import ParsedTable
 from regatta.utils import DataError, UserError
 
@@ -320,6 +324,52 @@ def test_the_same_table_from_any_number_of_processes(
         assert numbers(table, "flag") == [float(v == "t") for v in expected["flag"]]
         hashes.append(np.concatenate([table.hashes(group) for group in table.groups]))
     assert len({each.tobytes() for each in hashes}) == 1
+
+
+def test_a_process_that_stands_still_does_not_let_others_run_ahead(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they parse has to wait for its place in the file, and takes memory meanwhile."""
+    lines = [f"{i},{i % 7},{i * i}" for i in range(20_000)]
+    path = write("\n".join(["a,b,c", *lines]).encode())
+    handed: Counter[Child] = Counter()
+    while_stopped: Counter[Child] = Counter()
+    stopped = threading.Event()
+
+    def noted(self: Child, function: str, *arguments: Any) -> None:
+        if function.endswith("parse_chunk"):
+            handed[self] += 1
+            if stopped.is_set():
+                while_stopped[self] += 1
+            elif sum(handed.values()) == 10:
+                self.process.send_signal(signal.SIGSTOP)
+                stopped.set()
+                threading.Timer(1.0, go_on, [self]).start()
+        call(self, function, *arguments)
+
+    def go_on(child: Child) -> None:
+        state = psutil.Process(child.process.pid).status()
+        assert state == psutil.STATUS_STOPPED
+        stopped.clear()
+        monkeypatch.setattr(Child, "call", call)
+        child.process.send_signal(signal.SIGCONT)
+
+    call = Child.call
+    monkeypatch.setattr(Child, "call", noted)
+    table = import_table(path, processes=2, chunk_bytes=4096)
+    assert table.rows == 20_000
+    assert numbers(table, "a") == list(range(20_000))
+    assert 1 <= max(while_stopped.values()) <= AHEAD
+
+
+def test_large_chunks_and_large_answers_pass_each_other(write: Write) -> None:
+    """Chunks of a packed file go through a pipe, and the texts that they hold come back."""
+    letters = random.Random(1)
+    lines = [f"{i},{letters.randbytes(60).hex()}" for i in range(200_000)]
+    packed = gzip.compress("\n".join(["n,text", *lines]).encode(), 1, mtime=0)
+    table = import_table(write(packed, "rows.csv.gz"), processes=2, chunk_bytes=4 << 20)
+    assert table.rows == 200_000
+    assert table.column("text").kind == "text"
 
 
 def test_equal_rows_and_only_they_have_equal_hashes(write: Write) -> None:

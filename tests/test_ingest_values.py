@@ -29,6 +29,8 @@ from regatta.ingest.values import (
     is_missing,
     missing_spellings,
     parse_numbers,
+    text_level,
+    text_levels,
 )
 
 # What may stand in the fields of a date, right or not.
@@ -48,6 +50,8 @@ FIELDS = {
     "%z": st.sampled_from(["Z", "z", "+0100", "-11:30", "+24:00", "+01:60", "+1:00"]),
 }
 
+NO_VALUE = ["-999", "later"]
+
 STYLES = [
     PLAIN,
     COMMA,
@@ -58,6 +62,7 @@ STYLES = [
     NumberStyle(".", "", "$"),
     NumberStyle(",", ".", "€"),
     NumberStyle(".", "", "%"),
+    NumberStyle(".", ",", "EUR"),
 ]
 
 
@@ -81,7 +86,7 @@ def test_a_number_reads_back_in_its_style(style: NumberStyle, value: float) -> N
     assert values.tolist() == [style.parse(text)] * 2
 
 
-@given(st.lists(st.text(alphabet="0123456789.,-+eE $%N/A?naif'x ", max_size=8), min_size=1))
+@given(st.lists(st.text(alphabet="0123456789.,-+eEUR $%N/A?naif'x ", max_size=8), min_size=1))
 @example(cells=["--0", "$-1"])
 @settings(max_examples=200, deadline=None)
 def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
@@ -115,6 +120,22 @@ def test_signs_around_numbers(text: str, value: float | None) -> None:
 def test_what_is_no_number(text: str) -> None:
     assert not PLAIN.matches(text)
     assert parse_numbers(pa.array([text]), PLAIN)[1].all()
+
+
+def test_numbers_that_stand_for_no_value_are_missing() -> None:
+    values, bad = parse_numbers(pa.array(["-999", " -999 ", "5", "later", "x"]), PLAIN, NO_VALUE)
+    np.testing.assert_array_equal(values, [math.nan, math.nan, 5, math.nan, math.nan])
+    assert bad.tolist() == [False, False, False, False, True]
+
+
+@given(st.lists(st.text(alphabet="aB \u00a0\t\x1fnN/A-?–é9", max_size=4), min_size=1))
+@example(["", "a", ""])
+@example([" a", "a", "NONE", "none", "-999", " -999 "])
+def test_levels_of_arrays_are_those_of_their_texts(texts: list[str]) -> None:
+    levels, codes = text_levels(pa.array([None, *texts])[1:], NO_VALUE)
+    known = [*levels.to_pylist(), None]
+    assert [known[code] for code in codes] == [text_level(text, NO_VALUE) for text in texts]
+    assert len(set(known)) == len(known)
 
 
 def test_too_large_a_number_is_infinite() -> None:
