@@ -37,6 +37,7 @@ from regatta.ingest.values import (
     parse_numbers,
     text_level,
     text_levels,
+    trimmed_texts,
 )
 
 HASH_CELLS = 1 << 15
@@ -411,7 +412,7 @@ class ChunkParser:
         import pyarrow as pa
 
         column = self.types[index]
-        if column.kind in ("category", "boolean"):
+        if column.kind in ("category", "boolean") and index not in self.closed:
             return pa.dictionary(pa.int32(), pa.string())
         if typed and column.kind == "number" and index not in self.as_texts:
             return pa.float64()
@@ -511,16 +512,27 @@ class ChunkParser:
         return OddCells(len(rows), examples, words.most_common(MAX_BAD_WORDS + 1))
 
     def _store_texts(self, index: int, column: Any, summary: Summary) -> None:
+        import pyarrow as pa
+
         assert self.parsed is not None
-        known, place = text_levels(column.dictionary, self.types[index].missing)
-        codes = np.append(place, np.int32(-1))[column.indices.to_numpy(zero_copy_only=False)]
+        place, missing = self.place[index], self.types[index].missing
+        if not pa.types.is_dictionary(column.type):  # levels are of no interest any more
+            texts, gone = trimmed_texts(column, missing)
+            summary.levels[index] = ([], [], int(gone.sum()))
+            bits = hashing.text_hashes(texts)
+            bits[gone] = hashing.MISSING
+            self.parsed.set_codes(place, np.int32(-1), bits, index)
+            return
+        known, code = text_levels(column.dictionary, missing)
+        codes = np.append(code, np.int32(-1))[column.indices.to_numpy(zero_copy_only=False)]
         counts = np.bincount(codes + 1, minlength=len(known) + 1)
         if _longest(known) > MAX_LEVEL_LENGTH:
             summary.long_texts.append(index)
             self.closed.add(index)
         kept = [] if index in self.closed else known.to_pylist()
         summary.levels[index] = (kept, counts[1:].tolist() if kept else [], int(counts[0]))
-        self.parsed.set_codes(self.place[index], codes, known, index)
+        bits = np.append(hashing.text_hashes(known), hashing.MISSING)[codes]
+        self.parsed.set_codes(place, codes, bits, index)
 
 
 def _longest(texts: Any) -> int:
@@ -595,10 +607,11 @@ class _Parsed:
             hashing.mixed(bits, multipliers[start : start + columns, None])
             self.hashes += np.add.reduce(bits, axis=0)
 
-    def set_codes(self, place: int, codes: Codes, levels: Any, index: int) -> None:
-        """Set the codes of a column of texts and add their levels to the hashes of the rows."""
+    def set_codes(
+        self, place: int, codes: Codes | np.int32, bits: hashing.Hashes, index: int
+    ) -> None:
+        """Set the codes of a column of texts, and add the hashes of its cells to their rows."""
         self.codes[place] = codes
-        bits = np.append(hashing.text_hashes(levels), hashing.MISSING)[codes]
         self.hashes += hashing.mixed(bits, hashing.multiplier(index))
 
     def facts(self) -> NumericFacts:

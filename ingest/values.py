@@ -224,22 +224,35 @@ def _plain(texts: Any, style: NumberStyle) -> Any:
 
 
 def text_levels(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, npt.NDArray[np.int32]]:
-    """`text_level` of each text of an Arrow array.
+    """`text_level` of each text of an Arrow array of different texts.
 
     Returns
     -------
     levels : pyarrow.StringArray (n_levels,)
-        The different ones.
+        Different ones again.
     codes : (n,)
         The place of each text's level, -1 where it is missing.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    words, gone = trimmed_texts(texts, missing)
+    if words is texts and not gone.any():
+        return texts, np.arange(len(texts), dtype=np.int32)
+    found = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), words).dictionary_encode()
+    return found.dictionary, found.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def trimmed_texts(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, BoolArray]:
+    """An Arrow array of texts without surrounding blanks (the same one where there are none), and
+    which of them stand for no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     starts, ends, data = text_bytes(texts)
     filled = np.flatnonzero(ends > starts)
     edges = data[np.stack([starts[filled], ends[filled] - 1])]
-    if ((edges <= 32) | (edges >= 127)).any():  # there may be blanks at an edge
+    if ((edges <= 32) | (edges >= 127)).any():
         texts = pa.array([text.strip() for text in texts.to_pylist()], pa.string())
         starts, ends, data = text_bytes(texts)
     gone = np.zeros(len(texts), bool)
@@ -248,9 +261,7 @@ def text_levels(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, npt.NDArr
     gone[short] = bools(pc.is_in(upper, value_set=pa.array([*MISSING_TEXTS])))
     if missing:
         gone |= bools(pc.is_in(texts, value_set=pa.array([*missing], pa.string())))
-    found = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), texts).dictionary_encode()
-    codes = found.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return found.dictionary, codes
+    return texts, gone
 
 
 def bools(array: Any) -> BoolArray:
