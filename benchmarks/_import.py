@@ -28,6 +28,7 @@ READERS = {
     "from pyarrow.csv import read_csv as read\n",
     "pandas": "from pandas import read_csv as read\n",
     "duckdb": "import duckdb\nbase = duckdb.connect(config={'threads': 2})\n"
+    "base.execute('SET enable_progress_bar = false')\n"
     "read = lambda path: base.read_csv(path).to_arrow_table()\n",
     REGATTA: "import functools\nfrom regatta.data_pipeline import import_csv\n"
     "read = functools.partial(import_csv, processes=2)\n",

@@ -1,8 +1,9 @@
 """One chunk of records as typed columns, with everything the file's report needs.
 
-    bytes ──canonical──▶ bytes ──pyarrow──▶ typed columns ─┐
-                            └─(a cell does not fit)─▶ texts ──┴─▶ Parsed: values, codes, hashes
-                                                                  Summary: counts, odd cells, faults
+                            ┌─(plain numbers alone)─▶ simdjson ─┐
+    bytes ──canonical──▶ bytes ──pyarrow──▶ typed columns ──────┤
+                            └─(a cell does not fit)─▶ texts ────┴─▶ Parsed: values, codes, hashes
+                                                                    Summary: counts, odd cells, faults
 
 pyarrow's reader is strict about the width of rows, and it is used on one thread: processes are
 the parallelism, and memory stays flat. A chunk that does not convert as a whole is read again as
@@ -201,25 +202,25 @@ class ChunkParser:
         return replace(self._parsed_columns(kept, delimiter, lines), blank_rows=blank)
 
     def _parsed_columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
-        numbers = self._plain_numbers(data, delimiter)
-        if numbers is not None:
-            self.parsed = _Parsed(numbers.shape[1], self.layout)
-            self.parsed.values[:] = numbers
-            summary = Summary(self.parsed.rows, lines)
-        else:
-            columns, fault = self._read(data, delimiter)
-            if fault:
-                return Summary(0, lines, fault=fault)
-            columns = [_whole(column) for column in columns]
-            self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
-            summary = Summary(self.parsed.rows, lines)
-            for index, column in enumerate(columns):
-                self._store(index, column, data, summary)
-            self._learn(columns, summary)
-        if summary.rows:
+        summary = self._plain_numbers(data, delimiter, lines)
+        if summary is None:
+            summary = self._columns(data, delimiter, lines)
+        if summary.rows and self.parsed:
             self.parsed.hash_numbers(self.multipliers)
             summary.numeric = self.parsed.facts()
             summary.unfit = self._infinite(summary.numeric, data)
+        return summary
+
+    def _columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
+        columns, fault = self._read(data, delimiter)
+        if fault:
+            return Summary(0, lines, fault=fault)
+        columns = [_whole(column) for column in columns]
+        self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
+        summary = Summary(self.parsed.rows, lines)
+        for index, column in enumerate(columns):
+            self._store(index, column, data, summary)
+        self._learn(columns, summary)
         return summary
 
     def _gaps(self, data: bytes, lines: int, rows: int) -> list[tuple[int, int]] | None:
@@ -318,14 +319,20 @@ class ChunkParser:
         )
         return plain and bool(self.types) and self.dialect.newline != "\r"
 
-    def _plain_numbers(self, data: bytes, delimiter: str) -> npt.NDArray[np.float64] | None:
+    def _plain_numbers(self, data: bytes, delimiter: str, lines: int) -> Summary | None:
+        """The chunk as plain numbers, if it is nothing else."""
         if not self.numbers:
             return None
         if self.number_reader is None:
             self.number_reader = NumberReader(len(self.types))
         numbers = self.number_reader.read(data, delimiter)
-        self.numbers = min(self.numbers + (-1 if numbers is None else 1), PLAIN_FAILURES)
-        return numbers
+        if numbers is None:
+            self.numbers -= 1
+            return None
+        self.numbers = min(self.numbers + 1, PLAIN_FAILURES)
+        self.parsed = _Parsed(numbers.shape[1], self.layout)
+        self.parsed.values[:] = numbers
+        return Summary(self.parsed.rows, lines)
 
     def _decimal(self) -> str:
         """The decimal mark that Arrow is to know; columns with the other one are read as texts."""
