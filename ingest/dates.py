@@ -210,28 +210,28 @@ class _Layout:
         month = field.get("%m", field.get("%b", field.get("%B")))
         assert month is not None
         fits &= (year >= 1) & (month >= 1) & (month <= 12)
-        index = np.where(fits, year * 12 + month, 12)
+        index = np.where(fits, year * np.int32(12) + month, 12)
         starts = _month_starts()
         fits &= (field["%d"] >= 1) & (field["%d"] <= starts[index + 1] - starts[index])
         days = starts[index] + field["%d"] - 1
-        seconds = days * 86_400 + _time_of_day(field, fits)
+        seconds: FloatArray = days * 86_400.0 + _time_of_day(field, fits)
         if "%f" not in field:
-            return seconds.astype(np.float64), fits
+            return seconds, fits
         digits = self.fields["%f"].stop - self.fields["%f"].start
         return seconds + field["%f"] / 10.0**digits, fits
 
 
 def _time_of_day(field: dict[str, Integers], fits: BoolArray) -> Integers:
     """Seconds since midnight, in the zone of 1970."""
-    none = np.zeros(1, np.int64)
+    none = np.zeros(1, np.uint8)
     minute, second = field.get("%M", none), field.get("%S", none)
     if "%I" in field:
         fits &= (field["%I"] >= 1) & (field["%I"] <= 12)
-        hour = field["%I"] % 12 + field["%p"]
+        hour: Integers = field["%I"] % 12 + field["%p"]
     else:
         hour = field.get("%H", none)
     fits &= (hour < 24) & (minute < 60) & (second < 60)
-    return hour * 3600 + minute * 60 + second - field.get("%z", none)
+    return hour * np.int32(3600) + minute * np.int32(60) + second - field.get("%z", none)
 
 
 _WIDTHS = {
@@ -260,18 +260,19 @@ def _layouts(date_format: str) -> tuple[_Layout, ...]:
 
 def _digits(text: Bytes, fits: BoolArray) -> Integers:
     """The numbers that rows of digits (width, n) make; what is no digit does not fit."""
-    numbers = np.zeros(text.shape[1], np.int64)
+    small = np.uint8 if len(text) <= 2 else np.uint16 if len(text) <= 4 else np.uint32
+    numbers: Integers = np.zeros(text.shape[1], small)
     for row in text:
         digit = row - np.uint8(ord("0"))
         fits &= digit <= 9
-        numbers *= 10
+        numbers *= small(10)
         numbers += digit
     return numbers
 
 
 def _month(names: Sequence[str], text: Bytes, fits: BoolArray) -> Integers:
     """The months whose names (width, n) stand there, 0 where none does."""
-    lower, months = text | 0x20, np.zeros(text.shape[1], np.int64)
+    lower, months = text | 0x20, np.zeros(text.shape[1], np.uint8)
     for month, name in enumerate(names):
         if len(name) == len(text):
             letters = np.frombuffer(name.lower().encode(), np.uint8)
@@ -283,8 +284,7 @@ def _afternoon(text: Bytes, fits: BoolArray) -> Integers:
     """12 for PM and 0 for AM."""
     first, second = text | 0x20
     fits &= ((first == ord("a")) | (first == ord("p"))) & (second == ord("m"))
-    hours: Integers = 12 * (first == ord("p")).astype(np.int64)
-    return hours
+    return np.where(first == ord("p"), np.uint8(12), np.uint8(0))
 
 
 def _zone(text: Bytes, fits: BoolArray) -> Integers:
@@ -297,7 +297,7 @@ def _zone(text: Bytes, fits: BoolArray) -> Integers:
         fits &= text[3] == ord(":")
     hours, minutes = _digits(text[1:3], fits), _digits(text[-2:], fits)
     fits &= (hours < 24) & (minutes < 60)
-    ahead = hours * 3600 + minutes * 60
+    ahead = hours * np.int32(3600) + minutes * np.int32(60)
     return np.where(text[0] == ord("-"), -ahead, ahead)
 
 
@@ -311,12 +311,12 @@ _READERS: dict[str, Callable[[Bytes, BoolArray], Integers]] = {
 
 def _century(year: Integers) -> Integers:
     """The years that two digits stand for, as POSIX has it."""
-    return year + np.where(year < 69, 2000, 1900)
+    return year + np.where(year < 69, np.uint16(2000), np.uint16(1900))
 
 
 @functools.cache
 def _month_starts() -> Integers:
     """Days from 1970 to the first of each month, at ``12 * year + month``."""
     months = np.arange("-0001-12", "10000-02", dtype="datetime64[M]")
-    starts: Integers = months.astype("datetime64[D]").astype(np.int64)
+    starts: Integers = months.astype("datetime64[D]").astype(np.int32)
     return starts

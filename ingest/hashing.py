@@ -25,6 +25,8 @@ MISSING = np.uint64(0x7FF8000000000000)  # the bits of NaN
 
 # Bytes from which a text is hashed by itself.
 LONG_TEXT = 512
+# Of a word the first so many bytes.
+_KEPT = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 
 
 @functools.cache
@@ -66,16 +68,19 @@ def text_hashes(texts: Any) -> Hashes:
     words = np.ndarray(len(padded) - 7, "<u8", padded, strides=(1,))  # one from every byte on
     hashes = lengths.astype(np.uint64) * SEED
     short = np.flatnonzero(lengths <= LONG_TEXT)
+    starts, left = starts[short], lengths[short]
     for place in range(LONG_TEXT // 8):
-        short = short[lengths[short] > 8 * place]
-        if not len(short):
-            break
-        beyond = np.maximum(8 * (place + 1) - lengths[short], 0).astype(np.uint64)
-        kept = ~np.uint64(0) >> (beyond * np.uint64(8))
-        bits = words[starts[short] + 8 * place] & kept
+        if not left.size or left.min() <= 0:
+            more = np.flatnonzero(left > 0)
+            if not len(more):
+                break
+            short, starts, left = short[more], starts[more], left[more]
+        bits = words[starts]
+        bits &= _KEPT[np.minimum(left, 8)]
         hashes[short] += mixed(bits, multiplier(place))
+        starts, left = starts + 8, left - 8
     for index in np.flatnonzero(lengths > LONG_TEXT):
-        text = data[starts[index] : ends[index]]
+        text = data[ends[index] - lengths[index] : ends[index]]
         digest = hashlib.blake2b(text.tobytes(), digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
     return finish(hashes, 0)

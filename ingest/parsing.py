@@ -3,7 +3,7 @@
                             ┌─(plain numbers alone)─▶ simdjson ─┐
     bytes ──canonical──▶ bytes ──pyarrow──▶ typed columns ──────┤
                             └─(a cell does not fit)─▶ texts ────┴─▶ Parsed: values, codes, hashes
-                                                                    Summary: counts, odd cells, faults
+                                                                    Summary: counts, faults
 
 pyarrow's reader is strict about the width of rows, and it is used on one thread: processes are
 the parallelism, and memory stays flat. A chunk that does not convert as a whole is read again as
@@ -610,7 +610,7 @@ class _Parsed:
             block = self.values[start : start + columns]
             block += 0.0  # -0 becomes 0: equal numbers hash alike
             bits = block.view(np.uint64).copy()
-            bits[np.isnan(block)] = hashing.MISSING
+            np.copyto(bits, hashing.MISSING, where=np.isnan(block))
             hashing.mixed(bits, multipliers[start : start + columns, None])
             self.hashes += np.add.reduce(bits, axis=0)
 
