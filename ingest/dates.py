@@ -213,8 +213,8 @@ class _Layout:
         index = np.where(fits, year * np.int32(12) + month, 12)
         starts = _month_starts()
         fits &= (field["%d"] >= 1) & (field["%d"] <= starts[index + 1] - starts[index])
-        days = starts[index] + field["%d"] - 1
-        seconds: FloatArray = days * 86_400.0 + _time_of_day(field, fits)
+        days = (starts[index] + field["%d"] - 1).astype(np.float64)
+        seconds = days * 86_400 + _time_of_day(field, fits)
         if "%f" not in field:
             return seconds, fits
         digits = self.fields["%f"].stop - self.fields["%f"].start
