@@ -6,6 +6,7 @@ than Regatta, and a ratio is then taken within the turns that both have.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import statistics
 import sys
@@ -113,9 +114,9 @@ class ExactResults:
             say(f"{what} was not measured: {error}")
 
 
-def measure(results: ExactResults, folder: Path, csv: Path, reader: str) -> None:
+def measure(results: ExactResults, folder: Path, csv: Path) -> None:
     """Fill ``results``; ``csv`` is the file of ``results.size.rows`` rows of `Recipe`."""
-    results.reader = reader
+    results.reader = fastest_reader(csv, folder)
     results.csv_bytes = csv.stat().st_size
     size = results.size
     narrow, wide = folder / "narrow", folder / "wide"
@@ -223,19 +224,24 @@ def run(
     processes: int = 2,
 ) -> None:
     """One job of `_csv_jobs` in a process of its own, with an empty home."""
-    home = folder / "emptied home"
-    module = ["-m", "regatta.benchmarks._csv_jobs"]
-    try:
-        answer, peak = run_measured(*module, *words, str(processes), home=home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    answer, peak = done_by(words, folder, processes)
     results.add(job, contender, answer, peak)
 
 
-def fastest_reader(speeds: dict[str, list[float]]) -> str:
-    """Of those that scikit-learn can be put behind."""
-    known = {name: statistics.median(each) for name, each in speeds.items() if name in READERS}
-    return max(known, key=lambda name: known[name])
+def done_by(words: Sequence[str], folder: Path, processes: int = 2) -> tuple[dict[str, Any], int]:
+    home = folder / "emptied home"
+    module = ["-m", "regatta.benchmarks._csv_jobs"]
+    try:
+        return run_measured(*module, *words, str(processes), home=home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def fastest_reader(csv: Path, folder: Path) -> str:
+    """Of those that scikit-learn can be put behind the one that adds up the columns soonest."""
+    names = [name for name in READERS if importlib.util.find_spec(name)]
+    seconds = {name: done_by([name, "scan", str(csv)], folder)[0]["seconds"] for name in names}
+    return min(names, key=seconds.__getitem__)
 
 
 def say(text: str) -> None:

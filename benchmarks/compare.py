@@ -165,8 +165,7 @@ def measure(results: Results, folder: Path) -> None:
         measure_whole_runs(results, path, folder / "home")
         shutil.rmtree(folder / "home")
     if results.exact is not None:
-        reader = _exact.fastest_reader(results.read_speed)
-        _exact.measure(results.exact, folder, path, reader)
+        _exact.measure(results.exact, folder, path)
 
 
 def measure_training(results: Results, folder: Path) -> None:
