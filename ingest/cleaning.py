@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from regatta.ingest import chunks
-from regatta.ingest.columns import ColumnType
+from regatta.ingest.column_type import ColumnType
 from regatta.ingest.dates import ISO, has_time
 from regatta.ingest.parsing import ChunkParser
 from regatta.ingest.rereading import BATCH_BYTES

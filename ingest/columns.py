@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
+from regatta.ingest.column_type import MAX_BAD_WORDS, ColumnType
 from regatta.ingest.dates import ISO, matching_date_formats, parse_date, swapped_format
 from regatta.ingest.dialect import second_table
 from regatta.ingest.overrides import AS_IT_IS, BY_YOU, ColumnRule
@@ -27,7 +27,6 @@ from regatta.ingest.values import (
     NumberStyle,
     is_infinite,
     is_missing,
-    text_level,
     unit_of,
 )
 
@@ -39,42 +38,6 @@ MIXED_SHARE = 0.10
 FEW_WORDS = 3
 FEW_NUMBERS = 20
 MAX_LEVELS_KEPT = 10_000
-MAX_LEVEL_LENGTH = 1_000
-MAX_BAD_EXAMPLES = 20
-MAX_BAD_WORDS = 1_000
-
-
-@dataclass(frozen=True)
-class ColumnType:
-    """What a column holds and how it is written.
-
-    ``kind`` is number, boolean, category or date; ``missing`` are further words for "no value".
-    """
-
-    kind: str
-    style: NumberStyle = PLAIN
-    false: str = ""
-    true: str = ""
-    format: str = ""
-    missing: tuple[str, ...] = ()
-    evidence: str = ""
-    leading_zeros: str = ""  # how many of the sampled cells have them
-
-    @property
-    def numeric(self) -> bool:
-        """Whether it is stored as float64."""
-        return self.kind != "category"
-
-    def to_json(self) -> dict[str, Any]:
-        value = asdict(self)
-        style = value.pop("style")
-        return {**value, **style, "missing": list(self.missing)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> ColumnType:
-        rest = dict(value)
-        style = NumberStyle(rest.pop("decimal"), rest.pop("thousands"), rest.pop("affix"))
-        return cls(**{**rest, "style": style, "missing": tuple(value["missing"])})
 
 
 @dataclass
@@ -525,6 +488,3 @@ def human_format(date_format: str) -> str:
     words = {"%d": "day", "%m": "month", "%Y": "year", "%y": "year", "%H": "hour", "%M": "minute",
              "%S": "second", "%b": "month", "%B": "month", "%I": "hour", "%p": "am/pm"}  # fmt: skip
     return re.sub(r"%[A-Za-z]", lambda found: words.get(found[0], found[0]), date_format)
-
-
-__all__ = ["ColumnType", "Tally", "Verdict", "infer", "judge", "text_level"]

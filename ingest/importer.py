@@ -27,17 +27,16 @@ from blake3 import blake3
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, chunks, findings, rejecting
 from regatta.ingest.child import Child, ready
+from regatta.ingest.column_type import MAX_BAD_EXAMPLES, ColumnType
 from regatta.ingest.columns import (
-    MAX_BAD_EXAMPLES,
     MAX_LEVELS_KEPT,
-    ColumnType,
     Tally,
     Verdict,
     infer,
     judge,
     refuse_second_header,
 )
-from regatta.ingest.dialect import Dialect, Sniffed, read_records, refuse_faulty, sniff
+from regatta.ingest.dialect import Dialect, read_records
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, mends_among, told
 from regatta.ingest.overrides import (
     BY_YOU,
@@ -49,6 +48,7 @@ from regatta.ingest.overrides import (
     given_encoding,
 )
 from regatta.ingest.parsing import ChunkParser, Layout, Summary
+from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
     LEGACY,
     FileIdentity,

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regatta.ingest import chunks
-from regatta.ingest.columns import ColumnType, infer
+from regatta.ingest.column_type import ColumnType
+from regatta.ingest.columns import infer
 from regatta.ingest.dates import parse_date
 from regatta.ingest.dialect import SEPARATORS, Dialect
 from regatta.ingest.source import Patch, Source, stream_text

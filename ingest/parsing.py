@@ -22,12 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.ingest import chunks, hashing
-from regatta.ingest.columns import (
-    MAX_BAD_EXAMPLES,
-    MAX_BAD_WORDS,
-    MAX_LEVEL_LENGTH,
-    ColumnType,
-)
+from regatta.ingest.column_type import MAX_BAD_EXAMPLES, MAX_BAD_WORDS, MAX_LEVEL_LENGTH, ColumnType
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.plain_numbers import NumberReader

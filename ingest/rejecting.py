@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from regatta.ingest import chunks
-from regatta.ingest.columns import ColumnType
+from regatta.ingest.column_type import ColumnType
 from regatta.ingest.dates import ISO
 from regatta.ingest.dialect import Dialect, second_table, split_runs
 from regatta.ingest.parsing import ChunkParser

@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import chunks, rejecting
-from regatta.ingest.columns import ColumnType, best_style, date_formats
+from regatta.ingest.column_type import ColumnType
+from regatta.ingest.columns import best_style, date_formats
 from regatta.ingest.dates import ISO, parse_date, parse_dates
-from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
+from regatta.ingest.dialect import Dialect
 from regatta.ingest.overrides import (
     AS_IT_IS,
     ColumnRule,
@@ -45,6 +46,7 @@ from regatta.ingest.schema import (
     new_levels_in_words,
     style_in_words,
 )
+from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
     LEGACY,
     FileIdentity,

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest.columns import MAX_BAD_WORDS, describe_style, human_format
+from regatta.ingest.column_type import MAX_BAD_WORDS
+from regatta.ingest.columns import describe_style, human_format
 from regatta.ingest.dates import ISO
 from regatta.ingest.values import NumberStyle
 from regatta.preprocessing import CategoryEncoding, missing_column

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.ingest import cache
-from regatta.ingest.columns import ColumnType
+from regatta.ingest.column_type import ColumnType
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.parsing import Layout
 from regatta.ingest.source import Patch

@@ -12,7 +12,8 @@ import pytest
 
 from regatta.ingest import chunks
 from regatta.ingest.child import Child
-from regatta.ingest.dialect import Dialect, sniff
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.sniffing import sniff
 from regatta.utils import RegattaError
 
 CELLS = ["1", "-2.5", "word", '"a, b"', '"two\nlines"', '"one ""quote"""', "", "ünï"]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regatta.ingest import chunks
-from regatta.ingest.dialect import Dialect, Sniffed, refuse_faulty, sniff
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.utils import DataError
 
 

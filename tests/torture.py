@@ -19,7 +19,8 @@ from typing import Any
 
 from regatta.data_pipeline import import_csv
 from regatta.ingest.dates import parse_date
-from regatta.ingest.dialect import Dialect, sniff
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.sniffing import sniff
 from regatta.ingest.source import is_complete, open_source, text_of
 from regatta.ingest.table import ParsedColumn, ParsedTable
 from regatta.utils import DataError
