@@ -440,7 +440,7 @@ class _Reading:
         self.group_lines: list[GroupLines | None] = []
         self.mended: list[Mend] = []
         self.unfit: dict[int, tuple[str, str, str]] = {}  # line: column, reason, hint
-        self.rows = self.blank_rows = 0
+        self.rows = self.blank_rows = self.position = 0
         self.line = dialect.first_line
         self.closed: set[int] = set()
         self.content_hash = ""
@@ -509,8 +509,13 @@ class _Reading:
             self.group_lines.append(None if gaps is None else GroupLines(before, tuple(gaps)))
             self._count_numbers(summary, before)
             self._count_texts(summary)
-        self.job.tell("read", chunk.position, self.rows + summary.rows)
+        self.position = chunk.position
+        self.tell(summary.rows)
         return summary.rows > 0
+
+    def tell(self, more_rows: int = 0) -> None:
+        """Report how far the reading is, or stop it."""
+        self.job.tell("read", self.position, self.rows + more_rows)
 
     def _place(self, summary: Summary) -> tuple[int, dict[int, list[int]]]:
         """Where the chunk that was just counted goes, and the file's codes of its levels."""
@@ -604,7 +609,7 @@ class _Schedule:
                 answer, index = child.result(), self.calls[child].popleft()
                 if index is not None:
                     self.parsed[index] = answer
-            self.reading.job.tell("read", 0, self.reading.rows)
+            self.reading.tell()
             self._commit()
             self._hand_out()
 
