@@ -14,6 +14,7 @@ import random
 import re
 import signal
 import threading
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -571,7 +572,12 @@ def test_progress_and_cancelling(tmp_path: Path) -> None:
         import_csv(path, processes=2, progress=seen.append, cancelled=lambda: len(seen) > 0)
     assert list_datasets() == []
     seen.clear()
-    table = import_csv(path, processes=2, progress=seen.append)
+
+    def noted(progress: ImportProgress) -> None:
+        seen.append(progress)
+        time.sleep(0.11)  # so that nothing is left out for having been told just before
+
+    table = import_csv(path, processes=2, progress=noted)
     assert table.rows == 80_000
     assert seen[-1].fraction == 1.0 and seen[-1].rows == 80_000
     done = [each.bytes_done for each in seen]
