@@ -120,11 +120,13 @@ def serve(pipe: Connection) -> None:
 
 
 def _take(pipe: Connection, calls: SimpleQueue[Any]) -> None:
-    """Take calls from a pipe; ``None`` is the last."""
+    """Take calls from a pipe; ``None`` is the last, and ends the process."""
     try:
         while True:
             calls.put(pipe.recv())
     except (EOFError, OSError):
+        pass
+    finally:
         calls.put(None)
 
 

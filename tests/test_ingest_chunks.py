@@ -7,6 +7,7 @@ import io
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,22 @@ def test_a_parsing_process_never_imports_pandas() -> None:
             child.result()
         child.call("regatta.ingest.parsing:open_parser", "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
         child.result()
+    finally:
+        child.close()
+
+
+class _Nowhere:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("no module of this name",)
+
+
+def test_a_parsing_process_that_cannot_take_a_call_ends() -> None:
+    child = Child()
+    try:
+        child.call("regatta.ingest.parsing:open_parser", _Nowhere())
+        with pytest.raises(RegattaError, match="ended early"):
+            child.result()
+        assert child.process.returncode is not None
     finally:
         child.close()
 
