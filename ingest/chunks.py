@@ -117,6 +117,8 @@ def cut(
         digest.update(memoryview(buffer)[:end])
         yield Chunk(index, offset, end, None, offset + length)
         index, offset = index + 1, offset + end
+        if len(buffer) > size:  # for one long row
+            buffer = bytearray(size)
 
 
 def _fill(file: io.FileIO, buffer: bytearray) -> int:

@@ -29,6 +29,7 @@ from regatta.ingest.values import (
 
 _DIGIT = re.compile(r"[0-9]")
 
+_YEAR_1 = -62_135_596_800
 ISO = "ISO8601"  # any way of writing a date that ISO 8601 allows
 
 _DAYS = (
@@ -141,16 +142,25 @@ def parse_dates(
     import pyarrow.compute as pc
 
     values = _read(texts, date_format)
+    words = pa.array([*missing], pa.string())
+    if len(words):
+        values[bools(pc.is_in(pc.utf8_trim_whitespace(texts), value_set=words))] = np.nan
     bad = np.isnan(values)
     others = np.flatnonzero(bad)
     if len(others):
         trimmed = pc.utf8_trim_whitespace(texts.take(pa.array(others))).fill_null("")
-        words = pa.array([*missing], pa.string())
-        absent = bools(pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array([*MISSING_WORDS])))
-        absent |= bools(pc.is_in(trimmed, value_set=words))
+        absent = _absent(trimmed) | bools(pc.is_in(trimmed, value_set=words))
         values[others] = np.where(absent, np.nan, _read(trimmed, date_format))
         bad[others] = np.isnan(values[others]) & ~absent
     return values, bad
+
+
+def _absent(trimmed: Any) -> BoolArray:
+    """Which texts say "no value"."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return bools(pc.is_in(pc.utf8_upper(trimmed), value_set=pa.array([*MISSING_WORDS])))
 
 
 def _read(texts: Any, date_format: str) -> FloatArray:
@@ -175,17 +185,29 @@ def _read(texts: Any, date_format: str) -> FloatArray:
 
 def _read_any_iso(texts: Any) -> FloatArray:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     try:
-        moments = texts.cast(pa.timestamp("us"))
+        return _cast(texts)
+    except pa.ArrowInvalid:
+        trimmed = pc.utf8_trim_whitespace(texts)
+    try:
+        return _cast(pc.if_else(pa.array(_absent(trimmed)), pa.scalar(None, pa.string()), trimmed))
     except pa.ArrowInvalid:
         encoded = texts.dictionary_encode()
-        known = [parse_date(each.as_py(), ISO) for each in encoded.dictionary]
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        values: FloatArray = np.array([*known, np.nan])[codes]
-        return values
-    values = moments.cast(pa.int64()).fill_null(0).to_numpy() / 1e6
-    values[bools(moments.is_null())] = np.nan
+    known = [parse_date(each.as_py(), ISO) for each in encoded.dictionary]
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    values: FloatArray = np.array([*known, np.nan])[codes]
+    return values
+
+
+def _cast(texts: Any) -> FloatArray:
+    """Seconds since 1970 of texts that are all dates for Arrow, or missing."""
+    import pyarrow as pa
+
+    moments = texts.cast(pa.timestamp("us"))
+    values: FloatArray = moments.cast(pa.int64()).fill_null(0).to_numpy() / 1e6
+    values[bools(moments.is_null()) | (values < _YEAR_1)] = np.nan  # Python has no year 0
     return values
 
 

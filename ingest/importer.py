@@ -620,6 +620,7 @@ class _Schedule:
             for child in self.calls:
                 if not self.more or has[child] >= AHEAD:
                     continue
+                self.reading.tell()
                 chunk = next(self.source, None)
                 if chunk is None:
                     self.more = False

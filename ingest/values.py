@@ -256,7 +256,8 @@ def trimmed_texts(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, BoolArr
         texts = pa.array([text.strip() for text in texts.to_pylist()], pa.string())
         starts, ends, data = text_bytes(texts)
     gone = np.zeros(len(texts), bool)
-    short = np.flatnonzero(ends - starts <= _MISSING_BYTES)
+    longest = _MISSING_BYTES * (4 if (data >= 128).any() else 1)  # in capitals some are shorter
+    short = np.flatnonzero(ends - starts <= longest)
     upper = pc.utf8_upper(texts.take(pa.array(short)))
     gone[short] = bools(pc.is_in(upper, value_set=pa.array([*MISSING_TEXTS])))
     if missing:

@@ -102,6 +102,17 @@ def test_a_parsing_process_that_cannot_take_a_call_ends() -> None:
         child.close()
 
 
+def test_one_long_row_does_not_make_all_chunks_larger(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 100 + b"3," + b"4" * 1000 + b"\n" + b"1,2\n" * 100)
+    dialect = dialect_of(b"a,b\n1,2\n")
+    with path.open("rb", buffering=0) as file:
+        cut = list(chunks.cut(file, dialect, size=64, start=0, digest=hashlib.sha256()))
+    lengths = [each.length for each in cut]
+    assert sum(lengths) == path.stat().st_size - dialect.offset
+    assert sum(length > 64 for length in lengths) == 1
+
+
 def test_nothing_is_cut_from_an_end() -> None:
     dialect = dialect_of(b"a,b\n1,2\n")
     file = io.FileIO("/dev/null")

@@ -131,7 +131,7 @@ def test_numbers_that_stand_for_no_value_are_missing() -> None:
 @given(st.lists(st.text("aB \u00a0\t\x1fnN/A-?–é9", max_size=4), min_size=1, unique=True))
 @example(["", "a"])
 @example(["a", "b"])
-@example([" a", "a", "NONE", "none", "-999", " -999 "])
+@example([" a", "a", "NONE", "none", "-999", " -999 ", "#dıv/0!", "n/a"])
 def test_levels_of_arrays_are_those_of_their_texts(texts: list[str]) -> None:
     levels, codes = text_levels(pa.array([None, *texts])[1:], NO_VALUE)
     known = [*levels.to_pylist(), None]
@@ -224,6 +224,33 @@ def test_whole_arrays_of_dates_are_read_as_each_text_is(
     gone = np.array([is_missing(text) or text.strip() == "later" for text in texts])
     np.testing.assert_allclose(values, expected, rtol=4e-16)
     np.testing.assert_array_equal(bad, np.isnan(expected) & ~gone)
+
+
+@pytest.mark.parametrize("date_format", ["%Y-%m-%d", ISO])
+def test_a_date_that_stands_for_no_value_is_missing(date_format: str) -> None:
+    texts = ["1900-01-01", " 1900-01-01 ", "2020-01-05", "", "9999-12-31"]
+    values, bad = parse_dates(pa.array(texts), date_format, ["1900-01-01", "9999-12-31"])
+    assert np.isnan(values).tolist() == [True, True, False, True, True]
+    assert not bad.any()
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["2020-01-05", "20200105", "2020-01-05T10:20", "2020-01-05 10:20:30+01:00", " ", "NA",
+             " 2020-01-05", "0000-05-01", "0001-01-01", "2020-02-30", "soon", "2020-W01-1", "?"]
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)  # fmt: skip
+def test_any_iso_date_is_the_same_beside_any_others(texts: list[str]) -> None:
+    values, bad = parse_dates(pa.array(texts), ISO)
+    np.testing.assert_array_equal(values, [parse_date(text.strip(), ISO) for text in texts])
+    assert bad.tolist() == [
+        math.isnan(value) and not is_missing(text)
+        for text, value in zip(texts, values, strict=True)
+    ]
 
 
 def test_day_and_month_that_can_be_exchanged() -> None:
