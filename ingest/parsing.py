@@ -171,6 +171,7 @@ class ChunkParser:
         """Parse a chunk and keep it until `write`, if it has rows; tell what is in it."""
         self.closed.update(closed)
         summary = self._parse(chunk)
+        self.closed.update(summary.long_texts)  # not before: a chunk may be parsed twice
         if summary.rows and self.parsed:
             self.held[chunk.index] = self.parsed
         self.parsed = None
@@ -530,8 +531,7 @@ class ChunkParser:
         counts = np.bincount(codes + 1, minlength=len(known) + 1)
         if _longest(known) > MAX_LEVEL_LENGTH:
             summary.long_texts.append(index)
-            self.closed.add(index)
-        kept = [] if index in self.closed else known.to_pylist()
+        kept = [] if index in summary.long_texts else known.to_pylist()
         summary.levels[index] = (kept, counts[1:].tolist() if kept else [], int(counts[0]))
         bits = np.append(hashing.text_hashes(known), hashing.MISSING)[codes]
         self.parsed.set_codes(place, codes, bits, index)
