@@ -174,17 +174,17 @@ def best_style(
 
 def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberStyle]:
     styles = [PLAIN]
-    commas = [c for c in counts if "," in c]
-    if commas:
+    together = "\n".join(counts)
+    if "," in together:
         grouped = NumberStyle(".", ",")
         styles += [grouped, COMMA] if is_thousands(counts, decimal_comma) else [COMMA, grouped]
         styles.append(NumberStyle(",", "."))
     for mark in (" ", "'"):
-        if any(re.search(rf"\d{mark}\d{{3}}", c) for c in counts) or "\u00a0" in "".join(counts):
+        if re.search(rf"\d{mark}\d{{3}}", together) or "\u00a0" in together:
             styles += [NumberStyle(".", mark), NumberStyle(",", mark)]
-    if any(re.search(r"\d\.\d{3}\.\d{3}", c) for c in counts):
+    if re.search(r"\d\.\d{3}\.\d{3}", together):
         styles.append(NumberStyle(",", "."))
-    signs = {ch for c in counts for ch in CURRENCIES + "%" if ch in c}
+    signs = {ch for ch in CURRENCIES + "%" if ch in together}
     signs |= {unit for unit in map(unit_of, counts) if unit}
     return styles + [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
 

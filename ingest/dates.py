@@ -67,6 +67,12 @@ def format_pattern(date_format: str) -> str:
 
 
 @functools.cache
+def _beginning(day: str) -> re.Pattern[str]:
+    """What texts begin with in formats that begin with that of a day."""
+    return re.compile(format_pattern(day).removesuffix("$"))
+
+
+@functools.cache
 def _compiled_format(date_format: str) -> re.Pattern[str]:
     return re.compile(format_pattern(date_format))
 
@@ -97,7 +103,15 @@ def parse_date(text: str | None, date_format: str) -> float:
 @functools.lru_cache(maxsize=1 << 14)
 def _formats_of_shape(shape: str) -> frozenset[str]:
     """The formats that a text may be written in, going by how many digits stand where."""
-    return frozenset(each for each in DATE_FORMATS if _compiled_format(each).match(shape))
+    found = set()
+    for day in _DAYS:
+        # Where a day ends does not hang on what follows: no time begins with a digit or a letter
+        # that a day could go on with.
+        begin = _beginning(day).match(shape)
+        if begin:
+            rest = shape[begin.end() :]
+            found |= {day + time for time in _TIMES if _compiled_format(time).match(rest)}
+    return frozenset(found)
 
 
 def matching_date_formats(texts: Iterable[str]) -> list[str]:
