@@ -694,7 +694,7 @@ class _Crew:
         self.state: dict[str, Any] = {}
 
     def __enter__(self) -> _Crew:
-        self.children = [Child() for _ in range(self.processes)]
+        self.children = [Child(_SCATTER) for _ in range(self.processes)]
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -3,8 +3,8 @@
     importing process ──(function, arguments)──▶ child
                       ◀──("done", result) or ("failed", error)──
 
-Started as ``python -P -m regatta.ingest.child FD``, not as a fork or a spawn of the caller: the
-caller's main module (a page, a notebook) is not run again, and no thread is inherited.
+Started as ``python -P -m regatta.ingest.child FD MODULES``, not as a fork or a spawn of the
+caller: the caller's main module (a page, a notebook) is not run again, and no thread is inherited.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from regatta.utils import BLAS_THREAD_VARIABLES, RegattaError
 
 
 class Child:
-    """A parsing process, seen from the importing one. Calls are answered in their order."""
+    """A parsing process, seen from the importing one. Calls are answered in their order.
 
-    def __init__(self) -> None:
+    ``modules`` are those that its calls will need: it imports them while nobody waits for it yet.
+    """
+
+    def __init__(self, *modules: str) -> None:
         ours, theirs = Pipe()
         environment = os.environ | dict.fromkeys(BLAS_THREAD_VARIABLES, "1")
         # The buffers of one chunk serve the next: giving pages back to the system and touching
@@ -40,7 +43,7 @@ class Child:
             "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "regatta.ingest.child", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "regatta.ingest.child", str(theirs.fileno()), *modules],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -142,4 +145,7 @@ class _WithoutPandas(MetaPathFinder):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.meta_path.insert(0, _WithoutPandas())
+    for module in sys.argv[2:]:
+        with contextlib.suppress(ImportError):  # who calls it is told
+            importlib.import_module(module)
     serve(Connection(int(sys.argv[1])))

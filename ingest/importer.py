@@ -25,7 +25,7 @@ import numpy as np
 from blake3 import blake3
 
 from regatta.configuration import AS_FOUND, ReadingOptions
-from regatta.ingest import cache, chunks, findings, rejecting
+from regatta.ingest import cache, chunks, findings, parsing, rejecting
 from regatta.ingest.child import Child, ready
 from regatta.ingest.column_type import MAX_BAD_EXAMPLES, ColumnType
 from regatta.ingest.columns import (
@@ -248,6 +248,7 @@ class _Import:
         types = _sampled_types(source, sniffed, self.rules)
         with cache.building("parsed") as folder:
             reading = self._settle(source, sniffed, types, folder)
+            self._end_children()  # and have their memory for what follows
             self.rejected.sort(key=_line)
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)
@@ -271,7 +272,7 @@ class _Import:
 
     def _start_children(self, source: Source) -> None:
         for _ in range(self._process_count(source)):
-            self.children.append(Child())
+            self.children.append(Child(parsing.__name__, "pyarrow.csv"))
 
     def _process_count(self, source: Source) -> int:
         if self.processes is not None:
@@ -581,8 +582,9 @@ def _line(row: rejecting.BadRow) -> int:
     return row.line
 
 
-_MODULE = "regatta.ingest.parsing:"
-_OPEN, _PARSE, _WRITE = _MODULE + "open_parser", _MODULE + "parse_chunk", _MODULE + "write_chunk"
+_OPEN, _PARSE, _WRITE = (
+    f"{parsing.__name__}:{name}" for name in ("open_parser", "parse_chunk", "write_chunk")
+)
 
 
 # Chunks that a child has at once: one that it parses, one to go on with, one that waits for its
