@@ -10,19 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from regatta.ingest.duplicates import count_duplicates
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
-from regatta.utils import available_cores
 
 SENTINELS = (-200.0, -999.0, -9999.0, -99999.0, -99.0, -1e6, 999.0, 9999.0, 99999.0, 999999.0)
-HASHES_AT_ONCE = 1 << 21
-MAX_THREADS = 4
 # More findings of a kind are told in one sentence.
 MANY = 8
 # Whole numbers with at most so many different values may be codes.
@@ -45,26 +41,6 @@ def examine(table: ParsedTable) -> ParsedTable:
     ]
     said = (*table.warnings, *(each.message for each in found))
     return replace(table, findings=tuple(found), warnings=said)
-
-
-def count_duplicates(table: ParsedTable) -> int:
-    """Rows beyond the first of each content, by their hashes, a part of the hashes at once."""
-    bits = ((table.rows - 1) // HASHES_AT_ONCE).bit_length()
-    with ThreadPoolExecutor(min(available_cores(), MAX_THREADS)) as threads:  # a sort holds no lock
-        distinct = sum(threads.map(partial(_count_distinct, table, bits), range(1 << bits)))
-    return table.rows - distinct
-
-
-def _count_distinct(table: ParsedTable, bits: int, part: int) -> int:
-    """How many different hashes there are among those that begin with the ``bits`` of ``part``."""
-    chosen = []
-    for group in table.groups:
-        hashes = table.hashes(group)
-        chosen.append(hashes[hashes >> np.uint64(64 - bits) == part] if bits else hashes)
-    # Sorting in place: np.unique would keep a second copy.
-    together = np.concatenate(chosen)
-    together.sort()
-    return int((together[1:] != together[:-1]).sum()) + 1 if len(together) else 0
 
 
 def _duplicate_rows(table: ParsedTable) -> Iterable[Finding]:

@@ -382,12 +382,6 @@ def test_equal_rows_and_only_they_have_equal_hashes(write: Write) -> None:
     assert table.duplicates == 2
 
 
-def test_duplicates_are_counted_a_part_of_the_hashes_at_once(write, monkeypatch) -> None:
-    monkeypatch.setattr("regatta.ingest.findings.HASHES_AT_ONCE", 16)
-    rows = "".join(f"{i % 70},{i % 70 / 2}\n" for i in range(100))
-    assert import_csv(write("a,y\n" + rows)).duplicates == 30
-
-
 REAL_FILES = (
     "auto_mpg.data",
     "penguins.csv",
