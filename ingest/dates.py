@@ -193,6 +193,8 @@ def _read(texts: Any, date_format: str) -> FloatArray:
         else:
             signs = data[starts[rows][:, None] + np.arange(layout.length)]
         seconds, fits = layout.read(np.ascontiguousarray(signs.T))
+        if len(rows) == len(lengths) and fits.all():
+            return seconds
         values[rows[fits]] = seconds[fits]
     return values
 
@@ -246,11 +248,14 @@ class _Layout:
         month = field.get("%m", field.get("%b", field.get("%B")))
         assert month is not None
         fits &= (year >= 1) & (month >= 1) & (month <= 12)
-        index = np.where(fits, year * np.int32(12) + month, 12)
-        starts = _month_starts()
-        fits &= (field["%d"] >= 1) & (field["%d"] <= starts[index + 1] - starts[index])
-        days = (starts[index] + field["%d"] - 1).astype(np.float64)
-        seconds = days * 86_400 + _time_of_day(field, fits)
+        index = year.astype(np.intp) * 12 + month
+        if not fits.all():
+            index[~fits] = 12
+        starts, days = _months()
+        fits &= (field["%d"] >= 1) & (field["%d"] <= days.take(index))
+        seconds = starts.take(index)
+        seconds += (field["%d"] - 1) * np.float64(86_400)
+        seconds += _time_of_day(field, fits)
         if "%f" not in field:
             return seconds, fits
         digits = self.fields["%f"].stop - self.fields["%f"].start
@@ -351,8 +356,8 @@ def _century(year: Integers) -> Integers:
 
 
 @functools.cache
-def _month_starts() -> Integers:
-    """Days from 1970 to the first of each month, at ``12 * year + month``."""
+def _months() -> tuple[FloatArray, Bytes]:
+    """When each month begins, in seconds since 1970, and its days, at ``12 * year + month``."""
     months = np.arange("-0001-12", "10000-02", dtype="datetime64[M]")
-    starts: Integers = months.astype("datetime64[D]").astype(np.int32)
-    return starts
+    starts = months.astype("datetime64[s]").astype(np.float64)
+    return starts[:-1], (np.diff(starts) / 86_400).astype(np.uint8)

@@ -110,7 +110,7 @@ _PLAIN = _Reading(typed=True, all_missing=False, in_blocks=True)
 _TYPED = _Reading(typed=True)
 _TEXTS = _Reading(typed=False)
 
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 1 << 21
 BLOCK_ROWS = 256
 # Failures, less successes, after which the fastest way is not tried any more.
 PLAIN_FAILURES = 3
@@ -459,7 +459,8 @@ class ChunkParser:
             values, bad = self._booleans(index, column)
             texts = column
         elif pa.types.is_floating(column.type):
-            values, bad, texts = column.to_numpy(), None, None
+            self.parsed.set_numbers(self.place[index], column)
+            return
         else:
             values, bad = self._converted(index, column, summary)
             texts = column
@@ -519,22 +520,25 @@ class ChunkParser:
 
         assert self.parsed is not None
         place, missing = self.place[index], self.types[index].missing
+        multiplier = hashing.multiplier(index)
         if not pa.types.is_dictionary(column.type):  # levels are of no interest any more
             texts, gone = trimmed_texts(column, missing)
             summary.levels[index] = ([], [], int(gone.sum()))
             bits = hashing.text_hashes(texts)
             bits[gone] = hashing.MISSING
-            self.parsed.set_codes(place, np.int32(-1), bits, index)
+            self.parsed.set_codes(place, -1, hashing.mixed(bits, multiplier))
             return
         known, code = text_levels(column.dictionary, missing)
-        codes = np.append(code, np.int32(-1))[column.indices.to_numpy(zero_copy_only=False)]
-        counts = np.bincount(codes + 1, minlength=len(known) + 1)
+        # Places in what belongs to "no value" and then to each level.
+        places = column.indices.to_numpy(zero_copy_only=False).astype(np.intp)
+        places = places + 1 if known is column.dictionary else (code + 1).take(places)
+        counts = np.bincount(places, minlength=len(known) + 1)
         if _longest(known) > MAX_LEVEL_LENGTH:
             summary.long_texts.append(index)
         kept = [] if index in summary.long_texts else known.to_pylist()
         summary.levels[index] = (kept, counts[1:].tolist() if kept else [], int(counts[0]))
-        bits = np.append(hashing.text_hashes(known), hashing.MISSING)[codes]
-        self.parsed.set_codes(place, codes, bits, index)
+        bits = np.append(hashing.MISSING, hashing.text_hashes(known))
+        self.parsed.set_codes(place, places - 1, hashing.mixed(bits, multiplier).take(places))
 
 
 def _longest(texts: Any) -> int:
@@ -597,6 +601,15 @@ class _Parsed:
         self.values = whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
         self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
         self.hashes[:] = hashing.SEED
+        self.missing = np.zeros(len(layout.numeric), np.int64)  # known once they are hashed
+
+    def set_numbers(self, place: int, column: Any) -> None:
+        """Set a column of numbers from a chunked Arrow array of them."""
+        start = 0
+        for piece in column.chunks:
+            part = piece.to_numpy(zero_copy_only=False)
+            self.values[place, start : start + len(part)] = part
+            start += len(part)
 
     def hash_numbers(self, multipliers: hashing.Hashes) -> None:
         """Add the columns of numbers, which are all there, to the hashes of their rows."""
@@ -605,16 +618,18 @@ class _Parsed:
             block = self.values[start : start + columns]
             block += 0.0  # -0 becomes 0: equal numbers hash alike
             bits = block.view(np.uint64).copy()
-            np.copyto(bits, hashing.MISSING, where=np.isnan(block))
+            gone = np.isnan(block)
+            missing = np.count_nonzero(gone, axis=1)
+            self.missing[start : start + columns] = missing
+            if missing.any():
+                bits[gone] = hashing.MISSING
             hashing.mixed(bits, multipliers[start : start + columns, None])
-            self.hashes += np.add.reduce(bits, axis=0)
+            self.hashes += bits[0] if len(bits) == 1 else np.add.reduce(bits, axis=0)
 
-    def set_codes(
-        self, place: int, codes: Codes | np.int32, bits: hashing.Hashes, index: int
-    ) -> None:
+    def set_codes(self, place: int, codes: Any, hashes: hashing.Hashes) -> None:
         """Set the codes of a column of texts, and add the hashes of its cells to their rows."""
         self.codes[place] = codes
-        self.hashes += hashing.mixed(bits, hashing.multiplier(index))
+        self.hashes += hashes
 
     def facts(self) -> NumericFacts:
         values = self.values
@@ -624,7 +639,7 @@ class _Parsed:
         for place in np.flatnonzero(counting):
             counting[place] = bool((np.diff(values[place]) == 1).all())
         return NumericFacts(
-            np.isnan(values).sum(axis=1),
+            self.missing,
             np.fmin.reduce(values, axis=1),
             np.fmax.reduce(values, axis=1),
             first,

@@ -250,19 +250,35 @@ def trimmed_texts(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, BoolArr
     import pyarrow.compute as pc
 
     starts, ends, data = text_bytes(texts)
-    filled = np.flatnonzero(ends > starts)
-    edges = data[np.stack([starts[filled], ends[filled] - 1])]
-    if ((edges <= 32) | (edges >= 127)).any():
+    within = data[starts[0] : ends[-1]] if len(texts) else data[:0]
+    plain = not len(within) or (within.min() > 32 and within.max() < 127)
+    if not plain and _edges_may_be_blank(starts, ends, data):
         texts = pa.array([text.strip() for text in texts.to_pylist()], pa.string())
         starts, ends, data = text_bytes(texts)
     gone = np.zeros(len(texts), bool)
-    longest = _MISSING_BYTES * (4 if (data >= 128).any() else 1)  # in capitals some are shorter
+    ascii_alone = plain or within.max() < 128
+    longest = _MISSING_BYTES * (1 if ascii_alone else 4)  # in capitals some letters are shorter
     short = np.flatnonzero(ends - starts <= longest)
-    upper = pc.utf8_upper(texts.take(pa.array(short)))
-    gone[short] = bools(pc.is_in(upper, value_set=pa.array([*MISSING_TEXTS])))
+    if len(short):
+        upper = pc.utf8_upper(texts.take(pa.array(short)))
+        gone[short] = bools(pc.is_in(upper, value_set=_missing_texts()))
     if missing:
         gone |= bools(pc.is_in(texts, value_set=pa.array([*missing], pa.string())))
     return texts, gone
+
+
+def _edges_may_be_blank(starts: Integers, ends: Integers, data: Bytes) -> bool:
+    """Whether a text begins or ends with a sign that may be a blank."""
+    filled = np.flatnonzero(ends > starts)
+    edges = data[np.stack([starts[filled], ends[filled] - 1])]
+    return bool(((edges <= 32) | (edges >= 127)).any())
+
+
+@functools.cache
+def _missing_texts() -> Any:
+    import pyarrow as pa
+
+    return pa.array([*MISSING_TEXTS])
 
 
 def bools(array: Any) -> BoolArray:
