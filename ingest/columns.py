@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from regatta.ingest.column_type import MAX_BAD_WORDS, ColumnType
+from regatta.ingest.column_type import MAX_BAD_WORDS, MAX_LEVELS_KEPT, ColumnType
 from regatta.ingest.dates import ISO, matching_date_formats, parse_date, swapped_format
 from regatta.ingest.dialect import second_table
 from regatta.ingest.overrides import AS_IT_IS, BY_YOU, ColumnRule
@@ -37,7 +37,6 @@ MIXED_SHARE = 0.10
 # So few different words beside numbers (``unknown``, ``trace``) stand for "no value".
 FEW_WORDS = 3
 FEW_NUMBERS = 20
-MAX_LEVELS_KEPT = 10_000
 
 
 @dataclass

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest.hashing import Hashes
 from regatta.ingest.table import ParsedTable
 from regatta.utils import available_cores
 
+Halves = npt.NDArray[np.uint32]
+
 HALVES_AT_ONCE = 1 << 25
 HASHES_AT_ONCE = 1 << 21
-PARTS = 64
 MAX_THREADS = 4
+# Parts that the halves are sorted in at once.
+_PARTS = 64
 # Of a half that comes twice so many bits are kept.
 _KEPT_BITS = 24
 
@@ -46,19 +48,17 @@ def count_duplicates(table: ParsedTable) -> int:
         return sum(threads.map(repeated, range(1 << bits)))
 
 
-def _halves(table: ParsedTable, turns: int, turn: int, group: int) -> list[npt.NDArray[np.uint32]]:
-    """The lower halves of a group's hashes, as far as their turn has come, in parts by the bits
-    they begin with."""
+def _halves(table: ParsedTable, turns: int, turn: int, group: int) -> list[Halves]:
+    """The lower halves of a group's hashes in parts by the bits they begin with: the parts whose
+    turn it is."""
     hashes = table.hashes(group)
-    if turns > 1:
-        hashes = hashes[_byte(hashes, 6).astype(np.uint32) * turns >> 8 == turn]
-    part = _byte(hashes, 7) // np.uint8(256 // PARTS)
-    halves = hashes.view(np.uint32)[::2].take(part.argsort(kind="stable"))
-    return np.split(halves, np.cumsum(np.bincount(part, minlength=PARTS))[:-1])
-
-
-def _byte(hashes: Hashes, place: int) -> npt.NDArray[np.uint8]:
-    return hashes.view(np.uint8)[place::8]
+    bits = (_PARTS * turns - 1).bit_length()
+    first = hashes.view(np.uint16)[3::4] >> np.uint16(16 - bits)
+    first = first.astype(np.uint8 if bits <= 8 else np.uint16)
+    start, stop = ((1 << bits) * each // turns for each in (turn, turn + 1))
+    bounds = np.append(0, np.cumsum(np.bincount(first, minlength=1 << bits)))[start : stop + 1]
+    order = first.argsort(kind="stable")[bounds[0] : bounds[-1]]
+    return np.split(hashes.view(np.uint32)[::2].take(order), bounds[1:-1] - bounds[0])
 
 
 def _mark_doubled(suspicious: npt.NDArray[np.bool_], pieces: Any) -> int:

@@ -27,9 +27,8 @@ from blake3 import blake3
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, chunks, findings, parsing, rejecting
 from regatta.ingest.child import Child, ready
-from regatta.ingest.column_type import MAX_BAD_EXAMPLES, ColumnType
+from regatta.ingest.column_type import MAX_BAD_EXAMPLES, MAX_LEVELS_KEPT, ColumnType
 from regatta.ingest.columns import (
-    MAX_LEVELS_KEPT,
     Tally,
     Verdict,
     infer,
@@ -565,7 +564,7 @@ class _Reading:
             tally = self.tallies[index]
             tally.rows += summary.rows
             tally.missing += missing
-            if index in summary.long_texts:
+            if index in summary.without_levels:
                 tally.overflow = True
             if not tally.overflow:
                 _merge_levels(tally, levels, counts)

@@ -22,7 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.ingest import chunks, hashing
-from regatta.ingest.column_type import MAX_BAD_EXAMPLES, MAX_BAD_WORDS, MAX_LEVEL_LENGTH, ColumnType
+from regatta.ingest.column_type import (
+    MAX_BAD_EXAMPLES,
+    MAX_BAD_WORDS,
+    MAX_LEVEL_LENGTH,
+    MAX_LEVELS_KEPT,
+    ColumnType,
+)
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.plain_numbers import NumberReader
@@ -85,7 +91,8 @@ class Summary:
     levels: dict[int, tuple[list[str], list[int], int]] = field(default_factory=dict)
     # Of columns of dates: odd cells with day and month swapped, and travel under both readings.
     swapped: dict[int, tuple[int, float, float]] = field(default_factory=dict)
-    long_texts: list[int] = field(default_factory=list)
+    # Columns of texts whose levels are too many to be kept, or too long.
+    without_levels: list[int] = field(default_factory=list)
     fault: RowFault | None = None
     unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
@@ -171,7 +178,7 @@ class ChunkParser:
         """Parse a chunk and keep it until `write`, if it has rows; tell what is in it."""
         self.closed.update(closed)
         summary = self._parse(chunk)
-        self.closed.update(summary.long_texts)  # not before: a chunk may be parsed twice
+        self.closed.update(summary.without_levels)  # not before: a chunk may be parsed twice
         if summary.rows and self.parsed:
             self.held[chunk.index] = self.parsed
         self.parsed = None
@@ -533,9 +540,9 @@ class ChunkParser:
         places = column.indices.to_numpy(zero_copy_only=False).astype(np.intp)
         places = places + 1 if known is column.dictionary else (code + 1).take(places)
         counts = np.bincount(places, minlength=len(known) + 1)
-        if _longest(known) > MAX_LEVEL_LENGTH:
-            summary.long_texts.append(index)
-        kept = [] if index in summary.long_texts else known.to_pylist()
+        if len(known) > MAX_LEVELS_KEPT or _longest(known) > MAX_LEVEL_LENGTH:
+            summary.without_levels.append(index)
+        kept = [] if index in summary.without_levels else known.to_pylist()
         summary.levels[index] = (kept, counts[1:].tolist() if kept else [], int(counts[0]))
         bits = np.append(hashing.MISSING, hashing.text_hashes(known))
         self.parsed.set_codes(place, places - 1, hashing.mixed(bits, multiplier).take(places))
