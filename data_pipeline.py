@@ -330,21 +330,44 @@ def preview(
     """The first rows of a file as they were understood: numbers, texts, dates in ISO format."""
     if not isinstance(table, ParsedTable):
         table = import_csv(table, options)
+    count = min(rows, table.rows)
+    words = _first_words(table, count)
     found: list[dict[str, Any]] = []
     for group in table.groups:
-        cells = {column.name: _shown(table, group, column, rows) for column in table.columns}
-        count = min(rows - len(found), table.group_rows[group])
-        found += [{name: values[row] for name, values in cells.items()} for row in range(count)]
-        if len(found) >= rows:
+        start, stop = len(found), min(count, len(found) + table.group_rows[group])
+        cells = {
+            column.name: _shown(table, group, column, words[column.index][start:stop])
+            for column in table.columns
+        }
+        found += [
+            {name: values[row] for name, values in cells.items()} for row in range(stop - start)
+        ]
+        if stop == count:
             break
     return found
 
 
-def _shown(table: ParsedTable, group: int, column: ParsedColumn, rows: int) -> list[Any]:
+def _first_words(table: ParsedTable, rows: int) -> dict[int, list[str | None]]:
+    """For every column what the first cells say beyond what its parsed column holds."""
+    nothing: dict[int, list[str | None]] = {c.index: [None] * rows for c in table.columns}
+    try:
+        return nothing | cleaning.first_words(table, rows)
+    except (DataError, OSError):  # the file is not what it was
+        unknown = [column.index for column in table.columns if cleaning.is_reread(table, column)]
+        return nothing | {index: ["…"] * rows for index in unknown}
+
+
+def _shown(
+    table: ParsedTable, group: int, column: ParsedColumn, words: list[str | None]
+) -> list[Any]:
+    """The first cells of a group, as many as ``words``, which stand where it has no value."""
+    kept = _kept(table, group, column, len(words))
+    return [word if value is None else value for value, word in zip(kept, words, strict=True)]
+
+
+def _kept(table: ParsedTable, group: int, column: ParsedColumn, rows: int) -> list[Any]:
     if column.type.kind == "category":
-        if not column.levels:
-            return ["…"] * rows
-        return list(table.texts(group, column)[:rows])
+        return list(table.texts(group, column)[:rows]) if column.levels else [None] * rows
     values: list[Any] = [
         None if value != value else value for value in table.numbers(group, column)[:rows].tolist()
     ]

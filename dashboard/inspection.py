@@ -52,8 +52,9 @@ def inspect(arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[
     found["rows_looked_at"] = looked_at
     rows = data_pipeline.preview(table, rows=PREVIEW_ROWS)
     shown = names[:PREVIEW_COLUMNS]
-    cells = [[_shown(row.get(name)) for name in shown] for row in rows]
-    result = {"report": found, "preview": {"columns": shown, "rows": cells}}
+    cells = [_shown_column([row[name] for row in rows]) for name in shown]
+    preview = {"columns": shown, "rows": [list(row) for row in zip(*cells, strict=True)]}
+    result = {"report": found, "preview": preview}
     return {**result, **_rejected_rows(table, folder)}
 
 
@@ -102,6 +103,13 @@ def clean_copy(arguments: Mapping[str, Any], folder: Path, report: Report) -> di
         progress=lambda rows, of: report(rows / of, f"{rows:,} of {of:,} rows written"),
     )
     return {"file": out.name, "rows": done["rows"], "apostrophes": done["apostrophes"]}
+
+
+def _shown_column(cells: list[Any]) -> list[Any]:
+    """Cells as they are shown; numbers among words as texts, as they are written."""
+    if any(isinstance(cell, str) for cell in cells):
+        cells = [f"{cell:.15g}" if isinstance(cell, float) else cell for cell in cells]
+    return [_shown(cell) for cell in cells]
 
 
 def _shown(cell: Any) -> Any:

@@ -160,7 +160,23 @@ def _word(text: str, column: ParsedColumn) -> str | None:
 # -- texts that were not kept ---------------------------------------------------------------------
 
 
-def _is_reread(table: ParsedTable, column: ParsedColumn) -> bool:
+def first_words(table: ParsedTable, rows: int) -> dict[int, list[str | None]]:
+    """What the first cells say in columns whose parsed ones do not hold that: by the column's
+    index, ``None`` where a cell says nothing.
+
+    Raises
+    ------
+    DataError, OSError
+        If the file was changed since it was read, or is gone.
+    """
+    texts = _Reread(table).take(rows)
+    return {
+        index: [_word(text, table.columns[index]) for text in column.to_pylist()]
+        for index, column in texts.items()
+    }
+
+
+def is_reread(table: ParsedTable, column: ParsedColumn) -> bool:
     """Whether the parsed column does not hold all that its cells say."""
     overflow = column.type.kind == "category" and not column.levels
     return bool(column.refused) or (overflow and column.missing < table.rows)
@@ -189,7 +205,7 @@ class _Reread:
 
     def __init__(self, table: ParsedTable) -> None:
         self.table = table
-        self.places = [each.index for each in table.columns if _is_reread(table, each)]
+        self.places = [each.index for each in table.columns if is_reread(table, each)]
         self.batches = _text_batches(table, self.places) if self.places else iter(())
         self.waiting: list[Any] = []
 

@@ -109,6 +109,24 @@ def test_a_reading_tells_its_rows_their_speed_and_the_time_left() -> None:
     assert told(1000, 480_000, 16.0) == "480,000 rows read · 30,000 rows/s"
 
 
+@pytest.mark.usefixtures("regatta_home")
+def test_the_first_rows_show_what_the_file_says(tmp_path: Path) -> None:
+    """Texts that are not kept, and numbers among words as they are written."""
+    rows = "".join(
+        f"note {n},{n if n % 12 else 'unclear'}{'' if n % 12 else n},{n / 4}\n"
+        for n in range(12_000)
+    )
+    path = tmp_path / "rows.csv"
+    path.write_text("note,amount,y\n" + rows)
+    result = inspection.inspect({"path": str(path)}, tmp_path, lambda *_: None)
+    assert result["preview"]["columns"] == ["note", "amount", "y"]
+    assert result["preview"]["rows"][:3] == [
+        ["note 0", "unclear0", 0.0],
+        ["note 1", "1", 0.25],
+        ["note 2", "2", 0.5],
+    ]
+
+
 def test_a_status_that_was_read_is_read_again_once_it_changes(regatta_home: Path) -> None:
     (regatta_home / "jobs").mkdir()
     job = jobs.job_of("predict", path="z")

@@ -613,6 +613,26 @@ def test_preview(write: Write) -> None:
     ]
 
 
+def test_the_preview_shows_texts_that_no_parsed_column_holds(write: Write) -> None:
+    """A text of its own in every row, and words among numbers."""
+    notes = [f"note {i}" if i % 9 else "NA" for i in range(12_000)]
+    amounts = [f"about {i}" if i % 12 == 1 else str(i) for i in range(12_000)]
+    rows = "".join(f"{notes[i]},{amounts[i]},{i}\n" for i in range(12_000))
+    path = write("note,amount,y\n" + rows)
+    table = import_table(path, chunk_bytes=200)
+    shown = preview(table, rows=30)
+    assert not table.column("note").levels
+    assert table.column("amount").refused
+    assert [row["note"] for row in shown] == [None if n == "NA" else n for n in notes[:30]]
+    expected = [a if a.startswith("about") else float(a) for a in amounts[:30]]
+    assert [row["amount"] for row in shown] == expected
+    path.unlink()
+    assert preview(table, rows=2) == [
+        {"note": "…", "amount": 0.0, "y": 0.0},
+        {"note": "…", "amount": "…", "y": 1.0},
+    ]
+
+
 def test_rows_without_any_value_are_left_out(write: Write) -> None:
     table = import_csv(write('a,b,c\n1,x,2\n,,\n3,"\n,,\n",4\n"", "",\n'))
     assert table.rows == 2
