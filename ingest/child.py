@@ -146,6 +146,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.meta_path.insert(0, _WithoutPandas())
     for module in sys.argv[2:]:
-        with contextlib.suppress(ImportError):  # who calls it is told
+        with contextlib.suppress(Exception):  # who calls it is told
             importlib.import_module(module)
     serve(Connection(int(sys.argv[1])))

@@ -462,17 +462,15 @@ class ChunkParser:
         if kind == "category":
             self._store_texts(index, column, summary)
             return
-        if kind == "boolean":
-            values, bad = self._booleans(index, column)
-            texts = column
-        elif pa.types.is_floating(column.type):
+        if pa.types.is_floating(column.type):
             self.parsed.set_numbers(self.place[index], column)
             return
+        if kind == "boolean":
+            values, bad = self._booleans(index, column)
         else:
             values, bad = self._converted(index, column, summary)
-            texts = column
-        if bad is not None and bad.any():
-            summary.odd[index] = self._odd(texts, bad, data)
+        if bad.any():
+            summary.odd[index] = self._odd(column, bad, data)
         self.parsed.values[self.place[index]] = values
 
     def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
@@ -535,10 +533,11 @@ class ChunkParser:
             bits[gone] = hashing.MISSING
             self.parsed.set_codes(place, -1, hashing.mixed(bits, multiplier))
             return
-        known, code = text_levels(column.dictionary, missing)
-        # Places in what belongs to "no value" and then to each level.
+        texts = column.dictionary
+        known, code = text_levels(texts, missing)
+        # Where in a table of "no value" and then each level a cell finds its own.
         places = column.indices.to_numpy(zero_copy_only=False).astype(np.intp)
-        places = places + 1 if known is column.dictionary else (code + 1).take(places)
+        places = places + 1 if known is texts else (code + 1).take(places)
         counts = np.bincount(places, minlength=len(known) + 1)
         if len(known) > MAX_LEVELS_KEPT or _longest(known) > MAX_LEVEL_LENGTH:
             summary.without_levels.append(index)
