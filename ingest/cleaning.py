@@ -213,7 +213,7 @@ class _Reread:
         """The next ``count`` cells of each of the columns, as Arrow arrays."""
         import pyarrow as pa
 
-        if not self.places:
+        if not (self.places and count):
             return {}
         while sum(each.num_rows for each in self.waiting) < count:
             batch = next(self.batches, None)

@@ -173,7 +173,7 @@ def best_style(
 
 def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberStyle]:
     styles = [PLAIN]
-    together = "\n".join(counts)
+    together = "\n".join(counts)  # which no mark is: nothing is found across two cells
     if "," in together:
         grouped = NumberStyle(".", ",")
         styles += [grouped, COMMA] if is_thousands(counts, decimal_comma) else [COMMA, grouped]

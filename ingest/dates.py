@@ -68,7 +68,7 @@ def format_pattern(date_format: str) -> str:
 
 @functools.cache
 def _beginning(day: str) -> re.Pattern[str]:
-    """What texts begin with in formats that begin with that of a day."""
+    """How texts begin in the formats that begin with that of a day."""
     return re.compile(format_pattern(day).removesuffix("$"))
 
 
@@ -105,8 +105,7 @@ def _formats_of_shape(shape: str) -> frozenset[str]:
     """The formats that a text may be written in, going by how many digits stand where."""
     found = set()
     for day in _DAYS:
-        # Where a day ends does not hang on what follows: no time begins with a digit or a letter
-        # that a day could go on with.
+        # Where a day ends does not depend on what follows: with digits, and no time begins so.
         begin = _beginning(day).match(shape)
         if begin:
             rest = shape[begin.end() :]
@@ -356,7 +355,7 @@ def _century(year: Integers) -> Integers:
 
 
 @functools.cache
-def _months() -> tuple[FloatArray, Bytes]:
+def _months() -> tuple[FloatArray, Integers]:
     """When each month begins, in seconds since 1970, and its days, at ``12 * year + month``."""
     months = np.arange("-0001-12", "10000-02", dtype="datetime64[M]")
     starts = months.astype("datetime64[s]").astype(np.float64)

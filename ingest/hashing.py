@@ -66,16 +66,13 @@ def text_hashes(texts: Any) -> Hashes:
     lengths = ends - starts
     padded = np.append(data, np.zeros(8, np.uint8))
     words = np.ndarray(len(padded) - 7, "<u8", padded, strides=(1,))  # one from every byte on
-    step = int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else 0
     hashes = lengths.astype(np.uint64) * SEED
-    rows, left = np.arange(len(lengths)), lengths
-    for place in range(1 + LONG_TEXT // 8):
-        more = (left > 0) & (lengths[rows] <= LONG_TEXT) if not place else left > 0
-        if not more.all():
-            rows, starts, left = rows[more], starts[more], left[more]
+    rows = np.flatnonzero((lengths > 0) & (lengths <= LONG_TEXT))
+    starts, left = starts[rows], lengths[rows]
+    for place in range(LONG_TEXT // 8):
         if not len(rows):
             break
-        bits = words[starts[0] :: step][: len(starts)].copy() if step else words.take(starts)
+        bits = words[starts]  # `take` would copy all words first, eight times the texts
         if left.min() < 8:
             bits &= _KEPT[np.minimum(left, 8)]
         mixed(bits, multiplier(place))
@@ -84,6 +81,9 @@ def text_hashes(texts: Any) -> Hashes:
         else:
             hashes[rows] += bits
         starts, left = starts + 8, left - 8
+        if left.min() <= 0:
+            more = np.flatnonzero(left > 0)
+            rows, starts, left = rows[more], starts[more], left[more]
     for index in np.flatnonzero(lengths > LONG_TEXT):
         text = data[ends[index] - lengths[index] : ends[index]]
         digest = hashlib.blake2b(text.tobytes(), digest_size=8).digest()

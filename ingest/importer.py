@@ -46,7 +46,6 @@ from regatta.ingest.overrides import (
     evidence,
     given_encoding,
 )
-from regatta.ingest.parsing import ChunkParser, Layout, Summary
 from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
     LEGACY,
@@ -271,7 +270,7 @@ class _Import:
 
     def _start_children(self, source: Source) -> None:
         for _ in range(self._process_count(source)):
-            self.children.append(Child(parsing.__name__, "pyarrow.csv"))
+            self.children.append(Child(*parsing.MODULES))
 
     def _process_count(self, source: Source) -> int:
         if self.processes is not None:
@@ -433,7 +432,7 @@ class _Reading:
         self.dialect = dialect
         self.types = types
         self.file = file
-        self.layout = Layout.of(types)
+        self.layout = parsing.Layout.of(types)
         self.tallies = [Tally() for _ in types]
         self.verdicts: list[Verdict] = []
         self.group_rows: list[int] = []
@@ -450,7 +449,7 @@ class _Reading:
         if self.job.children:
             self._run_children(self.job.children)
         else:
-            parser = ChunkParser(str(self.source.path), self.dialect, self.types)
+            parser = parsing.ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
                 summary = parser.parse(chunk, sorted(self.closed))
                 if self._count(summary, chunk):
@@ -489,7 +488,7 @@ class _Reading:
             child.call(_OPEN, str(self.source.path), self.dialect, self.types)
         _Schedule(self, children).run()
 
-    def _count(self, summary: Summary, chunk: chunks.Chunk) -> bool:
+    def _count(self, summary: parsing.Summary, chunk: chunks.Chunk) -> bool:
         """Add up what a chunk holds, in the order of the file; whether there is anything to
         write."""
         if summary.not_utf8 and self.dialect.encoding == "utf-8" and not self.job.encoding:
@@ -517,7 +516,7 @@ class _Reading:
         """Report how far the reading is, or stop it."""
         self.job.tell("read", self.position, self.rows + more_rows)
 
-    def _place(self, summary: Summary) -> tuple[int, dict[int, list[int]]]:
+    def _place(self, summary: parsing.Summary) -> tuple[int, dict[int, list[int]]]:
         """Where the chunk that was just counted goes, and the file's codes of its levels."""
         offset = self.rows * self.layout.row_bytes
         self.rows += summary.rows
@@ -533,7 +532,7 @@ class _Reading:
         where = f"Line {line}, column {column!r},"
         raise _BadRow(f"{where} {reason}.", hint, row=line, column=column)
 
-    def _count_numbers(self, summary: Summary, before: int) -> None:
+    def _count_numbers(self, summary: parsing.Summary, before: int) -> None:
         facts = summary.numeric
         assert facts is not None
         for place, index in enumerate(self.layout.numeric):
@@ -559,7 +558,7 @@ class _Reading:
                 tally.examples += [(before + line, text) for line, text in odd.examples[:room]]
                 tally.add_words(odd.words)
 
-    def _count_texts(self, summary: Summary) -> None:
+    def _count_texts(self, summary: parsing.Summary) -> None:
         for index, (levels, counts, missing) in summary.levels.items():
             tally = self.tallies[index]
             tally.rows += summary.rows
@@ -600,7 +599,7 @@ class _Schedule:
         # What the answers that are still to come from a child are to: a chunk parsed, or other.
         self.calls: dict[Child, deque[int | None]] = {child: deque([None]) for child in children}
         self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()  # in the order of the file
-        self.parsed: dict[int, Summary] = {}
+        self.parsed: dict[int, parsing.Summary] = {}
         self.more = True
 
     def run(self) -> None:

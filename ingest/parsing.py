@@ -45,8 +45,11 @@ from regatta.ingest.values import (
 HASH_CELLS = 1 << 15
 # Columns from which a file counts as wide.
 WIDE = 300
+# What a child that parses needs to import, and can before it is called.
+MODULES = (__name__, "pyarrow.csv")
 
 Codes = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class OddCells:
 class NumericFacts:
     """Per stored numeric column, over a chunk: arrays (n_columns,)."""
 
-    missing: npt.NDArray[np.int64]
+    missing: Counts
     minimum: npt.NDArray[np.float64]
     maximum: npt.NDArray[np.float64]
     first: npt.NDArray[np.float64]
@@ -108,8 +111,8 @@ class _Reading:
     typed: bool
     # Whether all words for "no value" are known, not the blank cell alone.
     all_missing: bool = True
-    # In blocks that the cache holds. A row longer than one cannot be read, and the number of a
-    # row of another width is not known.
+    # In several blocks, which is sooner done than the chunk as one. A row longer than a block
+    # cannot be read, and the number of a row of another width is not known.
     in_blocks: bool = False
 
 
@@ -117,7 +120,7 @@ _PLAIN = _Reading(typed=True, all_missing=False, in_blocks=True)
 _TYPED = _Reading(typed=True)
 _TEXTS = _Reading(typed=False)
 
-BLOCK_BYTES = 1 << 21
+BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 256
 # Failures, less successes, after which the fastest way is not tried any more.
 PLAIN_FAILURES = 3
@@ -209,8 +212,8 @@ class ChunkParser:
         if summary is None:
             summary = self._columns(data, delimiter, lines)
         if summary.rows and self.parsed:
-            self.parsed.hash_numbers(self.multipliers)
-            summary.numeric = self.parsed.facts()
+            missing = self.parsed.hash_numbers(self.multipliers)
+            summary.numeric = self.parsed.facts(missing)
             summary.unfit = self._infinite(summary.numeric, data)
         return summary
 
@@ -607,7 +610,6 @@ class _Parsed:
         self.values = whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
         self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
         self.hashes[:] = hashing.SEED
-        self.missing = np.zeros(len(layout.numeric), np.int64)  # known once they are hashed
 
     def set_numbers(self, place: int, column: Any) -> None:
         """Set a column of numbers from a chunked Arrow array of them."""
@@ -617,27 +619,29 @@ class _Parsed:
             self.values[place, start : start + len(part)] = part
             start += len(part)
 
-    def hash_numbers(self, multipliers: hashing.Hashes) -> None:
-        """Add the columns of numbers, which are all there, to the hashes of their rows."""
+    def hash_numbers(self, multipliers: hashing.Hashes) -> Counts:
+        """Add the columns of numbers, which are all there, to the hashes of their rows; how many
+        values each column misses (n_columns,)."""
+        missing = np.zeros(len(self.values), np.int64)
         columns = max(1, HASH_CELLS // self.rows)  # as many at once as the cache holds
         for start in range(0, len(self.values), columns):
             block = self.values[start : start + columns]
             block += 0.0  # -0 becomes 0: equal numbers hash alike
             bits = block.view(np.uint64).copy()
             gone = np.isnan(block)
-            missing = np.count_nonzero(gone, axis=1)
-            self.missing[start : start + columns] = missing
-            if missing.any():
+            missing[start : start + columns] = here = np.count_nonzero(gone, axis=1)
+            if here.any():
                 bits[gone] = hashing.MISSING
             hashing.mixed(bits, multipliers[start : start + columns, None])
             self.hashes += bits[0] if len(bits) == 1 else np.add.reduce(bits, axis=0)
+        return missing
 
     def set_codes(self, place: int, codes: Any, hashes: hashing.Hashes) -> None:
         """Set the codes of a column of texts, and add the hashes of its cells to their rows."""
         self.codes[place] = codes
         self.hashes += hashes
 
-    def facts(self) -> NumericFacts:
+    def facts(self, missing: Counts) -> NumericFacts:
         values = self.values
         first, last = values[:, 0].copy(), values[:, -1].copy()
         with np.errstate(over="ignore", invalid="ignore"):
@@ -645,7 +649,7 @@ class _Parsed:
         for place in np.flatnonzero(counting):
             counting[place] = bool((np.diff(values[place]) == 1).all())
         return NumericFacts(
-            self.missing,
+            missing,
             np.fmin.reduce(values, axis=1),
             np.fmax.reduce(values, axis=1),
             first,

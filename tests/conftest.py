@@ -15,10 +15,15 @@ from regatta.utils import HOME_VARIABLE, limit_blas_threads
 
 limit_blas_threads()
 
+import hypothesis  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 from regatta.runs.store import RunStore  # noqa: E402
+
+# No example is too slow: the machine may have other things to do.
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MEMORY = Path("/dev/shm")

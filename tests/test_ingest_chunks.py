@@ -86,6 +86,18 @@ def test_a_parsing_process_never_imports_pandas() -> None:
         child.close()
 
 
+def test_what_a_parsing_process_cannot_import_it_tells_when_it_is_called() -> None:
+    child = Child("regatta.no_such_module")
+    try:
+        child.call("regatta.no_such_module:parse")
+        with pytest.raises(RegattaError, match="No module named"):
+            child.result()
+        child.call("regatta.ingest.parsing:open_parser", "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
+        child.result()
+    finally:
+        child.close()
+
+
 class _Nowhere:
     def __reduce__(self) -> tuple[Any, ...]:
         return __import__, ("no module of this name",)

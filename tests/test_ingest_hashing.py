@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -46,3 +48,13 @@ def test_hashes_are_spread_evenly() -> None:
     for bits in (hashes >> np.uint64(60), hashes & np.uint64(15)):
         counts = np.bincount(bits.astype(int), minlength=16)
         assert abs(counts - 6250).max() < 450  # six standard deviations
+
+
+def test_long_texts_take_little_memory() -> None:
+    """A copy of their words from every byte on would be eight times as large as they are."""
+    texts = pa.array(["x" * (100 + n % 400) for n in range(20_000)])
+    tracemalloc.start()
+    text_hashes(texts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * texts.nbytes
