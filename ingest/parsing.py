@@ -111,17 +111,12 @@ class _Reading:
     typed: bool
     # Whether all words for "no value" are known, not the blank cell alone.
     all_missing: bool = True
-    # In several blocks, which is sooner done than the chunk as one. A row longer than a block
-    # cannot be read, and the number of a row of another width is not known.
-    in_blocks: bool = False
 
 
-_PLAIN = _Reading(typed=True, all_missing=False, in_blocks=True)
+_PLAIN = _Reading(typed=True, all_missing=False)
 _TYPED = _Reading(typed=True)
 _TEXTS = _Reading(typed=False)
 
-BLOCK_BYTES = 1 << 20
-BLOCK_ROWS = 256
 # Failures, less successes, after which the fastest way is not tried any more.
 PLAIN_FAILURES = 3
 # More lines than this beyond one a row, and where they lie in a chunk is not looked for.
@@ -399,10 +394,11 @@ class ChunkParser:
 
         dialect = self.dialect
         quoted = bool(dialect.quote) and dialect.quote.encode() in data
-        block = _block_bytes(data) if reading.in_blocks else len(data) + 1
         table = csv.read_csv(
             pa.BufferReader(data),
-            read_options=csv.ReadOptions(use_threads=False, block_size=block, column_names=names),
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=names
+            ),
             parse_options=csv.ParseOptions(
                 delimiter=delimiter,
                 quote_char=dialect.quote or False,
@@ -580,11 +576,6 @@ def _whole(column: Any) -> Any:
     import pyarrow as pa
 
     return column if pa.types.is_floating(column.type) else column.combine_chunks()
-
-
-def _block_bytes(data: bytes) -> int:
-    """Bytes of a block that holds many rows such as the first."""
-    return min(len(data) + 1, max(BLOCK_BYTES, BLOCK_ROWS * (data.find(b"\n") + 1)))
 
 
 def _read_range(path: str, chunk: chunks.Chunk) -> bytes:
