@@ -328,5 +328,6 @@ def test_faults_are_made_up_for_while_they_are_timed(tmp_path):
 def test_the_import_is_measured_beside_readers(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["--only", "import", "--rows", "2000", "--turns", "1"]) == 0
     told = capsys.readouterr().out
-    assert told.count("| Regatta |") == 3 and told.count("| 100% |") >= 1
+    assert told.count("| Regatta |") == 4 and told.count("| 100% |") >= 2
+    assert told.count(" GB of numbers") == told.count(" GB of trips") == 2
     assert "A second import of the same file" in told
