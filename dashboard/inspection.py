@@ -106,7 +106,7 @@ def clean_copy(arguments: Mapping[str, Any], folder: Path, report: Report) -> di
 
 
 def _shown_column(cells: list[Any]) -> list[Any]:
-    """Cells as they are shown; numbers among words as texts, as they are written."""
+    """Cells as they are shown; numbers among words as texts."""
     if any(isinstance(cell, str) for cell in cells):
         cells = [f"{cell:.15g}" if isinstance(cell, float) else cell for cell in cells]
     return [_shown(cell) for cell in cells]
