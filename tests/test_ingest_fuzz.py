@@ -21,7 +21,7 @@ from regatta.utils import DataError, home
 pytestmark = pytest.mark.usefixtures("regatta_home")
 
 SEED = int(os.environ.get("REGATTA_FUZZ_SEED", "1"))
-SECONDS = 2.0
+SECONDS = 2.0  # of processor time: what else the machine does is no fault of a file
 WORDS = (
     *("Oslo", "São Paulo", "a b", "NA", "", "-", "yes", "no", "true", "x,y", 'say "hi"', "Ω"),
     *("=1+1", "2021-03-04", "04/03/2021 10:11", "31.12.1999", "null", "?", "'", "\\", "#1"),
@@ -92,14 +92,16 @@ def made(number_of_file: int) -> bytes:
 
 
 def read_all(folder: Path, numbers: range) -> dict[str, int]:
-    """How many of the files became a table, and how many a sentence."""
+    """How many of the files became a table, and how many a sentence; prints it, and how long the
+    slowest took."""
     counts = {"read": 0, "refused": 0}
+    slowest = 0.0, 0
     for each in numbers:
         if each % 500 == 0:  # each file that is read leaves a table
             shutil.rmtree(home() / "datasets", ignore_errors=True)
         path = folder / f"{each}.csv"
         path.write_bytes(made(each))
-        began = time.monotonic()
+        began = time.process_time()
         # No signal would end a regular expression that tries every way.
         faulthandler.dump_traceback_later(60, exit=True, file=2)
         try:
@@ -113,19 +115,20 @@ def read_all(folder: Path, numbers: range) -> dict[str, int]:
             pytest.fail(f"seed {SEED}, file {each} ({path}): {type(error).__name__}: {error}")
         finally:
             faulthandler.cancel_dump_traceback_later()
-        seconds = time.monotonic() - began
-        assert seconds < 5 * SECONDS, f"seed {SEED}, file {each} ({path}) took {seconds:.1f} s"
+        seconds = time.process_time() - began
+        assert seconds < SECONDS, f"seed {SEED}, file {each} ({path}) took {seconds:.1f} s"
+        slowest = max(slowest, (seconds, each))
         path.unlink()
+    print(f"seed {SEED}: {counts}; the slowest, file {slowest[1]}, took {slowest[0]:.2f} s")
     return counts
 
 
 def test_damaged_files_become_a_table_or_a_sentence(tmp_path: Path) -> None:
     counts = read_all(tmp_path, range(600))
-    print(counts)
     assert min(counts.values()) > 60, "both happen often"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_a_hundred_thousand_damaged_files_become_a_table_or_a_sentence(tmp_path: Path) -> None:
-    print(read_all(tmp_path, range(600, 100_600)))
+    read_all(tmp_path, range(600, 100_600))
