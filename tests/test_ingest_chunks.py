@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from regatta.ingest.sniffing import sniff
 from regatta.utils import RegattaError
 
 CELLS = ["1", "-2.5", "word", '"a, b"', '"two\nlines"', '"one ""quote"""', "", "ünï"]
+
+
+OPEN_PARSER = "regatta.ingest.parsing:open_parser"
 
 
 def a_text(seed: int, rows: int) -> bytes:
@@ -75,27 +79,21 @@ def test_lines_are_counted_by_the_end_that_the_file_has() -> None:
 
 def test_a_parsing_process_never_imports_pandas() -> None:
     """pyarrow would, for nothing; it takes as long as parsing 25 MB."""
-    child = Child()
-    try:
+    with closing(Child()) as child:
         child.call("pandas:DataFrame")
         with pytest.raises(RegattaError, match="not in this process"):
             child.result()
-        child.call("regatta.ingest.parsing:open_parser", "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
+        child.call(OPEN_PARSER, "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
         child.result()
-    finally:
-        child.close()
 
 
 def test_what_a_parsing_process_cannot_import_it_tells_when_it_is_called() -> None:
-    child = Child("regatta.no_such_module")
-    try:
+    with closing(Child("regatta.no_such_module")) as child:
         child.call("regatta.no_such_module:parse")
         with pytest.raises(RegattaError, match="No module named"):
             child.result()
-        child.call("regatta.ingest.parsing:open_parser", "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
+        child.call(OPEN_PARSER, "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
         child.result()
-    finally:
-        child.close()
 
 
 class _Nowhere:
@@ -104,14 +102,11 @@ class _Nowhere:
 
 
 def test_a_parsing_process_that_cannot_take_a_call_ends() -> None:
-    child = Child()
-    try:
-        child.call("regatta.ingest.parsing:open_parser", _Nowhere())
+    with closing(Child()) as child:
+        child.call(OPEN_PARSER, _Nowhere())
         with pytest.raises(RegattaError, match="ended early"):
             child.result()
         assert child.process.returncode is not None
-    finally:
-        child.close()
 
 
 def test_one_long_row_does_not_make_all_chunks_larger(tmp_path: Path) -> None:
