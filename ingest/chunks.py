@@ -24,6 +24,10 @@ from regatta.ingest.values import looks_numeric
 from regatta.utils import DataError
 
 CHUNK_BYTES = 4 << 20
+# A chunk costs about a millisecond whatever it holds, and each column a little; but a file of few
+# chunks leaves processes without work at its end, and chunks take memory.
+LARGE_FILE_BYTES, LARGE_FILE_CHUNK = 256 << 20, 8 << 20
+WIDE_COLUMNS, WIDE_CHUNK = 2_000, 16 << 20
 MAX_RECORD_BYTES = 64 << 20
 
 
@@ -36,6 +40,13 @@ class Chunk:
     length: int
     data: bytes | None
     position: int  # bytes of the file that were read when it was cut, for progress
+
+
+def usual_size(file_bytes: int, columns: int) -> int:
+    """Bytes of a chunk of a file."""
+    if columns > WIDE_COLUMNS:
+        return WIDE_CHUNK
+    return CHUNK_BYTES if file_bytes < LARGE_FILE_BYTES else LARGE_FILE_CHUNK
 
 
 class Digest(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -30,15 +31,17 @@ MAX_PERMUTED_ROWS = 50_000_000
 
 def examine(table: ParsedTable) -> ParsedTable:
     """The table with its count of duplicate rows, with findings and with what they say."""
-    duplicates = count_duplicates(table)
-    table = replace(table, duplicates=duplicates, columns=tuple(_described(table)))
-    found = [
-        *_duplicate_rows(table),
-        *_together(_constants(table), "are each the same in all rows that have a value."),
-        *_together(_indices(table), "each count the rows: indices. Leave them out."),
-        *_duplicate_columns(table),
-        *_together(_sentinels(table), "each hold a value such as 999, far from their others."),
-    ]
+    with ThreadPoolExecutor(1) as aside:
+        duplicates = aside.submit(count_duplicates, table)
+        table = replace(table, columns=tuple(_described(table)))
+        found = [
+            *_together(_constants(table), "are each the same in all rows that have a value."),
+            *_together(_indices(table), "each count the rows: indices. Leave them out."),
+            *_duplicate_columns(table),
+            *_together(_sentinels(table), "each hold a value such as 999, far from their others."),
+        ]
+        table = replace(table, duplicates=duplicates.result())
+    found = [*_duplicate_rows(table), *found]
     said = (*table.warnings, *(each.message for each in found))
     return replace(table, findings=tuple(found), warnings=said)
 

@@ -67,8 +67,11 @@ def text_hashes(texts: Any) -> Hashes:
     padded = np.append(data, np.zeros(8, np.uint8))
     words = np.ndarray(len(padded) - 7, "<u8", padded, strides=(1,))  # one from every byte on
     hashes = lengths.astype(np.uint64) * SEED
-    rows = np.flatnonzero((lengths > 0) & (lengths <= LONG_TEXT))
-    starts, left = starts[rows], lengths[rows]
+    longest, left = lengths.max(initial=0), lengths
+    rows = np.arange(len(lengths))
+    if longest > LONG_TEXT or not lengths.all():
+        rows = np.flatnonzero((lengths > 0) & (lengths <= LONG_TEXT))
+        starts, left = starts[rows], lengths[rows]
     for place in range(LONG_TEXT // 8):
         if not len(rows):
             break
@@ -84,7 +87,7 @@ def text_hashes(texts: Any) -> Hashes:
         if left.min() <= 0:
             more = np.flatnonzero(left > 0)
             rows, starts, left = rows[more], starts[more], left[more]
-    for index in np.flatnonzero(lengths > LONG_TEXT):
+    for index in np.flatnonzero(lengths > LONG_TEXT) if longest > LONG_TEXT else ():
         text = data[ends[index] - lengths[index] : ends[index]]
         digest = hashlib.blake2b(text.tobytes(), digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")

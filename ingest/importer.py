@@ -104,6 +104,9 @@ class ImportProgress:
 
 
 ProgressCallback = Callable[[ImportProgress], None]
+# Of a chunk: its first byte in the file of values, and the file's codes of the levels of each
+# column of texts.
+Place = tuple[int, dict[int, list[int]]]
 
 
 class Cancelled(UserError):
@@ -128,7 +131,7 @@ def import_table(
     processes: int | None = None,
     progress: ProgressCallback | None = None,
     cancelled: Callable[[], bool] | None = None,
-    chunk_bytes: int = chunks.CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> ParsedTable:
     """The parsed table of a file: from the cache if the file is unchanged, else read now."""
     options = options.reading
@@ -189,7 +192,7 @@ class _Import:
         processes: int | None,
         progress: ProgressCallback | None,
         cancelled: Callable[[], bool] | None,
-        chunk_bytes: int,
+        chunk_bytes: int | None,
     ) -> None:
         self.path = path
         self.options = options
@@ -452,8 +455,9 @@ class _Reading:
             parser = parsing.ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
                 summary = parser.parse(chunk, sorted(self.closed))
-                if self._count(summary, chunk):
-                    parser.write(chunk.index, str(self.file), *self._place(summary))
+                place = self._count(summary, chunk)
+                if place:
+                    parser.write(chunk.index, str(self.file), *place)
         if self.unfit:
             self._refuse_unfit()
         if not self.rows:
@@ -470,7 +474,7 @@ class _Reading:
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         source, digest = self.source, blake3()
-        size = self.job.chunk_bytes * (4 if len(self.types) > 2000 else 1)
+        size = self.job.chunk_bytes or chunks.usual_size(self.job.size, len(self.types))
         if source.direct:
             with source.path.open("rb", buffering=0) as file:
                 yield from chunks.cut(
@@ -488,9 +492,8 @@ class _Reading:
             child.call(_OPEN, str(self.source.path), self.dialect, self.types)
         _Schedule(self, children).run()
 
-    def _count(self, summary: parsing.Summary, chunk: chunks.Chunk) -> bool:
-        """Add up what a chunk holds, in the order of the file; whether there is anything to
-        write."""
+    def _count(self, summary: parsing.Summary, chunk: chunks.Chunk) -> Place | None:
+        """Add up what a chunk holds, in the order of the file; where it goes, if it has rows."""
         if summary.not_utf8 and self.dialect.encoding == "utf-8" and not self.job.encoding:
             raise _WrongEncoding
         if summary.fault:
@@ -503,29 +506,21 @@ class _Reading:
             self._refuse_unfit()
         before, self.line = self.line, self.line + summary.lines
         self.blank_rows += summary.blank_rows
+        place = None
         if summary.rows:
             gaps = summary.gaps
             self.group_lines.append(None if gaps is None else GroupLines(before, tuple(gaps)))
             self._count_numbers(summary, before)
-            self._count_texts(summary)
+            place = self.rows * self.layout.row_bytes, self._count_texts(summary)
+            self.rows += summary.rows
+            self.group_rows.append(summary.rows)
         self.position = chunk.position
-        self.tell(summary.rows)
-        return summary.rows > 0
+        self.tell()
+        return place
 
-    def tell(self, more_rows: int = 0) -> None:
+    def tell(self) -> None:
         """Report how far the reading is, or stop it."""
-        self.job.tell("read", self.position, self.rows + more_rows)
-
-    def _place(self, summary: parsing.Summary) -> tuple[int, dict[int, list[int]]]:
-        """Where the chunk that was just counted goes, and the file's codes of its levels."""
-        offset = self.rows * self.layout.row_bytes
-        self.rows += summary.rows
-        self.group_rows.append(summary.rows)
-        maps = {}
-        for index, (levels, _, _) in summary.levels.items():
-            tally = self.tallies[index]
-            maps[index] = [] if tally.overflow else [tally.levels[level] for level in levels]
-        return offset, maps
+        self.job.tell("read", self.position, self.rows)
 
     def _refuse_unfit(self) -> None:
         line, (column, reason, hint) = min(self.unfit.items())
@@ -558,7 +553,10 @@ class _Reading:
                 tally.examples += [(before + line, text) for line, text in odd.examples[:room]]
                 tally.add_words(odd.words)
 
-    def _count_texts(self, summary: parsing.Summary) -> None:
+    def _count_texts(self, summary: parsing.Summary) -> dict[int, list[int]]:
+        """Add up the columns of texts; for each that is not closed the file's codes of the
+        chunk's levels."""
+        codes = {}
         for index, (levels, counts, missing) in summary.levels.items():
             tally = self.tallies[index]
             tally.rows += summary.rows
@@ -566,10 +564,11 @@ class _Reading:
             if index in summary.without_levels:
                 tally.overflow = True
             if not tally.overflow:
-                _merge_levels(tally, levels, counts)
+                codes[index] = _merge_levels(tally, levels, counts)
             if tally.overflow:
-                tally.levels, tally.counts = {}, []
+                tally.levels, tally.counts, codes[index] = {}, [], []
                 self.closed.add(index)
+        return codes
 
 
 def _offset(patch: Patch) -> int:
@@ -635,20 +634,24 @@ class _Schedule:
         while self.waiting and self.waiting[0][0].index in self.parsed:
             chunk, child = self.waiting.popleft()
             summary = self.parsed.pop(chunk.index)
-            if self.reading._count(summary, chunk):
+            place = self.reading._count(summary, chunk)
+            if place:
                 self.calls[child].append(None)
-                place = self.reading._place(summary)
                 child.call(_WRITE, chunk.index, str(self.reading.file), *place)
 
 
-def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> None:
-    for level, count in zip(levels, counts, strict=True):
-        code = tally.levels.setdefault(level, len(tally.levels))
-        if code == len(tally.counts):
-            tally.counts.append(0)
+def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> list[int]:
+    """Add up the levels of a chunk; the codes that they have in the file."""
+    known = tally.levels
+    if all(map(known.__contains__, levels)):
+        codes = [*map(known.__getitem__, levels)]
+    else:
+        codes = [known.setdefault(level, len(known)) for level in levels]
+    tally.counts += [0] * (len(known) - len(tally.counts))
+    for code, count in zip(codes, counts, strict=True):
         tally.counts[code] += count
-    if len(tally.levels) > MAX_LEVELS_KEPT:
-        tally.overflow = True
+    tally.overflow = len(known) > MAX_LEVELS_KEPT
+    return codes
 
 
 def _column(
