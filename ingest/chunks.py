@@ -24,8 +24,8 @@ from regatta.ingest.values import looks_numeric
 from regatta.utils import DataError
 
 CHUNK_BYTES = 4 << 20
-# A chunk costs about a millisecond whatever it holds, and each column a little; but a file of few
-# chunks leaves processes without work at its end, and chunks take memory.
+# Each chunk costs something whatever it holds, and each of its columns does; but chunks take memory,
+# and a file of few leaves processes without work at its end.
 LARGE_FILE_BYTES, LARGE_FILE_CHUNK = 256 << 20, 8 << 20
 WIDE_COLUMNS, WIDE_CHUNK = 2_000, 16 << 20
 MAX_RECORD_BYTES = 64 << 20
