@@ -24,10 +24,6 @@ from regatta.ingest.values import looks_numeric
 from regatta.utils import DataError
 
 CHUNK_BYTES = 4 << 20
-# Each chunk costs something whatever it holds, and each of its columns does; but chunks take memory,
-# and a file of few leaves processes without work at its end.
-LARGE_FILE_BYTES, LARGE_FILE_CHUNK = 256 << 20, 8 << 20
-WIDE_COLUMNS, WIDE_CHUNK = 2_000, 16 << 20
 MAX_RECORD_BYTES = 64 << 20
 
 
@@ -40,13 +36,6 @@ class Chunk:
     length: int
     data: bytes | None
     position: int  # bytes of the file that were read when it was cut, for progress
-
-
-def usual_size(file_bytes: int, columns: int) -> int:
-    """Bytes of a chunk of a file."""
-    if columns > WIDE_COLUMNS:
-        return WIDE_CHUNK
-    return CHUNK_BYTES if file_bytes < LARGE_FILE_BYTES else LARGE_FILE_CHUNK
 
 
 class Digest(Protocol):

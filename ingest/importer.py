@@ -131,7 +131,7 @@ def import_table(
     processes: int | None = None,
     progress: ProgressCallback | None = None,
     cancelled: Callable[[], bool] | None = None,
-    chunk_bytes: int | None = None,
+    chunk_bytes: int = chunks.CHUNK_BYTES,
 ) -> ParsedTable:
     """The parsed table of a file: from the cache if the file is unchanged, else read now."""
     options = options.reading
@@ -192,7 +192,7 @@ class _Import:
         processes: int | None,
         progress: ProgressCallback | None,
         cancelled: Callable[[], bool] | None,
-        chunk_bytes: int | None,
+        chunk_bytes: int,
     ) -> None:
         self.path = path
         self.options = options
@@ -474,7 +474,7 @@ class _Reading:
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         source, digest = self.source, blake3()
-        size = self.job.chunk_bytes or chunks.usual_size(self.job.size, len(self.types))
+        size = self.job.chunk_bytes * (4 if len(self.types) > 2000 else 1)
         if source.direct:
             with source.path.open("rb", buffering=0) as file:
                 yield from chunks.cut(
