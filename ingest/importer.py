@@ -77,7 +77,10 @@ from regatta.utils import (
 
 # Smaller files are parsed in the importing process: starting others would take longer.
 SMALL_BYTES = 8 << 20
-MAX_PROCESSES = 6
+# As many as hold less than half a gigabyte together. A wide file is cut into larger chunks, as each
+# costs something for each column, and parsed by fewer.
+MAX_PROCESSES = 5
+WIDE_COLUMNS, WIDE_CHUNK, WIDE_PROCESSES = 2_000, 3, 2
 MAX_PASSES = 5
 MAX_COLUMNS = 100_000
 SAMPLE_CELLS = 400_000
@@ -204,6 +207,7 @@ class _Import:
         self.started = time.monotonic()
         self.told = 0.0
         self.children: list[Child] = []
+        self.most_children = MAX_PROCESSES
         self.rules: list[ColumnRule] = []
         self.encoding: str | None = None  # where it was given
         self.rejected: list[rejecting.BadRow] = []
@@ -217,8 +221,8 @@ class _Import:
         finally:
             self._end_children()
 
-    def _end_children(self) -> None:
-        while self.children:
+    def _end_children(self, keep: int = 0) -> None:
+        while len(self.children) > keep:
             self.children.pop().close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
@@ -242,6 +246,9 @@ class _Import:
                 f"{self.path.name!r} has {width:,} columns; the most is {MAX_COLUMNS:,}.",
                 "Check its separator.",
             )
+        if width > WIDE_COLUMNS:
+            self.most_children = WIDE_PROCESSES
+            self._end_children(keep=self._process_count(source))
         repairs = [*source.repairs, *sniffed.repairs]
         if encoding and not given:
             repairs.append(guessed_encoding(encoding))
@@ -281,7 +288,7 @@ class _Import:
         unpacked = self.size * (8 if source.packing else 1)
         if unpacked < SMALL_BYTES:
             return 0
-        return max(1, min(available_cores(), MAX_PROCESSES))
+        return max(1, min(available_cores(), self.most_children))
 
     def _settle(
         self, source: Source, sniffed: Sniffed, types: list[ColumnType], folder: Path
@@ -474,7 +481,7 @@ class _Reading:
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
         source, digest = self.source, blake3()
-        size = self.job.chunk_bytes * (4 if len(self.types) > 2000 else 1)
+        size = self.job.chunk_bytes * (WIDE_CHUNK if len(self.types) > WIDE_COLUMNS else 1)
         if source.direct:
             with source.path.open("rb", buffering=0) as file:
                 yield from chunks.cut(
@@ -584,9 +591,9 @@ _OPEN, _PARSE, _WRITE = (
 )
 
 
-# Chunks that a child has at once: one that it parses, one to go on with, one that waits for its
-# place in the file, which chunks of other children come before.
-AHEAD = 3
+# Chunks that a child has at once: one that it parses, one to go on with and, unless there are many
+# children, one that waits for its place in the file, which chunks of other children come before.
+AHEAD, AHEAD_OF_MANY, MANY = 3, 2, 5
 
 
 class _Schedule:
@@ -599,6 +606,7 @@ class _Schedule:
         self.calls: dict[Child, deque[int | None]] = {child: deque([None]) for child in children}
         self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()  # in the order of the file
         self.parsed: dict[int, parsing.Summary] = {}
+        self.ahead = AHEAD if len(children) < MANY else AHEAD_OF_MANY
         self.more = True
 
     def run(self) -> None:
@@ -615,9 +623,9 @@ class _Schedule:
     def _hand_out(self) -> None:
         """Give each child as many chunks as it may have, one child after the other."""
         has = Counter(child for _, child in self.waiting)
-        for _ in range(AHEAD):
+        for _ in range(self.ahead):
             for child in self.calls:
-                if not self.more or has[child] >= AHEAD:
+                if not self.more or has[child] >= self.ahead:
                     continue
                 self.reading.tell()
                 chunk = next(self.source, None)

@@ -38,12 +38,12 @@ class NumberReader:
         if len(data) > MAX_BYTES or b"[" in data or (mark != b"," and b"," in data):
             return None
         text = data if mark == b"," else data.replace(mark, b",")
-        parts = [b"[", text.replace(b"\n", b"," + _END + b","), b"0]"]
-        if not data.endswith(b"\n"):
-            parts[-1] = b"," + _END + b",0]"
+        text = text.replace(b"\n", b"," + _END + b",")
+        end = b"0]" if data.endswith(b"\n") else b"," + _END + b",0]"
+        text = b"".join((b"[", text, end))
         try:
             # What the parser has read lives in it only until it reads again.
-            read = self.parser.parse(b"".join(parts)).as_buffer(of_type="d")
+            read = self.parser.parse(text).as_buffer(of_type="d")
         except (ValueError, TypeError, RuntimeError):
             return None
         cells = np.frombuffer(read, np.float64)[:-1]

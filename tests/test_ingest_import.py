@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
-from regatta.ingest import cache
+from regatta.ingest import cache, importer
 from regatta.ingest.child import Child
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
@@ -361,6 +361,33 @@ def test_a_process_that_stands_still_does_not_let_others_run_ahead(
     assert table.rows == 20_000
     assert numbers(table, "a") == list(range(20_000))
     assert 1 <= max(while_stopped.values()) <= AHEAD
+
+
+@pytest.mark.parametrize(("columns", "processes"), [(3, 5), (2_001, 2)])
+def test_no_more_processes_than_there_is_memory_for(
+    write: Write, monkeypatch: pytest.MonkeyPatch, columns: int, processes: int
+) -> None:
+    monkeypatch.setattr(importer, "available_cores", lambda: 64)
+    monkeypatch.setattr(importer, "SMALL_BYTES", 0)
+    parsed, closed = set[Child](), set[Child]()
+
+    def call(self: Child, function: str, *arguments: Any) -> None:
+        parsed.add(self)
+        plain_call(self, function, *arguments)
+
+    def close(self: Child) -> None:
+        closed.add(self)
+        plain_close(self)
+
+    plain_call, plain_close = Child.call, Child.close
+    monkeypatch.setattr(Child, "call", call)
+    monkeypatch.setattr(Child, "close", close)
+    names = ",".join(f"c{i}" for i in range(columns))
+    row = ",".join(f"{i}.5" for i in range(columns))
+    table = import_table(write("\n".join([names, *[row] * 40]).encode()), chunk_bytes=1_000)
+    assert table.rows == 40
+    assert len(parsed) == processes
+    assert len(closed) == 5, "the others are ended, too"
 
 
 def test_large_chunks_and_large_answers_pass_each_other(write: Write) -> None:
