@@ -31,7 +31,7 @@ MAX_PERMUTED_ROWS = 50_000_000
 
 def examine(table: ParsedTable) -> ParsedTable:
     """The table with its count of duplicate rows, with findings and with what they say."""
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(1) as aside:  # each waits for memory, and most of it holds no lock
         duplicates = aside.submit(count_duplicates, table)
         table = replace(table, columns=tuple(_described(table)))
         found = [

@@ -107,9 +107,9 @@ class ImportProgress:
 
 
 ProgressCallback = Callable[[ImportProgress], None]
-# Of a chunk: its first byte in the file of values, and the file's codes of the levels of each
-# column of texts.
-Place = tuple[int, dict[int, list[int]]]
+# Where a chunk goes: its first byte in the file of values, and, for each column of texts that has
+# them, the file's codes of the chunk's levels.
+Destination = tuple[int, dict[int, list[int]]]
 
 
 class Cancelled(UserError):
@@ -462,9 +462,9 @@ class _Reading:
             parser = parsing.ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
                 summary = parser.parse(chunk, sorted(self.closed))
-                place = self._count(summary, chunk)
-                if place:
-                    parser.write(chunk.index, str(self.file), *place)
+                destination = self._add(summary, chunk)
+                if destination:
+                    parser.write(chunk.index, str(self.file), *destination)
         if self.unfit:
             self._refuse_unfit()
         if not self.rows:
@@ -499,8 +499,8 @@ class _Reading:
             child.call(_OPEN, str(self.source.path), self.dialect, self.types)
         _Schedule(self, children).run()
 
-    def _count(self, summary: parsing.Summary, chunk: chunks.Chunk) -> Place | None:
-        """Add up what a chunk holds, in the order of the file; where it goes, if it has rows."""
+    def _add(self, summary: parsing.Summary, chunk: chunks.Chunk) -> Destination | None:
+        """Add a chunk's rows to those of all before it; where they go, if there are any."""
         if summary.not_utf8 and self.dialect.encoding == "utf-8" and not self.job.encoding:
             raise _WrongEncoding
         if summary.fault:
@@ -513,17 +513,17 @@ class _Reading:
             self._refuse_unfit()
         before, self.line = self.line, self.line + summary.lines
         self.blank_rows += summary.blank_rows
-        place = None
+        destination = None
         if summary.rows:
             gaps = summary.gaps
             self.group_lines.append(None if gaps is None else GroupLines(before, tuple(gaps)))
             self._count_numbers(summary, before)
-            place = self.rows * self.layout.row_bytes, self._count_texts(summary)
+            destination = self.rows * self.layout.row_bytes, self._count_texts(summary)
             self.rows += summary.rows
             self.group_rows.append(summary.rows)
         self.position = chunk.position
         self.tell()
-        return place
+        return destination
 
     def tell(self) -> None:
         """Report how far the reading is, or stop it."""
@@ -573,7 +573,8 @@ class _Reading:
             if not tally.overflow:
                 codes[index] = _merge_levels(tally, levels, counts)
             if tally.overflow:
-                tally.levels, tally.counts, codes[index] = {}, [], []
+                tally.levels, tally.counts = {}, []
+                codes.pop(index, None)
                 self.closed.add(index)
         return codes
 
@@ -642,10 +643,10 @@ class _Schedule:
         while self.waiting and self.waiting[0][0].index in self.parsed:
             chunk, child = self.waiting.popleft()
             summary = self.parsed.pop(chunk.index)
-            place = self.reading._count(summary, chunk)
-            if place:
+            destination = self.reading._add(summary, chunk)
+            if destination:
                 self.calls[child].append(None)
-                child.call(_WRITE, chunk.index, str(self.reading.file), *place)
+                child.call(_WRITE, chunk.index, str(self.reading.file), *destination)
 
 
 def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> list[int]:

@@ -1,12 +1,13 @@
 """What the different texts of a column stand for, chunk after chunk: levels, or no value.
 
-A chunk brings its texts as a dictionary. A few are looked up one by one among those of earlier
-chunks, which takes less time than to start a dozen functions on whole arrays; many are worked on
-as whole arrays.
+A chunk brings its texts as a dictionary. A few that were seen before are looked up one by one,
+which takes less time than to start a dozen functions on whole arrays; all else is worked on as
+whole arrays.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from regatta.ingest import hashing
 from regatta.ingest.column_type import MAX_LEVEL_LENGTH, MAX_LEVELS_KEPT
 from regatta.ingest.values import text_level, text_levels
 
-FEW_TEXTS = 1_000
-# What texts that are known may take in memory, those of all columns together.
-KNOWN_BYTES = 16 << 20
-# Of a text beside its letters: two strings, their places in two dictionaries, a hash.
-TEXT_BYTES = 400
+# Looked up one by one; from some more on, whole arrays are faster.
+FEW_TEXTS = 400
+# What is known takes at most so much memory, all columns together; or so much each, if many.
+KNOWN_BYTES, LEAST_BYTES = 16 << 20, 4 << 10
+# Of a text beside itself and its level: their places in two dictionaries, a hash.
+ENTRY_BYTES = 300
 
 
 @dataclass(frozen=True)
@@ -52,46 +54,44 @@ class LevelReader:
 
     def __init__(self, missing: Sequence[str], columns: int) -> None:
         self.missing = missing
-        self.most = KNOWN_BYTES // columns
+        self.room = max(LEAST_BYTES, KNOWN_BYTES // columns)
         self.levels: dict[str, str | None] = {}  # of each text that is known
         self.hashes: dict[str, int] = {}  # of each level
-        self.size = 0
 
     def read(self, texts: Any) -> ChunkLevels:
         """The levels of an Arrow array of different strings."""
-        if len(texts) <= FEW_TEXTS:
-            return self._looked_up(texts.to_pylist())
+        if len(texts) > FEW_TEXTS:
+            return self._worked_out(texts)
+        words = texts.to_pylist()
+        if all(map(self.levels.__contains__, words)) or self._learn(words):
+            return self._looked_up(words)
         return self._worked_out(texts)
 
-    def _looked_up(self, texts: list[str]) -> ChunkLevels:
-        known = self.levels
-        new = [text for text in texts if text not in known]
-        if new:
-            self._learn(new if self.size <= self.most else texts)
+    def _looked_up(self, texts: Sequence[str]) -> ChunkLevels:
         codes: dict[str, int] = {}
         each = [
-            -1 if (level := known[text]) is None else codes.setdefault(level, len(codes))
-            for text in texts
+            -1 if level is None else codes.setdefault(level, len(codes))
+            for level in map(self.levels.__getitem__, texts)
         ]
-        return ChunkLevels(
-            [*codes] if max(map(len, codes), default=0) <= MAX_LEVEL_LENGTH else None,
-            None if len(codes) == len(texts) else np.array(each, np.int32),
-            np.array([self.hashes[level] for level in codes], np.uint64),
-        )
+        hashes = np.array([self.hashes[level] for level in codes], np.uint64)
+        own = len(codes) == len(texts)
+        return ChunkLevels([*codes], None if own else np.array(each, np.int32), hashes)
 
-    def _learn(self, texts: Sequence[str]) -> None:
-        """Know some texts, and forget others where they are too many."""
+    def _learn(self, texts: Sequence[str]) -> bool:
+        """Know some texts from now on, if they may be kept and there is room for them."""
         import pyarrow as pa
 
-        if self.size > self.most:
-            self.levels.clear()
-            self.hashes.clear()
-            self.size = 0
-        self.levels.update((text, text_level(text, self.missing)) for text in texts)
-        levels = [level for level in map(self.levels.__getitem__, texts) if level is not None]
+        new = [text for text in texts if text not in self.levels]
+        size = sum(2 * sys.getsizeof(text) + ENTRY_BYTES for text in new)
+        if size > self.room or max(map(len, new)) > MAX_LEVEL_LENGTH:
+            return False
+        self.room -= size
+        known = {text: text_level(text, self.missing) for text in new}
+        levels = [level for level in known.values() if level is not None]
         hashes = hashing.text_hashes(pa.array(levels, pa.string())).tolist()
+        self.levels.update(known)
         self.hashes.update(zip(levels, hashes, strict=True))
-        self.size += sum(len(text) + TEXT_BYTES for text in texts)
+        return True
 
     def _worked_out(self, texts: Any) -> ChunkLevels:
         levels, codes = text_levels(texts, self.missing)

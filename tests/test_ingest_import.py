@@ -363,6 +363,16 @@ def test_a_process_that_stands_still_does_not_let_others_run_ahead(
     assert 1 <= max(while_stopped.values()) <= AHEAD
 
 
+def test_what_is_missing_has_the_same_bits_whichever_way_it_was_read(write: Write) -> None:
+    """Some chunks hold a word that the fastest way of reading does not know: it reads "-nan" as
+    another NaN than the others do."""
+    known, unknown = "2.5,2.5\n" * 20 + "-nan,\n", "1.5,1.5\n" * 20 + "NA,NA\n"
+    table = import_table(write("a,b\n" + known * 8 + unknown * 20 + known * 8), chunk_bytes=250)
+    missing = {values[np.isnan(values)].tobytes() for values in map(table.values, table.columns)}
+    assert missing == {np.full(36, np.nan).tobytes()}
+    assert [each.kind for each in table.findings if each.columns] == ["duplicate_columns"]
+
+
 @pytest.mark.parametrize(("columns", "processes"), [(3, 5), (2_001, 2)])
 def test_no_more_processes_than_there_is_memory_for(
     write: Write, monkeypatch: pytest.MonkeyPatch, columns: int, processes: int

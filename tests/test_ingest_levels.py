@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,24 +51,30 @@ def test_texts_of_earlier_chunks_are_known() -> None:
     assert again.hashes.tolist() == first.hashes[::-1].tolist()
 
 
-def test_what_is_known_takes_no_more_memory_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels_module, "KNOWN_BYTES", 100_000)
-    reader, rng = LevelReader((), 1), random.Random(1)
-    forgotten = 0
-    for _ in range(40):
-        texts = [f"text {number}" for number in rng.sample(range(5_000), 50)]
-        before = len(reader.levels)
-        assert told(reader.read(pa.array(texts)), texts) == texts
-        forgotten += len(reader.levels) < before
-        assert len(reader.levels) == len(reader.hashes)
-        assert reader.size <= 100_000 + 50 * 500
-    assert forgotten > 3
+def memory_of(reader: LevelReader) -> int:
+    """Bytes of what a reader knows."""
+    found = {id(each): each for each in [*reader.levels, *reader.levels.values()]}
+    found |= {id(each): each for each in [*reader.hashes, *reader.hashes.values()]}
+    texts = sum(map(sys.getsizeof, found.values()))
+    return texts + sys.getsizeof(reader.levels) + sys.getsizeof(reader.hashes)
+
+
+@pytest.mark.parametrize("text", ["{}", " {} ", " 😀{}" * 40])
+def test_what_is_known_takes_no_more_memory_than_it_may(text: str) -> None:
+    reader, rng = LevelReader((), levels_module.KNOWN_BYTES // 200_000), random.Random(1)
+    for _ in range(60):
+        texts = [text.replace("{}", str(each)) for each in rng.sample(range(20_000), 50)]
+        assert told(reader.read(pa.array(texts)), texts) == [each.strip() for each in texts]
+        assert memory_of(reader) < 200_000
+    assert memory_of(reader) > 50_000, "but some"
 
 
 @pytest.mark.parametrize("count", [3, FEW_TEXTS + 1])
 def test_levels_that_are_too_long_are_not_kept(count: int) -> None:
     texts = [*map(str, range(count)), "x" * (MAX_LEVEL_LENGTH + 1)]
-    found = LevelReader((), 1).read(pa.array(texts))
+    reader = LevelReader((), 1)
+    found = reader.read(pa.array(texts))
+    assert not reader.levels
     assert found.texts is None
     assert len(np.unique(found.hashes)) == len(texts), "but hashed: rows are told apart"
     assert LevelReader((), 1).read(pa.array(["x" * MAX_LEVEL_LENGTH])).texts is not None
