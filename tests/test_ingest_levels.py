@@ -53,9 +53,9 @@ def test_texts_of_earlier_chunks_are_known() -> None:
 
 def memory_of(reader: LevelReader) -> int:
     """Bytes of what a reader knows."""
-    found = {id(each): each for each in [*reader.levels, *reader.levels.values()]}
-    found |= {id(each): each for each in [*reader.hashes, *reader.hashes.values()]}
-    texts = sum(map(sys.getsizeof, found.values()))
+    parts: list[object] = [*reader.levels, *reader.levels.values()]
+    parts += [*reader.hashes, *reader.hashes.values()]
+    texts = sum({id(each): sys.getsizeof(each) for each in parts}.values())
     return texts + sys.getsizeof(reader.levels) + sys.getsizeof(reader.hashes)
 
 
