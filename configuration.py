@@ -102,7 +102,7 @@ def is_comment_mark(text: str) -> bool:
 def is_encoding(text: str) -> bool:
     """The name of a way to write text as bytes."""
     try:
-        "".encode(text)
+        b"a".decode(text, "backslashreplace")  # some know no errors but their own
         codecs.getincrementaldecoder(text)()
     except (LookupError, ValueError):
         return False
@@ -153,9 +153,10 @@ class ReadingOptions:
         (), "a further word for \"no value\"; may be given again", group="reading",
         metavar="WORD")  # fmt: skip
     column_types: tuple[str, ...] = option(
-        (), "kind of the columns that match a pattern with * and ?: number, category, boolean, "
-        "date, date:FORMAT or ignore; may be given again, and the last that matches counts",
-        group="reading", form="PATTERN=KIND", fits=is_column_type,
+        (), "kind of the columns that match a pattern with * and ?; may be given again, and the "
+        "last that matches counts",
+        group="reading", fits=is_column_type,
+        form="PATTERN=KIND, with a KIND of number, category, boolean, date, date:FORMAT or ignore",
         metavar="PATTERN=KIND")  # fmt: skip
     odd_cells: OddCells = option(
         "auto", "what becomes of cells that do not fit their column: they are missing, the column "
@@ -358,10 +359,11 @@ def check_value(each: Field[Any], value: Any) -> None:
     kind = number_type(each)
     if kind is None:
         words = value if isinstance(value, tuple) and is_repeatable(each) else (value,)
-        if is_repeatable(each) != isinstance(value, tuple) or not all(
-            isinstance(word, str) and _fits(each, word) for word in words
-        ):
+        if is_repeatable(each) != isinstance(value, tuple):
             raise _refusal(each, value)
+        for word in words:
+            if not (isinstance(word, str) and _fits(each, word)):
+                raise _refusal(each, word)
         return
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or (kind is int and not isinstance(value, int)) or value - value != 0:

@@ -586,8 +586,7 @@ class _Preparation:
         for column, statistic in zip(usable, self._statistics(split, crew, usable), strict=True):
             encoding = _encoding(column, statistic)
             if encoding is None:
-                reason = "constant" if column.kind == "category" else "all missing"
-                self._leave_out(column.name, reason)
+                self._leave_out(column.name, _says_nothing(column, statistic))
             else:
                 fitted.append(encoding)
         self._need(fitted)
@@ -605,7 +604,7 @@ class _Preparation:
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.dropped.append(DroppedColumn(name, reason))
-        self.warnings.append(f"Column {name!r} was left out: {reason} over the training rows.")
+        self.warnings.append(f"Column {name!r} was left out: {reason} in the training rows.")
 
     def _need(self, columns: Sequence[ColumnEncoding]) -> None:
         if not columns:
@@ -829,6 +828,13 @@ def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:
         column.type.style.thousands,
         column.type.style.affix,
     )
+
+
+def _says_nothing(column: ParsedColumn, statistic: Any) -> str:
+    """Why a column has no encoding."""
+    if column.kind != "category":
+        return "all missing"
+    return "no text comes up often enough" if len(statistic or ()) > 1 else "constant"
 
 
 def _category(column: ParsedColumn, counts: dict[str | None, int]) -> CategoryEncoding | None:

@@ -129,6 +129,20 @@ def home() -> Path:
     return path
 
 
+def number_from(variable: str, default: float, *, least: float = 0.0) -> float:
+    """The number in an environment variable, or a `UserError` that names it."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value < float("inf"):
+        raise UserError(f"{variable} is {text!r}.", f"It must be a number of at least {least:g}.")
+    return value
+
+
 def available_cores() -> int:
     """Cores that this process may use: fewer than the machine has, where it is confined."""
     if hasattr(os, "sched_getaffinity"):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from regatta.utils import RegattaError, UserError, home
+from regatta.utils import RegattaError, UserError, home, number_from
 
 CACHE_VARIABLE = "REGATTA_CACHE_GB"
 DEFAULT_CACHE_GB = 20.0
@@ -145,7 +145,7 @@ def remove(path: Path) -> bool:
 
 def make_room() -> None:
     """Remove entries, the one unused for the longest time first, until the cap holds."""
-    cap = float(os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE_GB)) * 1e9
+    cap = number_from(CACHE_VARIABLE, DEFAULT_CACHE_GB) * 1e9
     sized = [(path, size_of(path)) for _, path in entries()]
     total = sum(size for _, size in sized)
     for path, size in sized:

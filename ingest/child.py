@@ -67,7 +67,7 @@ class Child:
         except (EOFError, OSError):
             raise self._died() from None
         if word == "failed":
-            if isinstance(value, RegattaError):
+            if isinstance(value, RegattaError | OSError):
                 raise value
             raise RegattaError(
                 f"A process that reads the file failed: {value.strip().splitlines()[-1]}.",
@@ -112,7 +112,7 @@ def serve(pipe: Connection) -> None:
         module, name = function.split(":")
         try:
             answer = ("done", getattr(importlib.import_module(module), name)(state, *arguments))
-        except RegattaError as error:
+        except (RegattaError, OSError) as error:
             answer = ("failed", error)
         except Exception:
             answer = ("failed", traceback.format_exc())

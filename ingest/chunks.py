@@ -130,7 +130,7 @@ def _fill(file: io.FileIO, buffer: bytearray) -> int:
 
 
 def _refuse_long(length: int) -> None:
-    if length > MAX_RECORD_BYTES:
+    if length >= MAX_RECORD_BYTES:
         raise LongRow(
             f"A row is longer than {MAX_RECORD_BYTES >> 20} MB.",
             "A quote may be open, or the line ends are missing.",

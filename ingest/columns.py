@@ -15,7 +15,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from regatta.ingest.column_type import MAX_BAD_WORDS, MAX_LEVELS_KEPT, ColumnType
+from regatta.ingest.column_type import (
+    MAX_BAD_WORDS,
+    MAX_LEVEL_LENGTH,
+    MAX_LEVELS_KEPT,
+    ColumnType,
+)
 from regatta.ingest.dates import ISO, matching_date_formats, parse_date, swapped_format
 from regatta.ingest.dialect import second_table
 from regatta.ingest.overrides import AS_IT_IS, BY_YOU, ColumnRule
@@ -60,7 +65,8 @@ class Tally:
     swapped_travel: float = 0.0
     levels: dict[str, int] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
-    overflow: bool = False
+    overflow: bool = False  # too many levels to keep, or too long ones
+    long_texts: bool = False
 
     @property
     def present(self) -> int:
@@ -310,7 +316,11 @@ def _judge_good(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -
         swapped = swapped_format(column.format)
         if swapped and not tally.swapped_bad and tally.present:
             orderly = tally.travel < 0.5 * tally.swapped_travel
-            why = "it puts the rows in order" if orderly else "nothing in the file tells which"
+            why = (
+                "so the dates of rows that follow on each other lie closer together"
+                if orderly
+                else "nothing in the file tells which"
+            )
             warnings.append(
                 f"Column {name!r} could be read as {human_format(column.format)} or "
                 f"{human_format(swapped)}; the first was taken: {why}."
@@ -319,6 +329,12 @@ def _judge_good(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -
 
 
 KINDS_IN_WORDS = {"number": "numbers", "date": "dates", "boolean": "one of its two words"}
+
+
+_TRAINED_ON_IF = (
+    "It can be trained on once these cells are mended, or taken as missing (--odd-cells missing; "
+    "on the page: Cells that do not fit)."
+)
 
 
 def _judge_bad(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
@@ -341,7 +357,7 @@ def _judge_bad(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) ->
         kept = replace(column, missing=tuple(sorted({*column.missing, *tally.words})))
         return Verdict(kept, repairs=(f"{told}; taken as missing",))
     if fate == "refuse":
-        return Verdict(column, refused=told, warnings=(f"{told}.",))
+        return Verdict(column, refused=told, warnings=(f"{told}. {_TRAINED_ON_IF}",))
     again = ColumnType("category", evidence=told, missing=rule.missing)
     return Verdict(again, again=True)
 
@@ -409,7 +425,7 @@ def _judge_given_texts(name: str, column: ColumnType, tally: Tally, rule: Column
         kind = "text" if tally.overflow else "category"
         return Verdict(column, kind=kind, role="ignored", reason="ignored by you")
     if tally.overflow and rule.kind != "boolean":
-        return _too_many_texts(name, column)
+        return _free_text(name, column, tally)
     if rule.kind == "boolean":
         return _judge_given_boolean(name, column, tally, rule)
     if rule.kind == "category":
@@ -435,14 +451,17 @@ def _judge_given_boolean(name: str, column: ColumnType, tally: Tally, rule: Colu
     return Verdict(again, again=True)
 
 
-def _too_many_texts(name: str, column: ColumnType) -> Verdict:
-    told = f"Column {name!r} holds more than {MAX_LEVELS_KEPT:,} different texts: left out."
+def _free_text(name: str, column: ColumnType, tally: Tally) -> Verdict:
+    what = f"more than {MAX_LEVELS_KEPT:,} different texts"
+    if tally.long_texts:
+        what = f"texts of more than {MAX_LEVEL_LENGTH:,} letters"
+    told = f"Column {name!r} holds {what}: left out."
     return Verdict(column, kind="text", role="ignored", reason="free text", warnings=(told,))
 
 
 def _judge_texts(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) -> Verdict:
     if tally.overflow:
-        return _too_many_texts(name, column)
+        return _free_text(name, column, tally)
     counts = Counter(dict(zip(tally.levels, tally.counts, strict=True)))
     total = sum(counts.values())
     if not total:

@@ -12,6 +12,7 @@ showed, the file is read again with that type.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -27,7 +28,12 @@ from blake3 import blake3
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, chunks, findings, parsing, rejecting
 from regatta.ingest.child import Child, ready
-from regatta.ingest.column_type import MAX_BAD_EXAMPLES, MAX_LEVELS_KEPT, ColumnType
+from regatta.ingest.column_type import (
+    MAX_BAD_EXAMPLES,
+    MAX_LEVEL_LENGTH,
+    MAX_LEVELS_KEPT,
+    ColumnType,
+)
 from regatta.ingest.columns import (
     Tally,
     Verdict,
@@ -68,9 +74,11 @@ from regatta.ingest.table import (
 )
 from regatta.utils import (
     DataError,
+    RegattaError,
     UserError,
     available_cores,
     fingerprint,
+    home,
     read_json,
     write_json,
 )
@@ -147,7 +155,15 @@ def import_table(
         if known:
             return known
         job = _Import(Path(identity.path), options, processes, progress, cancelled, chunk_bytes)
-        table = job.run()
+        try:
+            table = job.run()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise RegattaError(
+                f"The disk of {home()} is full: {path.name!r} was not imported.",
+                "Make room; its columns take about as much as the file.",
+            ) from error
         if FileIdentity.of(path) != identity:
             raise DataError(f"{path.name!r} was changed while it was read.", "Try again.")
         _remember(identity, options, table.key)
@@ -570,6 +586,7 @@ class _Reading:
             tally.missing += missing
             if index in summary.without_levels:
                 tally.overflow = True
+                tally.long_texts |= index in summary.long_texts
             if not tally.overflow:
                 codes[index] = _merge_levels(tally, levels, counts)
             if tally.overflow:
@@ -695,6 +712,8 @@ def _evidence(verdict: Verdict, tally: Tally) -> str:
         return f"all {tally.rows} cells are missing"
     good = tally.present - tally.bad
     if kind == "category":
+        if tally.long_texts:
+            return f"texts of more than {MAX_LEVEL_LENGTH:,} letters in {tally.present} cells"
         found = "too many" if tally.overflow else str(len(tally.levels))
         return f"{found} different texts in {tally.present} cells"
     words = {"number": "numbers", "date": "dates", "boolean": "one of two words"}

@@ -25,6 +25,7 @@ from regatta.ingest import chunks, hashing
 from regatta.ingest.column_type import (
     MAX_BAD_EXAMPLES,
     MAX_BAD_WORDS,
+    MAX_LEVELS_KEPT,
     ColumnType,
 )
 from regatta.ingest.dates import parse_dates, swapped_format
@@ -94,6 +95,7 @@ class Summary:
     swapped: dict[int, tuple[int, float, float]] = field(default_factory=dict)
     # Columns of texts whose levels are too many to be kept, or too long.
     without_levels: list[int] = field(default_factory=list)
+    long_texts: list[int] = field(default_factory=list)  # of those, the columns of too long ones
     fault: RowFault | None = None
     unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
@@ -541,6 +543,8 @@ class ChunkParser:
         counts = np.bincount(cells, minlength=len(levels.hashes) + 1)
         if levels.texts is None:
             summary.without_levels.append(index)
+            if len(levels.hashes) <= MAX_LEVELS_KEPT:
+                summary.long_texts.append(index)
             summary.levels[index] = ([], [], int(counts[0]))
         else:
             summary.levels[index] = (levels.texts, counts[1:].tolist(), int(counts[0]))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from regatta.utils import DataError
+from regatta.utils import DataError, number_from
 
 HEAD_BYTES = 1 << 20
 MAX_UNPACKED_VARIABLE = "REGATTA_MAX_UNPACKED_GB"
@@ -219,7 +219,7 @@ def unpacked_limit(source: Source) -> float:
     """Bytes that a file may unpack to: a cap, and a ratio that only a bomb exceeds."""
     if not source.packing:
         return float("inf")
-    cap = float(os.environ.get(MAX_UNPACKED_VARIABLE, DEFAULT_MAX_UNPACKED_GB)) * 1e9
+    cap = number_from(MAX_UNPACKED_VARIABLE, DEFAULT_MAX_UNPACKED_GB) * 1e9
     return min(cap, max(1e8, MAX_RATIO * source.path.stat().st_size))
 
 
@@ -299,6 +299,12 @@ def _find_encoding(raw: bytes, wanted: str | None, path: Path) -> tuple[str, int
                 return encoding, len(mark), ["byte order mark taken off"]
             return encoding, 0, [f"decoded from {encoding.upper()} (byte order mark)"]
     if wanted:
+        family = codecs.lookup(wanted).name
+        if family in ("utf-16", "utf-32"):
+            raise DataError(
+                f"{path.name!r} begins with no byte order mark: --encoding {wanted} needs one.",
+                f"Say {family}-le or {family}-be, or leave --encoding out.",
+            )
         return wanted, 0, []
     unmarked = _utf16_without_mark(raw)
     if unmarked:

@@ -17,6 +17,7 @@ from regatta.utils import UserError
 
 # A spreadsheet takes a cell that starts like this for a formula, and runs it.
 FORMULA_STARTS = frozenset("=+-@\t\r")
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
 # Signs and digits in any style of writing numbers, or signs alone.
 HARMLESS = re.compile(
     r"[+-]?[\d.,'\u00a0\u202f ]*\d[\d.,'\u00a0\u202f ]*(?:[eE][+-]?\d+)?\s*%?|[-–—]+"
@@ -34,6 +35,8 @@ def check_output(out: Path, source: Path) -> None:
     """Refuse a file that cannot be written, or that is the one to be read."""
     if out.exists() and source.exists() and out.samefile(source):
         raise UserError(f"{str(out)!r} is the file to read from.", "Write to another one.")
+    if out.suffix.lower() in PACKED_SUFFIXES:
+        raise UserError(f"{str(out)!r} would hold plain CSV.", "Name it .csv, and pack it then.")
     if out.is_dir():
         raise UserError(f"{str(out)!r} is a folder.", "Name a file to write.")
     if not out.absolute().parent.is_dir():

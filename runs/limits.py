@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regatta.runs.directory import RunDirectory
-from regatta.utils import UserError
+from regatta.utils import number_from
 
 MEMORY_SHARE = 0.9  # of what the machine, or the container, has
 _CONTAINER_LIMITS = (
@@ -84,20 +84,6 @@ class RunLimits:
                     at_once=False,
                 )
         return None
-
-
-def number_from(variable: str, default: float, *, least: float = 0.0) -> float:
-    """The number in an environment variable, or a `UserError` that names it."""
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value < float("inf"):
-        raise UserError(f"{variable} is {text!r}.", f"It must be a number of at least {least:g}.")
-    return value
 
 
 def _memory_here() -> float:

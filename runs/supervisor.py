@@ -49,7 +49,7 @@ from regatta.runs.directory import (
     take_lock,
     write_holder,
 )
-from regatta.runs.limits import Excess, RunLimits, number_from
+from regatta.runs.limits import Excess, RunLimits
 from regatta.runs.room import lacks_room
 from regatta.runs.spare import Spare
 from regatta.runs.states import IllegalTransition, RunState
@@ -61,6 +61,7 @@ from regatta.utils import (
     UserError,
     configure_logging,
     home,
+    number_from,
 )
 
 if TYPE_CHECKING:

@@ -125,3 +125,13 @@ def test_nothing_is_cut_from_an_end() -> None:
     file = io.FileIO("/dev/null")
     with file:
         assert not list(chunks.cut(file, dialect, size=9, start=0, digest=hashlib.sha256()))
+
+
+def test_an_error_of_the_system_arrives_as_what_it_is(tmp_path: Path) -> None:
+    with closing(Child()) as child:
+        child.call(OPEN_PARSER, str(tmp_path / "gone.csv"), dialect_of(a_text(1, 20)), [])
+        child.result()
+        chunk = chunks.Chunk(0, 0, 10, None, 10)
+        child.call("regatta.ingest.parsing:parse_chunk", chunk, [])
+        with pytest.raises(FileNotFoundError):
+            child.result()

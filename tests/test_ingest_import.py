@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import errno
 import gzip
 import io
 import itertools
@@ -18,6 +19,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from regatta.configuration import ReadingOptions, check_value
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
-from regatta.ingest import cache, importer
+from regatta.ingest import cache, chunks, importer
 from regatta.ingest.child import Child
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
 from regatta.ingest.importer import AHEAD, Cancelled, ImportProgress, import_table
 from regatta.ingest.table import ParsedTable
-from regatta.utils import DataError, UserError
+from regatta.utils import DataError, RegattaError, UserError
 
 pytestmark = pytest.mark.usefixtures("regatta_home")
 Write = Callable[..., Path]
@@ -285,7 +288,7 @@ def test_day_and_month_are_told_apart_by_the_whole_file(write: Write) -> None:
     ordered = "".join(f"{month}/{day}/2020,1\n" for month in range(1, 13) for day in range(1, 13))
     table = import_csv(write("day,y\n" + ordered, "ordered.csv"))
     assert table.column("day").type.format == "%m/%d/%Y"
-    assert any("puts the rows in order" in said for said in table.warnings)
+    assert any("rows that follow on each other lie closer" in said for said in table.warnings)
 
 
 def test_a_column_of_many_texts_is_left_out(write: Write) -> None:
@@ -361,6 +364,54 @@ def test_a_process_that_stands_still_does_not_let_others_run_ahead(
     assert table.rows == 20_000
     assert numbers(table, "a") == list(range(20_000))
     assert 1 <= max(while_stopped.values()) <= AHEAD
+
+
+def test_a_full_disk_is_told_as_one(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(RegattaError, match=r"disk of .* is full: 'file.csv' was not imported"):
+        import_table(write("a,b\n1,2\n3,4\n"), processes=0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "UTF_16"])
+def test_an_encoding_that_needs_a_mark_is_refused_without_one(write: Write, encoding: str) -> None:
+    with pytest.raises(DataError, match="no byte order mark") as caught:
+        import_table(write("a,b\n1,2\n"), ReadingOptions(encoding=encoding), processes=0)
+    assert "-le or" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("encoding", ["idna", "punycode", "hex"])
+def test_what_is_no_encoding_of_texts_is_refused(encoding: str) -> None:
+    with pytest.raises(UserError, match="--encoding is"):
+        check_value(next(e for e in fields(ReadingOptions) if e.name == "encoding"), encoding)
+
+
+def test_texts_too_long_to_be_levels_are_told_as_such(write: Write) -> None:
+    rows = "".join(f"{i},{'ab'[i % 2]}\n" for i in range(50))
+    table = import_table(write("x,c\n" + rows + f"9,{'z' * 1_001}\n"), processes=0)
+    assert "Column 'c' holds texts of more than 1,000 letters: left out." in table.warnings
+    assert table.column("c").evidence == "texts of more than 1,000 letters in 51 cells"
+
+
+def test_a_row_longer_than_the_most_is_refused(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MAX_RECORD_BYTES", 1 << 16)
+    path = write("x,c\n1,a\n" + f"2,{'z' * 70_000}\n" + "3,b\n")
+    with pytest.raises(DataError, match="longer than"):
+        import_table(path, processes=0, chunk_bytes=1 << 12)
+
+
+@pytest.mark.parametrize("variable", ["REGATTA_CACHE_GB", "REGATTA_MAX_UNPACKED_GB"])
+def test_a_size_that_is_no_number_is_named(
+    write: Write, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "much")
+    path = write(gzip.compress(b"a,b\n1,2\n3,4\n"), "rows.csv.gz")
+    with pytest.raises(UserError, match=f"{variable} is 'much'"):
+        import_table(path, processes=0)
 
 
 def test_what_is_missing_has_the_same_bits_whichever_way_it_was_read(write: Write) -> None:
