@@ -222,6 +222,17 @@ def test_the_commands_and_the_python_of_a_page_run_in_their_order(
     run_python(EXAMPLES[name], examples)
 
 
+def test_the_figures_of_the_quick_start_are_those_of_its_command(
+    examples: Path, regatta: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    page = EXAMPLES["quick start"]
+    (shown,) = (block for block in blocks(page, "text") if "held out" in block)
+    words = next(each for each in commands(page) if each[0] == "train")
+    told = regatta(*words, cwd=examples).stdout.splitlines()
+    for line in shown.splitlines():
+        assert line == "…" or line in told
+
+
 @pytest.mark.parametrize("name", with_slow(PYTHON.keys() - EXAMPLES.keys(), "estimators"))
 def test_the_python_of_a_page_runs(name: str, examples: Path) -> None:
     run_python(PYTHON[name], examples)
