@@ -92,7 +92,7 @@ def _place(error: RegattaError) -> str:
     """Row and column, where the sentence does not name them itself."""
     parts = []
     if error.row is not None and str(error.row) not in error.message.replace(",", ""):
-        parts.append(f"row {error.row}")
+        parts.append(f"line {error.row}")
     if error.column is not None and error.column not in error.message:
         parts.append(f"column {error.column!r}")
     return f" ({', '.join(parts)})" if parts else ""

@@ -374,7 +374,7 @@ def told(rejected: Sequence[BadRow], rows: int) -> str:
     """What was set aside, in words."""
     count, row = len(rejected), rejected[0]
     lines = ", ".join(str(each.line) for each in rejected[:5]) + (", …" if count > 5 else "")
-    first = f"line {row.line} {row.reason}"
+    first = f"line {row.line} {_reason(row)}"
     return f"{count:,} of {rows + count:,} rows set aside: line {lines} ({first})."
 
 
@@ -386,7 +386,12 @@ def write_rejected(rejected: Sequence[BadRow], path: Path) -> None:
         for each in rejected:
             text = each.text.rstrip(b"\r\n").decode("utf-8", "replace").replace("\0", "\ufffd")
             cut = text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
-            writer.writerow([each.line, each.reason, defused(cut)])
+            writer.writerow([each.line, _reason(each), defused(cut)])
+
+
+def _reason(row: BadRow) -> str:
+    """Why a row cannot be read, and in which column if it is in one."""
+    return f"{row.reason} in column {row.column!r}" if row.column else row.reason
 
 
 def copy_rejected(directory: Path, out: Path) -> None:

@@ -95,7 +95,7 @@ def test_errors_name_row_and_column_once(capsys: pytest.CaptureFixture[str]) -> 
     output.show_error(UserError("Bad cell.", "Mend it.", row=42, column="b"), as_json=False)
     output.show_error(UserError("Bad cell in row 1,042.", row=1042), as_json=False)
     assert capsys.readouterr().err.splitlines() == [
-        "regatta: Bad cell (row 42, column 'b').",
+        "regatta: Bad cell (line 42, column 'b').",
         "  Mend it.",
         "regatta: Bad cell in row 1,042.",
     ]

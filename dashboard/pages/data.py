@@ -29,6 +29,8 @@ from regatta.dashboard import (
 from regatta.dashboard.choices import Choice, reading_values
 from regatta.utils import RegattaError, UserError
 
+SHOWN_AT_ONCE = 20  # files that are here; older ones lie in a box below
+
 
 def main() -> None:
     key = st.query_params.get("file")
@@ -59,8 +61,14 @@ def show_choice() -> None:
     here = [each for each in sources.list_sources() if each.kind != sources.KIND_SAMPLE]
     if here:
         st.header("Already here")
-        for source in here[:20]:
+        for source in here[:SHOWN_AT_ONCE]:
             show_stored(source)
+        older = here[SHOWN_AT_ONCE:]
+        if older:
+            files = "file" if len(older) == 1 else "files"
+            with st.expander(f"{len(older):,} {files} used longer ago"):
+                for source in older:
+                    show_stored(source)
     st.header("Samples")
     for column, sample in zip(st.columns(2), samples.all_samples(), strict=False):
         with column, st.container(border=True):

@@ -479,7 +479,7 @@ function bestOf(values) {
   return values.length > 1 ? best : -1;
 }
 
-/** Ticks of a log axis: each digit where it spans little, then 1, 2 and 5, then powers of ten. */
+/** Ticks of a log axis: each digit where it spans little, then 1, 2 and 5, then powers of ten, some six. */
 function logTicks(lists) {
   let low = Infinity;
   let high = 0;
@@ -492,7 +492,7 @@ function logTicks(lists) {
     }
   }
   const span = high / low;
-  if (!(span < 100)) return { dtick: 1 };
+  if (!(span < 100)) return { dtick: Math.max(1, Math.ceil((Math.log10(high) - Math.log10(low)) / 6)) };
   return { dtick: span < 6 ? "D1" : "D2", tickformat: "~g" };
 }
 
