@@ -366,7 +366,7 @@ class _Import:
         """Patches in the place of all rows that cannot be read, or the error that lists them."""
         scan = rejecting.Scan(reading.source, sniffed.dialect, reading.unfit)
         if self.options.on_bad_rows != "skip":
-            raise rejecting.refusal(self._watched(scan), error) from None
+            raise rejecting.refusal(self._watched(scan), error, sniffed.dialect) from None
         bad = rejecting.all_of(self._watched(scan))
         if not bad:
             raise error

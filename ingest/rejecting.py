@@ -23,6 +23,7 @@ from regatta.ingest.column_type import ColumnType
 from regatta.ingest.dates import ISO
 from regatta.ingest.dialect import Dialect, second_table, split_runs
 from regatta.ingest.parsing import ChunkParser
+from regatta.ingest.sniffing import NAMES
 from regatta.ingest.source import Patch, Source, stream_text
 from regatta.ingest.writing import defused
 from regatta.utils import DataError
@@ -305,7 +306,7 @@ class _Grammar:
 # -- what becomes of them -------------------------------------------------------------------------
 
 
-def refusal(rows: Iterable[BadRow], error: DataError) -> DataError:
+def refusal(rows: Iterable[BadRow], error: DataError, dialect: Dialect) -> DataError:
     """The error that lists the first bad rows, or ``error`` where there are none."""
     first: list[BadRow] = []
     for row in rows:
@@ -318,10 +319,30 @@ def refusal(rows: Iterable[BadRow], error: DataError) -> DataError:
     where = f"Line {row.line}" + (f", column {row.column!r}," if row.column else "")
     return DataError(
         f"{where} {row.reason}.",
-        f"{row.hint} Or have such rows set aside: --on-bad-rows skip.",
+        _mixed_separators(first, dialect)
+        or f"{row.hint} Or have such rows set aside: --on-bad-rows skip.",
         row=row.line,
         column=row.column,
         rejected=[each.to_json() for each in first],
+    )
+
+
+def _mixed_separators(rows: Sequence[BadRow], dialect: Dialect) -> str:
+    """What to do where most of the bad rows hold other separators, and not that of the file."""
+    own = dialect.delimiter.encode()
+    others = [mark for mark in NAMES if mark not in (dialect.delimiter, " ")]
+    found = [
+        [mark for mark in others if mark.encode() in row.text] if own not in row.text else []
+        for row in rows
+    ]
+    marks = [mark for mark in others if any(mark in each for each in found)]
+    if 2 * sum(map(bool, found)) <= len(rows) or not marks:
+        return ""
+    named = " or ".join(NAMES[mark] for mark in marks)
+    usual = NAMES.get(dialect.delimiter, dialect.delimiter)
+    return (
+        f"The file was taken to be separated by {usual}, such lines hold {named} instead: separate "
+        "all lines alike, or name the right one (--delimiter)."
     )
 
 

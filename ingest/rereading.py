@@ -298,7 +298,7 @@ def _batches(
     for chunk in chunks.split(blocks, dialect, size=BATCH_BYTES, start=start):
         texts, data, fault = parser.texts(chunk)
         if fault:
-            raise rejecting.refusal(rejecting.Scan(source, dialect), _refusal(fault, line))
+            raise rejecting.refusal(rejecting.Scan(source, dialect), _refusal(fault, line), dialect)
         if texts and len(texts[0]):
             check.rows += len(texts[0])
             lines = _Lines(data, dialect, line)

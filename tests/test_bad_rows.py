@@ -389,3 +389,11 @@ def test_no_rubbish_is_read_otherwise_in_other_chunks(
         whole = outcome(path, options, 1 << 20)
         monkeypatch.setattr(rejecting, "BLOCK_BYTES", size)
         assert outcome(path, options, size) == whole
+
+
+def test_separators_that_change_from_line_to_line_are_told(write: Write) -> None:
+    rows = ["1,2,3", "2,3,4", "3,4,5", "4;5;6", "7\t8\t9"] * 20
+    with pytest.raises(DataError) as caught:
+        import_table(write(("a,b,c\n" + "\n".join(rows)).encode()), processes=0)
+    assert "such lines hold semicolon or tab instead: separate all lines alike" in caught.value.hint
+    assert "--on-bad-rows" not in caught.value.hint, "most would be set aside"
