@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.export.check_rows import CheckRows
+from regatta.export.check_rows import USE_JSON, CheckRows
 from regatta.fitted_model import FittedModel, FloatArray
 from regatta.preprocessing import DATE_PERIODS, SECONDS_A_DAY
 from regatta.utils import RegattaError, UserError, atomic_path, read_json, write_json
@@ -99,7 +99,7 @@ def export_model(
         If the format is not known, or needs a package that is not installed.
     RegattaError
         If predictions differ by more than the format's tolerance: 1e-9, relative; 1e-4 in
-        float32.
+        float32. For the pipeline and the script also if pandas cannot read ``source``.
     """
     format = SYNONYMS.get(format, format)
     if format not in FORMATS:
@@ -231,10 +231,9 @@ def _write_pipeline(model: FittedModel, out: Path, rows: CheckRows) -> Exported:
             strange = sorted(set(asked) - TRUSTED_TYPES)
             raise RegattaError(f"The pipeline holds types that it must not: {strange}.")
         again = skops.io.load(aside, trusted=list(asked))
-        pairs = _framed(rows, again.predict)
-        return replace(
-            _compared(pairs, out, "pipeline", "The exported pipeline"), trusted_types=asked
-        )
+        what = "The exported pipeline"
+        pairs = _framed(rows, again.predict, what)
+        return replace(_compared(pairs, out, "pipeline", what), trusted_types=asked)
 
 
 # -- ONNX -----------------------------------------------------------------------------------------
@@ -265,23 +264,33 @@ def _write_snippet(model: FittedModel, out: Path, rows: CheckRows) -> Exported:
         text = snippet(model, rows.reading, rows.read_csv, file=out.name)
         aside.write_text(text, encoding="utf-8")
         predict = runpy.run_path(str(aside), run_name="exported")["predict"]
-        return _compared(_framed(rows, predict), out, "snippet", "The exported script")
+        what = "The exported script"
+        return _compared(_framed(rows, predict, what), out, "snippet", what)
 
 
 # -- the comparison -------------------------------------------------------------------------------
 
 
 def _framed(
-    rows: CheckRows, predict: Callable[[Any], FloatArray]
+    rows: CheckRows, predict: Callable[[Any], FloatArray], what: str
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Predictions for frames beside the expected ones."""
-    for place, (frame, expected) in enumerate(rows.frames()):
+    """Predictions for frames beside the expected ones; `RegattaError` where there are none."""
+    frames = rows.frames()
+    try:
+        frame, expected = next(frames)
+        found = predict(frame)
+    except UNREADABLE as error:
+        raise RegattaError(f"{what} cannot read the cells of its own columns.", REPORT) from error
+    yield found, expected
+    for frame, expected in frames:
         try:
-            yield predict(frame), expected
-        except ValueError:
-            if place == 0:
-                raise
-            return  # a cell that pandas leaves as text: it will say so to anyone
+            found = predict(frame)
+        except UNREADABLE as error:
+            name = rows.source.name if rows.source else ""
+            raise RegattaError(
+                f"{what} cannot use {name!r} as pandas reads it.", USE_JSON
+            ) from error
+        yield found, expected
 
 
 def _compared(
@@ -303,14 +312,15 @@ def _compared(
             raise RegattaError(
                 f"{what} predicts {found[row]:.17g} where the model predicts {expected[row]:.17g}: "
                 f"more than {tolerance:.0e} apart.",
-                FLOAT32_HINT
-                if format == "onnx-float32"
-                else "Nothing was written. This is a defect of Regatta: please report it.",
+                FLOAT32_HINT if format == "onnx-float32" else REPORT,
             )
         count, largest = count + len(expected), max(largest, worst)
     return Exported(out, format, count, largest)
 
 
+REPORT = "Nothing was written. This is a defect of Regatta: please report it."
+# What pandas, scikit-learn and the script raise for cells that they cannot read.
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
 FLOAT32_HINT = (
     "Nothing was written. float32 has too few digits for the numbers of this model: "
     "the graph in float64 (format onnx) has enough."

@@ -4,14 +4,16 @@
     real rows      some of the file that the model was trained on, where that is still there
 
 Both exist twice: as columns that `FittedModel.predict` takes, and as the frame that pandas reads
-from a file that is written like the one of the training.
+from a file that is written like the one of the training, with the options that the export carries
+and no others.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +45,10 @@ MADE_UP_ROWS = 200
 REAL_ROWS = 1_000
 SOURCE_CELLS = 1_000_000
 
+USE_JSON = (
+    "Nothing was written. The formats json and onnx do not depend on how pandas reads the file."
+)
+
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
@@ -62,12 +68,12 @@ class CheckRows:
     @cached_property
     def read_csv(self) -> dict[str, Any]:
         """Options with which ``pandas.read_csv`` reads files like that of the training."""
-        return read_csv_options(self.model)
+        return read_csv_options(self.model, self.reading)
 
     @cached_property
     def reading(self) -> Reading:
         """How the training file looks to pandas: names as they stand in it, cells with blanks."""
-        return reading_of(self.model, self.source, self.read_csv)
+        return reading_of(self.model, self.source, read_csv_options(self.model))
 
     @cached_property
     def made_up(self) -> Columns:
@@ -99,15 +105,25 @@ class CheckRows:
             yield some, self.model.predict(some)
 
     def frames(self) -> Iterator[tuple[pd.DataFrame, FloatArray]]:
-        """Rows as pandas reads them, each with what the model predicts."""
-        frame = sample_frame(self.model, self.made_up, self.reading.names)
+        """Rows as ``pandas.read_csv`` gives them to whoever uses the export, each with what the
+        model predicts.
+
+        Raises
+        ------
+        RegattaError
+            If pandas cannot read the file that Regatta reads.
+        """
+        frame = sample_frame(self.model, self.made_up, self.reading.names, self.read_csv)
         yield frame, self.model.predict(self.made_up)
-        if self.real is None:
+        if self.real is None or self.source is None:
             return
         columns, chosen, count = self.real
-        read = source_frame(self.source, self.read_csv, rows=count)
-        if read is None:
-            return
+        try:
+            read = read_as_user(self.source, self.read_csv, rows=count)
+        except (ValueError, OSError) as error:  # a ParserError is a ValueError
+            raise RegattaError(
+                f"pandas cannot read {self.source.name!r} with the options of the export.", USE_JSON
+            ) from error
         chosen = chosen[chosen < len(read)]
         some = {each.name: columns[each.name][chosen] for each in self._encodings}
         yield read.iloc[chosen], self.model.predict(some)
@@ -117,14 +133,19 @@ class CheckRows:
         return self.model.preprocessing.columns
 
 
-def read_csv_options(model: FittedModel) -> dict[str, Any]:
+def read_csv_options(model: FittedModel, reading: Reading | None = None) -> dict[str, Any]:
     """Options with which ``pandas.read_csv`` reads files like the one the model was trained on;
-    ``{}`` for a plain one.
+    ``{}`` for a plain one that holds numbers alone.
 
-    An exported pipeline carries them: ``pandas.read_csv(path, **pipeline.read_csv_)``.
+    An exported pipeline carries them: ``pandas.read_csv(path, **pipeline.read_csv_)``. Dates and
+    texts are read as they stand: pandas would take marks for thousands out of "27.03.2023" and
+    "1.234", and zeros from "007".
     """
+    from regatta.export.sklearn_pipeline import Reading
+
+    reading = reading or Reading()
     dialect = model.dialect
-    options: dict[str, Any] = _missing_options(model)
+    options: dict[str, Any] = _missing_options(model, reading)
     if dialect.get("runs"):
         options["sep"] = r"\s+"
     elif dialect.get("delimiter", ",") != ",":
@@ -135,6 +156,10 @@ def read_csv_options(model: FittedModel) -> dict[str, Any]:
         value = dialect.get(key, usual)
         if value and value != usual:
             options[called.get(key, key)] = value
+    if any(map(_needs_settings, model.preprocessing.columns)):
+        options |= {"decimal": ",", "thousands": "."}
+    elif options.get("thousands") == options.get("decimal", "."):
+        options.pop("thousands", None)  # other columns' mark; pandas has one for all of them
     comment, before = dialect.get("comment", ""), dialect.get("skip_rows", 0)
     if len(comment) == 1:
         options["comment"] = comment
@@ -146,12 +171,27 @@ def read_csv_options(model: FittedModel) -> dict[str, Any]:
     named = dialect.get("header", True) and dialect.get("first_line", before + 2) > before + 1
     if not named:
         options |= {"header": None, "names": list(dialect.get("names", ()))}
+    texts = [each for each in model.preprocessing.columns if _is_text(each, options)]
+    if texts:
+        options["dtype"] = {reading.name(each.name): "str" for each in texts}
     return options
 
 
-def _missing_options(model: FittedModel) -> dict[str, Any]:
+def _is_text(column: ColumnEncoding, options: Mapping[str, Any]) -> bool:
+    """Whether pandas must leave the cells of a column as they are: dates, words, and numbers that
+    are written otherwise than most where it takes out a mark for thousands."""
+    if not isinstance(column, NumberEncoding):
+        return True
+    thousands = options.get("thousands")
+    if not thousands or _needs_settings(column):
+        return False
+    alike = column.decimal == options.get("decimal", ".") and column.thousands in ("", thousands)
+    return bool(column.affix) or not alike
+
+
+def _missing_options(model: FittedModel, reading: Reading) -> dict[str, Any]:
     """Keep pandas from reading a level such as "None" as a missing value where the column has
-    missing values besides."""
+    missing values besides; tell it of words for no value where it must read the numbers itself."""
     from regatta.export.sklearn_pipeline import PANDAS_MISSING, lost_levels
 
     columns = model.preprocessing.columns
@@ -161,15 +201,28 @@ def _missing_options(model: FittedModel) -> dict[str, Any]:
         if MISSING_LEVEL in getattr(column, "levels", ())
         for level in lost_levels(column)
     }
+    words = {
+        reading.name(column.name): [*reading.words(column)]
+        for column in columns
+        if isinstance(column, NumberEncoding) and _needs_settings(column) and reading.words(column)
+    }
     if not levels:
-        return {}
-    return {"keep_default_na": False, "na_values": sorted(PANDAS_MISSING - levels)}
+        return {"na_values": words} if words else {}
+    usual = sorted(PANDAS_MISSING - levels)
+    if not words:
+        return {"keep_default_na": False, "na_values": usual}
+    names = [reading.name(column.name) for column in columns]
+    return {
+        "keep_default_na": False,
+        "na_values": {name: [*usual, *words.get(name, ())] for name in names},
+    }
 
 
 def reading_of(model: FittedModel, source: Path | None, options: Mapping[str, Any]) -> Reading:
     """How the training file looks to pandas: names as they stand in it, columns with blanks."""
     from regatta.export.sklearn_pipeline import Reading
 
+    options = {key: value for key, value in options.items() if key != "na_values"}
     frame = source_frame(source, {**options, "dtype": str, "keep_default_na": False})
     known = list(model.dialect.get("names", ()))
     if frame is None or len(frame.columns) != len(known):
@@ -199,17 +252,28 @@ def source_frame(
     source: Path | None, options: Mapping[str, Any], rows: int | None = None
 ) -> pd.DataFrame | None:
     """The first rows of the training file as pandas reads it; ``None`` if it does not."""
-    import pandas as pd
-
     if source is None or not source.is_file():
         return None
     try:
-        width = len(pd.read_csv(source, nrows=1, **options).columns)
-        rows = rows or max(MADE_UP_ROWS, SOURCE_CELLS // width)
-        frame: pd.DataFrame = pd.read_csv(source, nrows=rows, low_memory=False, **options)
-        return frame
-    except (ValueError, OSError, pd.errors.ParserError):
+        return read_as_user(source, options, rows)
+    except (ValueError, OSError):
         return None
+
+
+def read_as_user(
+    source: Path | io.StringIO, options: Mapping[str, Any], rows: int | None = None
+) -> pd.DataFrame:
+    """``pandas.read_csv(source, **options)``, as whoever uses an export is told to read; of a long
+    file the first rows alone."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        if isinstance(source, Path):
+            width = len(pd.read_csv(source, nrows=1, **options).columns)
+            rows = rows or max(MADE_UP_ROWS, SOURCE_CELLS // width)
+        frame: pd.DataFrame = pd.read_csv(source, nrows=rows, **options)
+        return frame
 
 
 def sample_columns(
@@ -257,25 +321,44 @@ def sample_frame(
     model: FittedModel,
     columns: Mapping[str, npt.NDArray[Any]],
     names: Mapping[str, str] = MappingProxyType({}),
+    options: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """The made-up rows as ``pandas.read_csv`` gives them from a file that is written like the one
-    the model was trained on; ``names`` are those that differ from the model's."""
-    import pandas as pd
+    the model was trained on; ``names`` are those that differ from the model's, ``options`` those
+    of `read_csv_options`."""
+    from regatta.export.sklearn_pipeline import Reading
 
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([names.get(name, name) for name in columns])
-    cells = [
-        [_cell(column, value) for value in columns[column.name].tolist()]
+    options = read_csv_options(model, Reading(names)) if options is None else options
+    cells = {
+        names.get(column.name, column.name): [
+            _cell(column, value) for value in columns[column.name].tolist()
+        ]
         for column in model.preprocessing.columns
-    ]
-    writer.writerows(zip(*cells, strict=True))
+    }
+    rows = len(next(iter(cells.values()), []))
+    header = options.get("names") or list(cells)  # without a line of names, every column counts
+    listed = [cells.get(name, [""] * rows) for name in header]
+    return _written_and_read(header, zip(*listed, strict=True), options)
+
+
+def _written_and_read(
+    header: list[str], rows: Iterable[Iterable[str]], options: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Rows written as ``options`` say that files are, and read by pandas with them."""
+    text = io.StringIO()
+    text.write("-\n" * options.get("skiprows", 0))
+    writer = csv.writer(
+        text,
+        delimiter=" " if options.get("sep") == r"\s+" else options.get("sep", ","),
+        quotechar=options.get("quotechar", '"'),
+        escapechar=options.get("escapechar"),
+        quoting=csv.QUOTE_ALL,  # blanks, marks of comments and empty cells stay what they are
+    )
+    if "names" not in options:
+        writer.writerow(header)
+    writer.writerows(rows)
     text.seek(0)
-    options = _missing_options(model)
-    if any(_needs_settings(column) for column in model.preprocessing.columns):
-        options |= {"decimal": ",", "thousands": "."}
-    frame: pd.DataFrame = pd.read_csv(text, **options)
-    return frame
+    return read_as_user(text, options)
 
 
 def _needs_settings(column: ColumnEncoding) -> bool:

@@ -206,9 +206,6 @@ class _Script:
         self.booleans = [each for each in columns if isinstance(each, BooleanEncoding)]
         self.categories = [each for each in columns if isinstance(each, CategoryEncoding)]
         self.dates = [each for each in columns if isinstance(each, DateEncoding)]
-        texts: list[ColumnEncoding] = [*self.booleans, *self.categories, *self.dates]
-        if texts:
-            read_csv["dtype"] = {reading.name(each.name): "str" for each in texts}
         self.read_csv = read_csv
 
     def source(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,10 +17,18 @@ import pandas as pd
 import pytest
 import skops.io
 
-from regatta import export
-from regatta.export import default_name, export_model, onnx_graph, python_snippet, sklearn_pipeline
+from regatta import data_pipeline, export
+from regatta.export import (
+    check_rows,
+    default_name,
+    export_model,
+    onnx_graph,
+    python_snippet,
+    sklearn_pipeline,
+)
 from regatta.export.check_rows import read_csv_options, sample_columns, sample_frame
 from regatta.fitted_model import FittedModel
+from regatta.prediction import predict_file
 from regatta.preprocessing import (
     DATE_PARTS,
     DATE_PERIODS,
@@ -272,6 +281,115 @@ def test_full_stops_between_thousands_need_the_settings(tmp_path: Path) -> None:
     assert predict_text(pipeline, text, **pipeline.read_csv_) == pytest.approx(expected.tolist())
     with pytest.raises(ValueError, match=r"1\.234,5"):
         predict_text(pipeline, text, sep=";")
+
+
+GERMAN = [
+    "Datum;Kosten;Umsatz",
+    *(f"{1 + n % 28:02}.{1 + n % 12:02}.2025;{n % 7 + 1}.{n * 37 % 1000:03},50;{n}.100,10"
+      for n in range(60)),
+]  # fmt: skip
+# Beside them: words, codes with zeros and points, missing cells, a word for no value, numbers
+# with a decimal point, whole numbers, a currency.
+GERMAN_MIXED = [
+    GERMAN[0] + ";Ort;Kennung;Aktiv;Menge;Breite;Zahl;Preis",
+    *(
+        line + f";{('Köln', 'Bonn', '')[n % 3]};{('007', '07', '1.234.5', '')[n // 3 % 4]}"
+        f";{('ja', 'nein')[n // 2 % 2]};{('k.A.', '', '2.000,5', '17,25', '3.100')[n % 5]}"
+        f";{48 + n / 1000:.3f};{n * 13};€{n % 8 + 1}.{n * 31 % 1000:03},00"
+        for n, line in enumerate(GERMAN[1:])
+    ),
+]
+
+
+@pytest.mark.parametrize("lines", [GERMAN, GERMAN_MIXED], ids=["numbers", "mixed"])
+@pytest.mark.parametrize("source_is_there", [True, False])
+def test_german_files_as_pandas_reads_them(
+    tmp_path: Path, regatta_home: Path, lines: list[str], source_is_there: bool
+) -> None:
+    table, gone = tmp_path / "rows.csv", tmp_path / "gone.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    imported = data_pipeline.import_csv(table)
+    prepared = data_pipeline.prepare(imported, target="Umsatz")
+    kinds = {each.name: each.kind for each in prepared.preprocessing.columns}
+    assert (kinds["Datum"], kinds["Kosten"]) == ("date", "number")
+    weights = np.random.default_rng(0).normal(size=len(prepared.preprocessing.features))
+    model = FittedModel(
+        preprocessing=prepared.preprocessing, weights=weights, intercept=5.0, model="ridge",
+        alpha=1.0, dialect=imported.dialect.to_json(), rows_train=prepared.rows_train,
+    )  # fmt: skip
+    out, script = tmp_path / "model.skops", tmp_path / "predict.py"
+    for format, path in (("pipeline", out), ("snippet", script)):
+        done = export_model(model, format, path, source=table if source_is_there else gone)
+        assert done.rows_compared == (260 if source_is_there else 200)
+    predict_file(model, table, tmp_path / "out.csv")
+    expected = pd.read_csv(tmp_path / "out.csv")["prediction"].tolist()
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", LOAD_WITHOUT_REGATTA, str(out), str(table)],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == pytest.approx(expected, rel=1e-9)
+    predict = runpy.run_path(str(script))
+    found = predict["predict"](pd.read_csv(table, **predict["READ_CSV"]))
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_dates_and_texts_are_read_as_they_stand(tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text(" day ;code;code;on;a;y\n01.02.2023;1.5;007;ja;1.000,5;1\n")
+    model = a_model(
+        date("day", "%d.%m.%Y"), category("code", "1.5"), category("code_2", "007"),
+        boolean("on", "nein", "ja"), number("a", thousands=".", decimal=","),
+        dialect={
+            "delimiter": ";", "decimal": ",", "thousands": ".",
+            "names": ["day", "code", "code_2", "on", "a", "y"],
+        },
+    )  # fmt: skip
+    pipeline = pipeline_of(model, tmp_path, source)
+    assert pipeline.read_csv_["dtype"] == dict.fromkeys([" day ", "code", "code.1", "on"], "str")
+    frame = pd.read_csv(source, **pipeline.read_csv_)
+    assert frame.iloc[0].tolist() == ["01.02.2023", "1.5", "007", "ja", 1000.5, 1]
+    without = frame.drop(columns="y").to_csv(sep=";", decimal=",", index=False)
+    found = predict_text(pipeline, without, **pipeline.read_csv_)  # a file without the target
+    assert found == pytest.approx(pipeline.predict(frame).tolist())
+
+
+def test_a_file_that_pandas_cannot_read_is_told_in_one_sentence(tmp_path: Path) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text("a,town,y\n1,Köln,2\n3,Bonn,4\n", encoding="utf-8")
+    model = a_model(
+        number("a"), category("town", "Bonn", "x"),
+        dialect={"encoding": "ascii", "names": ["a", "town", "y"]},
+    )  # fmt: skip
+    for format in ("pipeline", "snippet"):
+        with pytest.raises(RegattaError) as caught:
+            export_model(model, format, tmp_path / "out", source=source)
+        assert caught.value.message == (
+            "pandas cannot read 'train.csv' with the options of the export."
+        )
+        assert "json and onnx" in caught.value.hint
+    assert [each.name for each in tmp_path.iterdir()] == ["train.csv"]
+    export_model(model, "json", tmp_path / "out", source=source)
+
+
+@pytest.mark.filterwarnings("ignore:Parsing integer or float values")
+def test_a_pipeline_that_takes_no_row_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "train.csv"
+    source.write_text("day\n01.02.2023\n02.02.2023\n")
+    model = a_model(date("day", "%d.%m.%Y"), dialect={"names": ["day"]})
+    damaged = {"thousands": ".", "dtype": {}}
+    monkeypatch.setattr(check_rows, "read_csv_options", lambda *_: damaged)
+    with pytest.raises(RegattaError, match="cannot read the cells of its own columns") as caught:
+        export_model(model, "pipeline", tmp_path / "out.skops", source=source)
+    assert "%d" not in str(caught.value)
+    monkeypatch.setattr(check_rows, "sample_frame", lambda *_: pd.DataFrame({"day": ["?"] * 200}))
+    monkeypatch.setattr(check_rows, "sample_columns", lambda *_: {"day": np.full(200, np.nan)})
+    with pytest.raises(RegattaError, match=r"cannot use 'train.csv' as pandas reads it") as caught:
+        export_model(model, "pipeline", tmp_path / "out.skops", source=source)
+    assert "json and onnx" in caught.value.hint
+    assert not (tmp_path / "out.skops").exists()
 
 
 def test_an_unknown_word_among_numbers_is_an_error_not_a_number(tmp_path: Path) -> None:
