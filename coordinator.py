@@ -18,9 +18,10 @@ import logging
 import math
 import os
 import sqlite3
+import statistics
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,6 +72,8 @@ LOG_UPDATES = "REGATTA_LOG_UPDATES"
 # Evaluations that decide nothing may take this share of the training time.
 EVALUATION_SHARE = 0.05
 EVALUATION_GROWTH = 1.02
+# What one costs is judged by the last few: some of them waited for a worker that died or stood.
+EVALUATIONS_JUDGED = 5
 # Counts of a run's record that its coordinator keeps; what each counts.
 COUNTED = {"rows_trained": "", "worker_deaths": "worker_died", "checkpoints": "checkpoint"}
 
@@ -175,6 +178,7 @@ class Coordinator:
         self._resumed_at = 0  # step and seconds of training where this attempt begins
         self._resumed_seconds = 0.0
         self._evaluation_seconds = 0.0
+        self._evaluation_costs = deque[float](maxlen=EVALUATIONS_JUDGED)
         self._checkpoint_seconds = 0.0
         self._validation_r2: float | None = None
         self._next_evaluation = 0
@@ -346,6 +350,7 @@ class Coordinator:
             exact=settings.solver == OnePass.name,
             waits=settings.consistency == "sync",
             reference=reference_of(self._store, self._store.get(self._run_id), pool.n_workers),
+            batch_size=lambda: training.batch_size if training.takes_batches else None,
         )
         now = replace(settings, batch_size=training.batch_size)
         self._event("started", now.describe(self._config, pool.n_workers))
@@ -408,12 +413,14 @@ class Coordinator:
             self._evaluate(training)
 
     def _evaluate(self, training: Training) -> Evaluation:
-        watch = Stopwatch()
+        began = self._clock.seconds  # which stands still where the run is paused within
         found = training.evaluate()
         self._recorder.evaluation(training, found)
         self._validation_r2 = found.scores["validation"]["r2"]
         self._next_evaluation = int(EVALUATION_GROWTH * training.step) + 1
-        self._evaluation_seconds += watch.seconds
+        cost = self._clock.seconds - began
+        self._evaluation_costs.append(cost)
+        self._evaluation_seconds += min(cost, statistics.median_low(self._evaluation_costs))
         return found
 
     def _finish(

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -28,6 +29,7 @@ from regatta.ingest.importer import Cancelled
 from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
+from regatta.solvers.training import Evaluation, Training
 from regatta.tests.crew import wait_for, workers_of
 from regatta.utils import DataError, DivergenceError, RegattaError, UserError
 
@@ -267,6 +269,36 @@ def test_pause_resume_and_stop(store, table):
     store.send_command(run_id, "stop")
     assert process.wait(30) == 0
     assert store.get(run_id).state is RunState.STOPPED
+
+
+@pytest.mark.parametrize("how", ["pause", "stall"])
+def test_an_evaluation_that_was_held_up_does_not_put_the_next_ones_off(
+    store, table, monkeypatch, how
+):
+    """Neither a pause within one, nor a worker that was waited for, is what evaluations cost."""
+    monkeypatch.setattr(coordinator, "TICK_SECONDS", 0)
+    run_id = create(store, table, **{**LONG, "workers": 0})
+    evaluate, count = Training.evaluate, 0
+
+    def held_up(training: Training) -> Evaluation:
+        nonlocal count
+        count += 1
+        if count == 5 and how == "stall":
+            time.sleep(1.0)
+        elif count == 5:
+            store.send_command(run_id, "pause")
+            resume = threading.Timer(1.0, store.send_command, (run_id, "resume"))
+            resume.start()
+            training.problem.pool.idle()
+            resume.join()
+        elif count == 8:
+            store.send_command(run_id, "stop")
+        return evaluate(training)
+
+    monkeypatch.setattr(Training, "evaluate", held_up)
+    assert run_training(run_id, store)["state"] == "stopped"
+    reader = MetricsReader(store.directory(run_id).metrics)
+    assert [each["kind"] for each in reader.read("events")].count("paused") == (how == "pause")
 
 
 def any_change(value: Callable[[], Any], seconds: float) -> bool:
