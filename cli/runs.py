@@ -140,17 +140,19 @@ def tune(chosen: argparse.Namespace) -> int:
         run = store.get(run_id)
     if chosen.json:
         return _tell_state(run, as_json=True)
-    if run.tuned == before.tuned:
+    in_force = f"learning rate {run.learning_rate or 0:.4g} and {run.batch_size or 0:,} rows a step"
+    stands = run.state is RunState.PAUSED
+    if run.tuned == before.tuned and not stands:
         output.say_aside("told to change; it has not yet done so.")
     elif chosen.at_step is not None and chosen.at_step > (run.step or 0):
         print(f"Run {run_id} makes the change once {chosen.at_step:,} steps are taken.")
         return 0
+    elif stands and not wish.is_in_force(run.learning_rate, run.batch_size):
+        print(f"Run {run_id} is paused and makes the change when it goes on. Now: {in_force}.")
+        return 0
     elif wish.batch_size not in (None, run.batch_size):
         output.say_aside("the change is made after the step that it is taking.")
-    print(
-        f"Run {run_id} is {run.state}, with learning rate {run.learning_rate or 0:.4g} and "
-        f"{run.batch_size or 0:,} rows a step."
-    )
+    print(f"Run {run_id} is {run.state}, with {in_force}.")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from regatta.configuration import TrainingConfig
 from regatta.runs.directory import RUN_ID, is_locked, read_holder
+from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.runs.supervisor import lock_path, wants_spare
@@ -138,7 +140,8 @@ def tune(run_id: str, tuning: Tuning, *, store: RunStore | None = None) -> RunRe
     Raises
     ------
     UserError
-        No one works on it, it takes no mini-batches, or the batch is larger than its rows.
+        No one works on it, it takes no mini-batches, the batch is larger than its rows, or the
+        step is past.
     """
     store = store or RunStore(home())
     record = store.get(run_id)
@@ -163,7 +166,23 @@ def tune(run_id: str, tuning: Tuning, *, store: RunStore | None = None) -> RunRe
         )
         raise UserError(f"Run {run_id} has no learning rate and batch size to change: {why}.")
     tuning.check_rows(record.rows_train)
+    if tuning.at_step is not None:
+        taken = _steps_taken(record, store)
+        if tuning.at_step < taken:
+            raise UserError(
+                f"Run {run_id} has taken {taken:,} steps already; --at-step is {tuning.at_step:,}.",
+                "Leave --at-step out to change it now.",
+            )
     return store.send_command(run_id, tuning.to_command())
+
+
+def _steps_taken(record: RunRecord, store: RunStore) -> int:
+    """By a live run: its figures are newer than its record, but may not be readable."""
+    try:
+        point = MetricsReader(store.directory(record.run_id).metrics).latest("points")
+    except sqlite3.Error:
+        point = None
+    return max(record.step or 0, point["step"] if point else 0)
 
 
 def kill_worker(

@@ -53,6 +53,13 @@ class Tuning:
                 f"A batch of {rows:,} rows is too large: the run trains on {rows_train:,} rows."
             )
 
+    def is_in_force(self, learning_rate: float | None, batch_size: int | None) -> bool:
+        """Whether these are what is asked for; a schedule rounds the rate."""
+        rate, rows = self.learning_rate, self.batch_size
+        return (rate is None or math.isclose(rate, learning_rate or 0.0)) and (
+            rows in (None, batch_size)
+        )
+
     def to_command(self) -> str:
         """The command that `from_command` takes back to the same bits."""
         given = (f"{name}={value!r}" for name, value in asdict(self).items() if value is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regatta.cli import main
 from regatta.configuration import TrainingConfig
 from regatta.parameter_server.batches import BatchPlan, Stretch, shard_offsets
 from regatta.parameter_server.data_source import DataSource
 from regatta.runs import service
+from regatta.runs.metrics_store import MetricsWriter
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.runs.tuning import Change, Tuning, batch_size_of, learning_rate_of
@@ -339,8 +342,60 @@ def test_the_command_says_what_is_in_force(runs, regatta):
             refused = regatta("runs", "set", run_id, *arguments)
             assert refused.returncode == 2 and told_ in refused.stderr, refused.stderr
             assert len(refused.stderr.strip().splitlines()) <= 2
+        runs.store.send_command(run_id, "pause")
+        wait_for(lambda: runs.store.get(run_id).state is RunState.PAUSED)
+        taken = runs.store.get(run_id).step
+        past = regatta("runs", "set", run_id, "--learning-rate", "0.01", "--at-step", 3)
+        assert past.returncode == 2
+        assert f"Run {run_id} has taken {taken:,} steps already; --at-step is 3." in past.stderr
+        assert "Leave --at-step out to change it now." in past.stderr
+        assert runs.store.get(run_id).learning_rate == 0.0125
     over = regatta("runs", "set", run_id, "--batch-size", 3)
     assert over.returncode == 2 and "can be changed only while it goes on" in over.stderr
+
+
+def test_a_step_is_past_by_the_figures_that_are_newer_than_the_record(regatta_home):
+    store = RunStore(regatta_home)
+    record = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.QUEUED)
+    directory = store.directory(record.run_id)
+    with directory.lock():
+        store.update_state(record.run_id, RunState.STARTING)
+        store.update_state(record.run_id, RunState.RUNNING, step=10, batch_size=64)
+        service.tune(record.run_id, Tuning(batch_size=4, at_step=10), store=store)
+        with closing(MetricsWriter(directory.metrics)) as writer:
+            writer.add("points", step=2500)
+        for step in (0, 10, 2499):
+            with pytest.raises(UserError, match=f"taken 2,500 steps already; .* is {step:,}."):
+                service.tune(record.run_id, Tuning(batch_size=4, at_step=step), store=store)
+        service.tune(record.run_id, Tuning(batch_size=4, at_step=2500), store=store)
+        assert len(store.take_commands(record.run_id)) == 2
+
+
+@pytest.mark.parametrize(
+    "asked", [["--learning-rate", "0.02"], ["--batch-size", "128", "--learning-rate", "0.01"]]
+)
+def test_the_command_says_that_a_paused_run_makes_the_change_later(
+    regatta_home, capsys, asked, monkeypatch
+):
+    """A run that is paused within a step takes a change down and makes it after that step."""
+    store = RunStore(regatta_home)
+    record = store.create(TrainingConfig(path="rows.csv", target="y"), RunState.QUEUED)
+    run_id, send = record.run_id, RunStore.send_command
+
+    def sent_and_taken_down(self, *arguments):
+        send(self, *arguments)
+        return store.update(run_id, tuned=1)
+
+    monkeypatch.setattr(RunStore, "send_command", sent_and_taken_down)
+    with store.directory(run_id).lock():
+        store.update_state(run_id, RunState.STARTING)
+        store.update_state(run_id, RunState.RUNNING, batch_size=64, learning_rate=0.01)
+        store.update_state(run_id, RunState.PAUSED)
+        assert main(["runs", "set", run_id, *asked]) == 0
+        assert capsys.readouterr().out == (
+            f"Run {run_id} is paused and makes the change when it goes on. "
+            "Now: learning rate 0.01 and 64 rows a step.\n"
+        )
 
 
 def test_runs_without_mini_batches_refuse(regatta_home, tmp_path):
