@@ -90,6 +90,8 @@ class Window:
         Of the same training with fewer workers.
     loading_seconds, training_seconds : float
         Of a run that has ended: reading and preparing its rows, and training.
+    batch_size : int, optional
+        Rows a step that are set. Those taken differ: a pass is cut into batches of equal size.
     """
 
     workers: Sequence[WorkerTimes]
@@ -102,6 +104,7 @@ class Window:
     reference: Pace | None = None
     loading_seconds: float = 0.0
     training_seconds: float = 0.0
+    batch_size: int | None = None
 
     def share(self, part: Callable[[WorkerTimes], float]) -> float:
         """A part of the workers' time, 0 to 1."""
@@ -112,6 +115,14 @@ class Window:
     def batch(self) -> float:
         """Rows a step."""
         return self.rows / self.steps if self.steps else 0.0
+
+    @property
+    def batch_in_words(self) -> str:
+        """A batch: with the rows that are set, where batches of that size explain those taken."""
+        size = self.batch_size
+        if size is not None and size / 2 < self.batch < 1.1 * size:
+            return f"a batch of {size:,} rows"
+        return f"a batch of {self.batch:,.0f} rows on average"
 
     @property
     def pace(self) -> Pace | None:
@@ -401,7 +412,7 @@ def _waiting(window: Window) -> Bottleneck | None:
     if window.waits and workers > 1 and 0 < batch < 4 * MIN_PART_ROWS * workers:
         return Bottleneck(
             "small_batches",
-            f"Synchronisation: a batch of {batch:,.0f} rows is too little for {workers} workers, "
+            f"Synchronisation: {window.batch_in_words} is too little for {workers} workers, "
             f"and they wait {_percent(waits)} of their time.",
             "Take larger batches or fewer workers, or workers that do not wait (consistency "
             "async or local).",

@@ -7,7 +7,7 @@ metrics.db ── limits_of ─▶ a `Bottleneck`: over the last seconds, or a w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from regatta.parameter_server import bottleneck
@@ -82,12 +82,22 @@ class Watch:
         See `Window`.
     reference : Pace, optional
         Of the same training with fewer workers.
+    batch_size : callable, optional
+        The one that is set now, where there is one.
     """
 
-    def __init__(self, *, exact: bool, waits: bool, reference: Pace | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        exact: bool,
+        waits: bool,
+        reference: Pace | None = None,
+        batch_size: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._exact = exact
         self._waits = waits
         self._reference = reference
+        self._batch_size = batch_size
         self._paces: dict[int, Pace] = {}
         self._announcer = Announcer()
         self._workers: list[Row] = []
@@ -132,6 +142,7 @@ class Watch:
             exact=self._exact,
             waits=self._waits,
             reference=self.reference(workers),
+            batch_size=self._batch_size(),
         )
 
 
@@ -197,6 +208,7 @@ def _window(record: RunRecord, directory: RunDirectory) -> Window:
         exact=record.solver == "exact",
         waits=_waits(directory),
         reference=reference_in(reader.facts()),
+        batch_size=record.batch_size,
         loading_seconds=seconds.get("import", 0.0),
         training_seconds=seconds.get("train", 0.0),
     )

@@ -58,7 +58,7 @@ WAITING_FOR_IT = {"compute": 4.0, "wait": 5.9, "rows": 800_000, "cpu": 4.5}
         (window(WAITING_FOR_IT, SLOW), "slow_worker", "worker 1 computes 7.8 times slower"),
         (window({}, {}, {"rows": 300_000}), "slow_worker", "worker 2 computes 3.3 times slower"),
         (window(WAITING, WAITING, rows=1600, steps=200), "small_batches",
-         "a batch of 8 rows is too little for 2 workers"),
+         "a batch of 8 rows on average is too little for 2 workers"),
         (window(WAITING, WAITING, rows=10**6, steps=10), "coordinator", "2 workers wait"),
         (window(WAITING, rows=1600, steps=200), "coordinator", "the worker waits"),
         (window(WAITING, WAITING, exact=True), "coordinator", "adds up and solves"),
@@ -81,6 +81,10 @@ WAITING_FOR_IT = {"compute": 4.0, "wait": 5.9, "rows": 800_000, "cpu": 4.5}
         (window({}, {}, loading_seconds=4.0, training_seconds=10.0), "nothing", "busy"),
         (window(WAITING, WAITING, rows=1600, loading_seconds=5.0, training_seconds=10.0),
          "small_batches", "8 rows"),
+        (window(WAITING, WAITING, rows=50_800, steps=200, batch_size=256), "small_batches",
+         "a batch of 256 rows is too little"),
+        (window(WAITING, WAITING, rows=50_800, steps=200, batch_size=1024), "small_batches",
+         "a batch of 254 rows on average is too little"),
     ],
 )  # fmt: skip
 def test_the_cause_is_named(found: Window, cause: str, words: str) -> None:
