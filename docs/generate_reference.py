@@ -26,7 +26,7 @@ Made from `configuration.py` by `make docs`. Each option is a flag of `regatta t
 of the page; those of the reading are flags of `regatta inspect` and `regatta predict`, too. A value
 comes from the first of these that gives one: the flag (or field), the environment (`REGATTA_` and
 the name, as in `REGATTA_BATCH_SIZE`), `config.toml` in Regatta's home (the name with underscores,
-as in `batch_size = 1024`), the default.
+as in `batch_size = 1024`), the default. `--column-type` is `column_types` in both of these.
 """
 TITLES = {
     "data": "Data",

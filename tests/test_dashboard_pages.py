@@ -364,6 +364,17 @@ def test_words_and_numbers_are_taken(source: sources.Source, value: str) -> None
     assert (f"--batch-size {value}" in page.code[0].value) == (value != "auto")
 
 
+def test_nothing_is_started_without_a_column_to_learn_from(
+    source: sources.Source,
+) -> None:
+    alone = [each for each in REPORT["columns"] if each["name"] == "price"]
+    status = jobs.Status("done", 1.0, result={"report": REPORT | {"columns": alone}})
+    write_json(source.inspection().folder / "status.json", vars(status))
+    page = open_page("new_run", file=source.key, target="price")
+    assert next(each for each in page.button if each.label == "Start training").disabled
+    assert "No column is left to learn from" in texts(page)
+
+
 def test_the_exact_solver_has_no_steps_to_set(source: sources.Source) -> None:
     page = open_page("new_run", file=source.key, target="price")
     assert "--solver sgd" in page.code[0].value  # people come to the page to watch

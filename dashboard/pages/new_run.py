@@ -193,9 +193,11 @@ def show_summary(
     goal = f"predicts **{words.plain(target)}**" if target else "predicts: choose the target"
     st.markdown(f"**{model}** on {words.plain(source.name)}  \n{goal}")
     status = source.inspection(choice.reading).status()
-    if status.state == "done":
-        show_estimate(status.result["report"], choice, settings)
-    config = make_config(source, choice, settings) if target and not wrong else None
+    found = status.result["report"] if status.state == "done" else None
+    if found:
+        show_estimate(found, choice, settings)
+    enough = not found or columns_used(found, choice) > 0
+    config = make_config(source, choice, settings) if target and enough and not wrong else None
     if st.button(
         "Start training",
         type="primary",
@@ -209,15 +211,22 @@ def show_summary(
         st.caption(f":red[:material/error: Mend first: {names}.]")
     elif not target:
         st.caption("Choose the column to predict, then start.")
+    elif not enough:
+        st.caption(":red[:material/error: No column is left to learn from.]")
     if config is not None:
         with st.expander("The same from a terminal", icon=":material/terminal:"):
             st.code(command_line(config), language="bash", wrap_lines=True)
 
 
+def columns_used(found: report.Report, choice: Choice) -> int:
+    """Columns beside the target that are not dropped."""
+    return len(found["columns"]) - 1 - len(choice.drop)
+
+
 def show_estimate(found: report.Report, choice: Choice, settings: dict[str, Any]) -> None:
     """Rows, columns and memory-mapped bytes, as far as they are known before the import."""
     rows = int(found.get("rows") or 0) - report.missing_cells(found, choice.target)
-    used = len(found["columns"]) - 1 - len(choice.drop)
+    used = columns_used(found, choice)
     share = settings.get("validation", 0.2)
     held_out = round(rows * share)
     workers = settings.get("workers")
