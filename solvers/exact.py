@@ -23,7 +23,7 @@ from typing import cast
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from regatta import models
 from regatta.models import Penalty
@@ -44,6 +44,15 @@ ENOUGH_DIGITS = 8
 WARM_ALPHAS = 10
 SUPPORT_TOL = 1e-6
 WARM_ROUNDS = 1000
+# The gap along a path, as a share of what the best single feature explains, and at least this
+# share of Σ(y − ȳ)²: below that it is rounding.
+PATH_TOL = 1e-9
+LEAST_TOL = 1e-13
+# Rounds along a path before the equations of the support are solved instead: sooner and later
+# than this take longer.
+PATH_ROUNDS = 100
+# And multiplications for all of these equations: they take less time than the rounds would.
+PATH_WORK = 1e12
 # Multiplications after which a search for the support gives up: a few seconds.
 SEARCH_WORK = 1e11
 # A feature outside the support wants in beyond this share of what is summed to know it, and is
@@ -324,6 +333,69 @@ def descend(
     unfinished : int
         How many alphas stopped at ``max_iter`` before their duality gap was ``tol``.
     """
+    weights, short = _descend(part, np.asarray(alphas, dtype=np.float64), l1_ratio, tol, max_iter)
+    return weights, int(short.sum())
+
+
+def along(part: Centred, alphas: Vector, l1_ratio: float, *, max_iter: int) -> tuple[Matrix, int]:
+    """The optimum for each of ``alphas``, which descend: what `descend` gives, to a tolerance at
+    which neighbours differ.
+
+    Each alpha starts from the weights of the one before, and scikit-learn looks at the duality
+    gap before it moves them. With LassoCV's ``tol`` of 1e-4 of Σ(y − ȳ)² those weights pass as
+    they are wherever the alphas are closer to each other than that: steps, not a path. Where
+    coordinate descent creeps, the equations of its support are solved, as in `solve`.
+
+    Returns
+    -------
+    weights : (d, n_alphas) array
+    unfinished : int
+        How many alphas are short of the gap all the same.
+    """
+    tol = _path_tol(part)
+    weights, short = _descend(part, alphas, l1_ratio, tol, min(PATH_ROUNDS, max_iter))
+    if short.any():
+        _solve_supports(part, alphas, l1_ratio, weights, short)
+    for k in np.flatnonzero(short):
+        # Its optimum is not unique, or solving for it takes too long.
+        found, left = _descend(part, alphas[k : k + 1], l1_ratio, tol, max_iter, weights[:, k])
+        weights[:, k], short[k] = found[:, 0], left[0]
+    return weights, int(short.sum())
+
+
+def _solve_supports(
+    part: Centred, alphas: Vector, l1_ratio: float, weights: Matrix, short: NDArray[np.bool_]
+) -> None:
+    """Replace weights that are ``short`` of their gap by the optimum near them, in place."""
+    support = _Support(part, Penalty(0.0, 0.0))
+    for k in np.flatnonzero(short):
+        alpha = float(alphas[k])
+        support.put(Penalty(l1_ratio * alpha, (1 - l1_ratio) * alpha))
+        # More features than rows can tell apart may have got in: not so from the alpha before.
+        before = weights[:, k - 1 : k].T if k and not short[k - 1] else ()
+        for start in (weights[:, k], *before):
+            exact = support.optimum(start)
+            if exact is not None:
+                weights[:, k], short[k] = exact, False
+                break
+
+
+def _path_tol(part: Centred) -> float:
+    spread = np.diagonal(part.xx)
+    moving = spread > 0
+    explained = float((part.xy[moving] ** 2 / spread[moving]).max(initial=0.0))
+    return max(LEAST_TOL, PATH_TOL * min(1.0, explained / part.yy))
+
+
+def _descend(
+    part: Centred,
+    alphas: Vector,
+    l1_ratio: float,
+    tol: float,
+    max_iter: int,
+    start: Vector | None = None,
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Weights, and which alphas are short of their gap."""
     # Imported here: it takes a second, and only an L1 penalty needs it.
     from sklearn.linear_model import enet_path
 
@@ -333,14 +405,15 @@ def descend(
         row,
         y,
         l1_ratio=l1_ratio,
-        alphas=np.asarray(alphas, dtype=np.float64),
+        alphas=alphas,
         precompute=np.ascontiguousarray(part.xx / part.n),
         Xy=part.xy / part.n,
+        coef_init=start,
         check_input=False,
         tol=tol,
         max_iter=max_iter,
     )
-    return cast(Matrix, weights), int((gaps > tol * (y @ y)).sum())
+    return cast(Matrix, weights), gaps > tol * (y @ y)
 
 
 @contextlib.contextmanager
@@ -392,19 +465,35 @@ class _Support:
 
     def __init__(self, part: Centred, penalty: Penalty) -> None:
         self.hessian = part.xx / part.n
-        self.hessian[np.diag_indices_from(self.hessian)] += penalty.l2
+        self.variances = np.diagonal(self.hessian).copy()
         self.right = part.xy / part.n
-        self.l1 = penalty.l1
         self.moving = np.diagonal(part.xx) > 0
-        self.spread = np.sqrt(np.diagonal(self.hessian))
         self.work = 0.0
+        self.put(penalty)
+
+    def put(self, penalty: Penalty) -> None:
+        """Another penalty on the same rows."""
+        diagonal = self.variances + penalty.l2
+        self.hessian[np.diag_indices_from(self.hessian)] = diagonal
+        self.l1 = penalty.l1
+        self.spread = np.sqrt(diagonal)
 
     def search(self, weights: Vector) -> _Fit | None:
         """The optimum from a start near it; None where the support has no unique solution."""
+        self.work = 0.0
+        found = self._walk(weights, SEARCH_WORK)
+        return None if found is None else self._found(*found)
+
+    def optimum(self, weights: Vector) -> Vector | None:
+        """The weights that `search` finds; the work of all calls is bounded together."""
+        found = self._walk(weights, min(PATH_WORK, self.work + SEARCH_WORK))
+        return None if found is None else found[0]
+
+    def _walk(self, weights: Vector, most: float) -> tuple[Vector, bool] | None:
+        """The optimum, and whether a feature outside the support is tied with it."""
         w = weights.copy()
         signs = np.sign(w)
-        self.work = 0.0
-        while self.work < SEARCH_WORK:
+        while self.work < most:
             solution = self._solve(signs)
             if solution is None:
                 return None
@@ -413,7 +502,7 @@ class _Support:
             excess = self._excess(w, signs)
             entering = int(np.argmax(excess))
             if excess[entering] <= ROUNDING:
-                return self._found(w, tied=bool(excess[entering] > -TIE))
+                return w, bool(excess[entering] > -TIE)
             signs[entering] = np.sign(self.right[entering] - self.hessian[entering] @ w)
         return None
 

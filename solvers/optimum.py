@@ -88,7 +88,7 @@ def find_optimum(folds: list[Statistics], config: TrainingConfig, target_scale: 
         penalty=penalty,
         loss=loss,
         objective=loss + penalty.value(parameters),
-        path=found,
+        path=None if found is None else found.ending_in(solution.weights, solution.intercept),
         statistics=total,
         warnings=(*solution.warnings, *(() if found is None else found.warnings)),
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from scipy.linalg import eigvalsh_tridiagonal, lapack
 
 from regatta.solvers.exact import (
     RANK_TOLERANCE,
+    along,
     centred,
     check_penalty,
     descend,
@@ -69,8 +70,8 @@ class PathResult:
     index_1se : int
         The largest alpha within one standard error of the best.
     weights, intercept : (d,) array, float
-        At the chosen alpha, fitted once more from a cold start, as LassoCV does: to ``tol`` the
-        same as the coefficients on the path. `exact.solve` gives them to rounding.
+        At the chosen alpha: those on the path or, with a ``tol``, fitted once more from a cold
+        start, as LassoCV does. `exact.solve` gives them to rounding.
     warnings : tuple of str
     """
 
@@ -98,6 +99,18 @@ class PathResult:
     def alpha(self) -> float:
         """The chosen alpha."""
         return float(self.alphas[self.index])
+
+    def ending_in(self, weights: Vector, intercept: float) -> PathResult:
+        """With the fit at the chosen alpha, solved to rounding, in its place on the path."""
+        coefficients, intercepts = self.coefficients.copy(), self.intercepts.copy()
+        coefficients[:, self.index], intercepts[self.index] = weights, intercept
+        return replace(
+            self,
+            coefficients=coefficients,
+            intercepts=intercepts,
+            weights=weights,
+            intercept=intercept,
+        )
 
     @property
     def n_nonzero(self) -> NDArray[np.int64]:
@@ -138,7 +151,7 @@ def cross_validated_path(
     alphas: ArrayLike | int = 100,
     eps: float = 1e-3,
     rule: Rule = "min",
-    tol: float = 1e-4,
+    tol: float | None = None,
     max_iter: int = MAX_ITER,
 ) -> PathResult:
     """Fit all rows and all rows but each fold along a grid of alphas, and choose one.
@@ -156,8 +169,12 @@ def cross_validated_path(
         The smallest alpha of an automatic grid as a share of the largest; not for ridge.
     rule : {"min", "1se"}
         Take the best alpha, or the largest within one standard error of the best.
-    tol, max_iter : float, int
-        As in LassoCV; ridge needs neither.
+    tol : float, optional
+        Duality gap as in LassoCV, whose 1e-4 leaves the coefficients of neighbouring alphas equal
+        where the alphas are close. Default: fine enough that coefficients are good to about 1e-6
+        of the largest; see `exact.along`. Ridge needs none.
+    max_iter : int
+        As in LassoCV.
 
     Notes
     -----
@@ -186,7 +203,8 @@ def cross_validated_path(
         errors, path, unfinished = _cross_validated(folds, total, fit)
         judged = _judged(errors, folds, model)
         best, within = _choose(judged, "min"), _choose(judged, "1se")
-        chosen = fit(total, [grid[within if rule == "1se" else best]])
+        index = within if rule == "1se" else best
+        chosen = path.only(index) if tol is None else fit(total, [grid[index]])
     return PathResult(
         model=model,
         l1_ratio=l1_ratio,
@@ -263,6 +281,11 @@ class _Fits:
     intercepts: Vector
     unfinished: int
 
+    def only(self, index: int) -> _Fits:
+        """One of them, which is not counted once more."""
+        at = slice(index, index + 1)
+        return _Fits(self.weights[:, at].copy(), self.intercepts[at].copy(), 0)
+
 
 @dataclass(frozen=True)
 class _Fitter:
@@ -271,18 +294,20 @@ class _Fitter:
     model: str
     l1_ratio: float
     grid: Vector
-    tol: float
+    tol: float | None
     max_iter: int
 
     def __call__(self, part: Centred, alphas: Sequence[float] | None = None) -> _Fits:
         """Along the grid, or ``alphas``."""
         grid, unfinished = self.grid if alphas is None else np.asarray(alphas), 0
-        if self.l1_ratio > 0:
+        if self.l1_ratio == 0:
+            weights = ridge_path(part, grid * (1.0 if self.model == "ridge" else part.n))
+        elif self.tol is None:
+            weights, unfinished = along(part, grid, self.l1_ratio, max_iter=self.max_iter)
+        else:
             weights, unfinished = descend(
                 part, grid, self.l1_ratio, tol=self.tol, max_iter=self.max_iter
             )
-        else:
-            weights = ridge_path(part, grid * (1.0 if self.model == "ridge" else part.n))
         return _Fits(weights, part.y_mean - part.x_mean @ weights, unfinished)
 
 
@@ -424,8 +449,9 @@ def _standard_error(errors: Matrix) -> Vector:
 def _about_unfinished(unfinished: int, n_folds: int, fit: _Fitter) -> tuple[str, ...]:
     if not unfinished:
         return ()
+    fits = (n_folds + 1) * len(fit.grid) + (fit.tol is not None)
     return (
-        f"{unfinished:,} of {(n_folds + 1) * len(fit.grid) + 1:,} fits stopped after "
+        f"{unfinished:,} of {fits:,} fits stopped after "
         f"{fit.max_iter:,} rounds of coordinate descent, short of their duality gap: features are "
         "nearly dependent.",
     )

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import ElasticNetCV, LassoCV, Ridge, RidgeCV, lasso_path
+from sklearn.linear_model import ElasticNetCV, LassoCV, Ridge, RidgeCV, enet_path, lasso_path
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import ThreadpoolController
 
+from regatta.configuration import TrainingConfig
 from regatta.solvers import threads
 from regatta.solvers.exact import centred, descend, solve
 from regatta.solvers.moments import moments_of
+from regatta.solvers.optimum import find_optimum
 from regatta.solvers.path import (
     Rotated,
     alpha_grid,
@@ -30,6 +32,8 @@ from regatta.solvers.statistics import Statistics
 from regatta.utils import DataError, UserError, available_cores
 
 MODELS = ("ridge", "lasso", "elasticnet")
+# scikit-learn's own paths, as precise as ours.
+TIGHT = {"tol": 1e-12, "max_iter": 100_000}
 
 
 def statistics_of(X, y, sample_weight=None):
@@ -92,6 +96,69 @@ def test_lasso_is_lasso_cv(seed, tol, max_iter, tolerance):
     np.testing.assert_allclose(found.coefficients, coefficients, atol=tolerance)
 
 
+def steep(seed):
+    """Few features, one of which explains most of a target that varies a lot: sales."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(600, 10))
+    X[:, 5:8] = np.eye(3)[rng.integers(0, 3, 600)]  # a column of three cities
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    y = X @ [360.0, 228, 41, 20, 0.3, 33, -14, 0, 0.2, 0.1] + 20 * rng.normal(size=600) + 900
+    return X, y, np.arange(600) % 5
+
+
+@pytest.mark.parametrize("model", ["lasso", "elasticnet"])
+@pytest.mark.parametrize("data", [steep, lambda seed: make(n=600, d=40, seed=seed)])
+def test_no_alpha_keeps_the_coefficients_of_the_one_before(data, model):
+    """A start from the weights before must not pass as the optimum, in any fit of any alpha."""
+    X, y, fold = data(3)
+    folds = folds_of(X, y, fold)
+    found = cross_validated_path(folds, model, l1_ratio=0.9)
+    moves = np.abs(np.diff(found.coefficients, axis=1)).max(axis=0)
+    assert found.coefficients[:, 2:].any(axis=0).all() and moves.all()
+    assert np.diff(found.errors[:, 1:], axis=1).all()
+    l1_ratio = found.l1_ratio
+    _, expected, _ = enet_path(X, y - y.mean(), l1_ratio=l1_ratio, alphas=found.alphas, **TIGHT)
+    scale = np.abs(expected).max(axis=0)
+    assert (np.abs(found.coefficients - expected).max(axis=0) <= 1e-6 * scale).all()
+    reference = ElasticNetCV(l1_ratio=l1_ratio, cv=splits(fold), alphas=100, **TIGHT).fit(X, y)
+    np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-6)
+    assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
+
+
+@pytest.mark.parametrize("model", ["lasso", "elasticnet"])
+@pytest.mark.parametrize("rule", ["min", "1se"])
+def test_the_fit_at_the_chosen_alpha_is_on_the_path(model, rule):
+    X, y, fold = steep(0)
+    config = TrainingConfig(model=model, alpha="auto", rule=rule)
+    found = find_optimum(folds_of(X, y / y.std(), fold), config, target_scale=float(y.std()))
+    assert found.path is not None and found.alpha == found.path.alpha
+    weights, index = found.parameters[:-1] * y.std(), found.path.index
+    np.testing.assert_allclose(weights, found.path.coefficients[:, index], rtol=1e-12)
+    np.testing.assert_array_equal(found.path.weights, found.path.coefficients[:, index])
+    assert found.path.intercept == found.path.intercepts[index]
+    # Of itself, the path leads there.
+    path = cross_validated_path(folds_of(X, y, fold), model, rule=rule)
+    scale = np.abs(weights).max()
+    np.testing.assert_allclose(path.coefficients[:, index], weights, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("d", [12, 25])
+def test_where_coordinate_descent_creeps_the_path_is_still_the_optimum(d):
+    """Nearly dependent features of few rows: the equations of the support are solved."""
+    rng = np.random.default_rng(d)
+    X = rng.normal(size=(40, 1)) + 0.05 * rng.normal(size=(40, d))
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    y = X[:, 0] - X[:, 1] + 0.05 * rng.normal(size=40)
+    total = statistics_of(X, y)
+    found = cross_validated_path(folds_of(X, y, np.arange(40) % 4), "lasso", alphas=30)
+    assert not any("stopped after" in each for each in found.warnings)
+    for k in range(1, 30):
+        exact = solve(total, "lasso", found.alphas[k]).weights
+        np.testing.assert_allclose(
+            found.coefficients[:, k], exact, rtol=0, atol=1e-5 * np.abs(exact).max()
+        )
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_threads_change_no_byte_of_a_path(monkeypatch, model):
     folds, blas, threaded, found = folds_of(*make(n=900, d=220)), ThreadpoolController(), [], []
@@ -134,7 +201,8 @@ def test_elastic_net_is_elastic_net_cv(l1_ratio):
     found = cross_validated_path(
         folds_of(X, y, fold), "elasticnet", l1_ratio=l1_ratio, alphas=40, eps=1e-2
     )
-    reference = ElasticNetCV(l1_ratio=l1_ratio, cv=splits(fold), alphas=40, eps=1e-2).fit(X, y)
+    reference = ElasticNetCV(l1_ratio=l1_ratio, cv=splits(fold), alphas=40, eps=1e-2, **TIGHT)
+    reference.fit(X, y)
     np.testing.assert_allclose(found.alphas, reference.alphas_, rtol=1e-12)
     np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-9)
     assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
@@ -166,7 +234,7 @@ def test_ridge_is_judged_by_r2_as_in_ridge_cv():
 def test_scaling_once_before_the_folds_is_what_a_pipeline_does():
     X, y, fold = make()
     X = X * np.geomspace(1, 1000, X.shape[1]) + 50.0
-    pipeline = make_pipeline(StandardScaler(), LassoCV(cv=splits(fold))).fit(X, y)
+    pipeline = make_pipeline(StandardScaler(), LassoCV(cv=splits(fold), **TIGHT)).fit(X, y)
     found = cross_validated_path(folds_of(StandardScaler().fit_transform(X), y, fold), "lasso")
     same(found, pipeline[-1], 1e-9)
     assert found.alpha == pytest.approx(pipeline[-1].alpha_, rel=1e-10)
@@ -176,7 +244,7 @@ def test_weighted_rows_are_those_of_lasso_cv():
     X, y, fold = make()
     weight = np.random.default_rng(1).uniform(0.1, 3.0, len(y))
     found = cross_validated_path(folds_of(X, y, fold, weight), "lasso")
-    reference = LassoCV(cv=splits(fold), alphas=100).fit(X, y, sample_weight=weight)
+    reference = LassoCV(cv=splits(fold), alphas=100, **TIGHT).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-9)
     assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
 
@@ -188,7 +256,7 @@ def test_fewer_rows_than_features():
     y = X[:, :3].sum(axis=1) + 0.3 * rng.normal(size=40)
     fold = np.arange(40) % 4
     found = cross_validated_path(folds_of(X, y, fold), "lasso", eps=0.01)
-    reference = LassoCV(cv=splits(fold), alphas=100, eps=0.01).fit(X, y)
+    reference = LassoCV(cv=splits(fold), alphas=100, eps=0.01, **TIGHT).fit(X, y)
     assert found.alpha == pytest.approx(reference.alpha_, rel=1e-12)
     np.testing.assert_allclose(found.errors.T, reference.mse_path_, rtol=1e-7)
     ridge = cross_validated_path(folds_of(X, y, fold), "ridge")
@@ -208,7 +276,15 @@ def test_nearly_dependent_features(data_dir):
         error = np.abs(found.coefficients[:, k] - reference).max() / np.abs(reference).max()
         assert error < 1e-6
     lasso = cross_validated_path(folds_of(X, y, fold), "lasso", alphas=20)
-    assert "features are nearly dependent" in lasso.warnings[0]
+    assert not any("stopped after" in each for each in lasso.warnings)
+    total = Statistics.total(folds_of(X, y, fold))
+    for k in (5, 10, 19):
+        exact = solve(total, "lasso", lasso.alphas[k]).weights
+        error = np.abs(lasso.coefficients[:, k] - exact).max() / np.abs(exact).max()
+        assert error < 1e-6
+    # Coordinate descent alone does not get there.
+    crept = cross_validated_path(folds_of(X, y, fold), "lasso", alphas=20, tol=1e-4)
+    assert "features are nearly dependent" in crept.warnings[0]
 
 
 # --- the choice ---------------------------------------------------------------------------------
@@ -316,8 +392,8 @@ def test_a_feature_that_is_constant_outside_of_one_fold(model):
     found = cross_validated_path(folds_of(X, y, fold), model)
     alphas = found.alphas
     reference = {
-        "lasso": LassoCV(cv=splits(fold), alphas=100),
-        "elasticnet": ElasticNetCV(cv=splits(fold), alphas=100),
+        "lasso": LassoCV(cv=splits(fold), alphas=100, **TIGHT),
+        "elasticnet": ElasticNetCV(cv=splits(fold), alphas=100, **TIGHT),
         "ridge": RidgeCV(cv=splits(fold), alphas=alphas),
     }[model].fit(X, y)
     assert found.alpha == pytest.approx(reference.alpha_, rel=1e-9)
