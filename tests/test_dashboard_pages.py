@@ -367,7 +367,8 @@ def test_words_and_numbers_are_taken(source: sources.Source, value: str) -> None
 def test_nothing_is_started_without_a_column_to_learn_from(
     source: sources.Source,
 ) -> None:
-    alone = [each for each in REPORT["columns"] if each["name"] == "price"]
+    columns: Any = REPORT["columns"]
+    alone = [each for each in columns if each["name"] == "price"]
     status = jobs.Status("done", 1.0, result={"report": REPORT | {"columns": alone}})
     write_json(source.inspection().folder / "status.json", vars(status))
     page = open_page("new_run", file=source.key, target="price")
