@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from playwright.sync_api import TimeoutError as TooLate
+
 PLOT = "[data-testid=plot-loss]"
 
 
@@ -44,11 +46,19 @@ def choose(tab: Any, label: str, option: str) -> None:
     """Choose an option of a select box by typing it."""
     tab.settle()
     box = tab.page.get_by_role("combobox", name=label)
-    # Its list closes when the page is scrolled, also by a driver that brings an option into view.
-    box.evaluate("node => node.scrollIntoView({block: 'center'})")
-    box.click()
-    box.fill(option)
-    tab.page.get_by_role("option", name=option, exact=True).click()
+    offered = tab.page.get_by_role("option", name=option, exact=True)
+    # Its list closes when the page is scrolled: by a driver that brings an option into view, or where
+    # something above it becomes higher. Who uses the page opens it again.
+    for patience in (3_000, 3_000, 30_000):
+        box.evaluate("node => node.scrollIntoView({block: 'center'})")
+        box.click()
+        box.fill(option)
+        try:
+            offered.click(timeout=patience)
+            break
+        except TooLate:
+            if patience == 30_000:
+                raise
     tab.settle()
 
 
