@@ -47,8 +47,8 @@ def choose(tab: Any, label: str, option: str) -> None:
     tab.settle()
     box = tab.page.get_by_role("combobox", name=label)
     offered = tab.page.get_by_role("option", name=option, exact=True)
-    # Its list closes when the page is scrolled: by a driver that brings an option into view, or where
-    # something above it becomes higher. Who uses the page opens it again.
+    # Its list closes when the page is scrolled: by a driver that brings an option into view, or
+    # where something above it becomes higher. Who uses the page opens it again.
     for patience in (3_000, 3_000, 30_000):
         box.evaluate("node => node.scrollIntoView({block: 'center'})")
         box.click()
