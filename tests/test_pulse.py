@@ -45,7 +45,9 @@ def process(request: pytest.FixtureRequest) -> Iterator[psutil.Process]:
 
 @pytest.mark.parametrize("process", [BUSY, ASKS, WAITS], indirect=True)
 def test_who_works_or_waits_for_work_is_alive(process: psutil.Process) -> None:
-    assert longest_silence(process.pid, 2.5) < 2.0
+    """Who asks a thousand times a second takes some milliseconds of it, and they are counted in
+    hundredths of a second."""
+    assert longest_silence(process.pid, 7.0) < 6.0
 
 
 @pytest.mark.parametrize("process", [ASLEEP, WAITS_FOR_NOTHING], indirect=True)
