@@ -81,7 +81,7 @@ def test_a_csv_of_ones_own_becomes_a_model(tab: Any, data_dir: Path, tmp_path: P
     tab.open("/?home")
     upload(tab, path)
     expect(page.get_by_role("heading", name="california_housing.csv")).to_be_visible()
-    expect(page.get_by_text("20,640 rows")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("20,640 rows, 10 columns")).to_be_visible(timeout=30_000)
     choose(tab, "Column to predict", "median_house_value")
     page.get_by_role("button", name="Choose the model").click()
     expect(page.get_by_role("heading", name="New run")).to_be_visible()
