@@ -1,7 +1,7 @@
 # One command for each habit. `make` alone lists them.
 #
 # Everything is installed into .venv, by stamp files: the second `make serve` installs nothing, and
-# a changed pyproject.toml or constraints.txt installs again.
+# a changed pyproject.toml or constraints.txt, or a change of what is compiled, installs again.
 
 # The first Python here that Regatta runs on; `make PYTHON=/path/to/python serve` overrides it.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -92,8 +92,8 @@ clean:  ## remove what was built and every cache
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## also remove .venv
-	rm -rf $(VENV)
+distclean: clean  ## also remove .venv and what was compiled
+	rm -rf $(VENV) ingest/_cells.so
 
 # The environment itself. Made again if it cannot run pip: half made, moved, or its Python is gone.
 venv:
@@ -107,12 +107,15 @@ venv:
 	  echo "Making $(VENV) with $$($(PYTHON) --version)"; \
 	  rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) || exit 1; fi
 
-$(VENV)/.installed: pyproject.toml constraints.txt | venv
+# What is compiled once, when Regatta is installed.
+COMPILED := setup.py ingest/cells.c
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(COMPILED) | venv
 	@echo "Installing Regatta and what it needs into $(VENV) (once; a minute or two)"
 	$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt | venv
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(COMPILED) | venv
 	@echo "Installing Regatta and what its extra '$*' needs into $(VENV) (once; a minute or two)"
 	$(PIP) install --quiet -c constraints.txt -e '.[$*]'
 	@touch $@ $(VENV)/.installed

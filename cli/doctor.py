@@ -56,6 +56,7 @@ def examine(port: int) -> list[Finding]:
     checks: list[Callable[[], Iterator[Finding]]] = [
         check_python,
         check_packages,
+        check_compiled,
         check_cores,
         check_memory,
         check_home,
@@ -110,6 +111,17 @@ def check_packages() -> Iterator[Finding]:
     yield Finding(
         "packages", "fail" if missing else "ok", "; ".join(missing) or ", ".join(present), hint
     )
+
+
+def check_compiled() -> Iterator[Finding]:
+    from regatta.ingest import cells
+
+    if cells.is_built():
+        yield Finding("compiled part", "ok", "files are cut into cells by it")
+        return
+    message = f"{cells.LIBRARY.name} is not there: files are read at half the speed"
+    hint = "Install a C compiler or let pip fetch Zig's, then install Regatta again."
+    yield Finding("compiled part", "warn", message, hint)
 
 
 def check_cores() -> Iterator[Finding]:

@@ -75,10 +75,14 @@ class Child:
             ) from RuntimeError(value)
         return value
 
-    def close(self) -> None:
-        """End the process and wait for it."""
+    def stop(self) -> None:
+        """Have the process end."""
         self.pipe.close()
         self.process.terminate()
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self.stop()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=5)
         if self.process.returncode is None:

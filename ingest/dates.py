@@ -183,7 +183,7 @@ def _read(texts: Any, date_format: str) -> FloatArray:
     starts, ends, data = text_bytes(texts)
     lengths = ends - starts
     values = np.full(len(texts), np.nan)
-    for layout in _layouts(date_format):
+    for layout in layouts(date_format):
         rows = np.flatnonzero(lengths == layout.length)
         if not len(rows):
             continue
@@ -227,7 +227,7 @@ def _cast(texts: Any) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """A format whose fields have given widths, so that all its signs have their places."""
 
     length: int
@@ -282,7 +282,7 @@ _WIDTHS = {
 
 
 @functools.cache
-def _layouts(date_format: str) -> tuple[_Layout, ...]:
+def layouts(date_format: str) -> tuple[Layout, ...]:
     """The layouts of a format. No text fits two of them: between fields stand other signs."""
     parts = [part for part in re.split(r"(%[A-Za-z])", date_format) if part]
     found = []
@@ -294,7 +294,7 @@ def _layouts(date_format: str) -> tuple[_Layout, ...]:
             else:
                 signs |= dict(enumerate(part.encode(), place))
             place += width
-        found.append(_Layout(place, fields, signs))
+        found.append(Layout(place, fields, signs))
     return tuple(found)
 
 

@@ -238,8 +238,11 @@ class _Import:
             self._end_children()
 
     def _end_children(self, keep: int = 0) -> None:
-        while len(self.children) > keep:
-            self.children.pop().close()
+        self.children, ended = self.children[:keep], self.children[keep:]
+        for child in ended:
+            child.stop()
+        for child in ended:
+            child.close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
         self.encoding = given = given_encoding(self.options)
@@ -272,7 +275,8 @@ class _Import:
         types = _sampled_types(source, sniffed, self.rules)
         with cache.building("parsed") as folder:
             reading = self._settle(source, sniffed, types, folder)
-            self._end_children()  # and have their memory for what follows
+            for child in self.children:
+                child.stop()  # and have its memory for what follows
             self.rejected.sort(key=_line)
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from regatta.ingest import hashing
 from regatta.ingest.column_type import MAX_LEVEL_LENGTH, MAX_LEVELS_KEPT
-from regatta.ingest.values import text_level, text_levels
+from regatta.ingest.values import text_bytes, text_level, text_levels
 
 # Looked up one by one; from some more on, whole arrays are faster.
 FEW_TEXTS = 400
@@ -95,7 +95,7 @@ class LevelReader:
 
     def _worked_out(self, texts: Any) -> ChunkLevels:
         levels, codes = text_levels(texts, self.missing)
-        kept = len(levels) <= MAX_LEVELS_KEPT and _longest(levels) <= MAX_LEVEL_LENGTH
+        kept = len(levels) <= MAX_LEVELS_KEPT and not _any_long(levels)
         return ChunkLevels(
             levels.to_pylist() if kept else None,
             None if levels is texts else codes,
@@ -103,8 +103,11 @@ class LevelReader:
         )
 
 
-def _longest(texts: Any) -> int:
-    """Letters of the longest text."""
-    import pyarrow.compute as pc
+def _any_long(texts: Any) -> bool:
+    """Whether one of the texts has too many letters for a level."""
+    starts, ends, _ = text_bytes(texts)
+    if (ends - starts).max(initial=0) <= MAX_LEVEL_LENGTH:
+        return False
+    import pyarrow.compute as pc  # not before: its import takes as long as parsing 15 MB
 
-    return pc.max(pc.utf8_length(texts)).as_py() or 0
+    return bool(pc.max(pc.utf8_length(texts)).as_py() > MAX_LEVEL_LENGTH)

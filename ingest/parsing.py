@@ -1,13 +1,11 @@
 """One chunk of records as typed columns, with everything the file's report needs.
 
-                            ┌─(plain numbers alone)─▶ simdjson ─┐
-    bytes ──canonical──▶ bytes ──pyarrow──▶ typed columns ──────┤
-                            └─(a cell does not fit)─▶ texts ────┴─▶ Parsed: values, codes, hashes
-                                                                    Summary: counts, faults
+                            ┌───▶ cells (compiled) ───┐
+    bytes ──canonical──▶ bytes    (what it refuses)   ├─▶ Parsed: values, codes, hashes
+                            └───▶ pyarrow ────────────┘   Summary: counts, faults
 
-pyarrow's reader is strict about the width of rows, and it is used on one thread: processes are
-the parallelism, and memory stays flat. A chunk that does not convert as a whole is read again as
-texts, whose cells are then judged one by one.
+Numbers are converted where they are plainly written. Of other columns the texts are taken, and
+their cells are then judged one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regatta.ingest import chunks, hashing
+from regatta.ingest import cells, chunks, hashing
+from regatta.ingest.arrow_reader import ArrowReader, Ragged
+from regatta.ingest.cells import CellReader, Codes, Wanted, layouts_of
 from regatta.ingest.column_type import (
     MAX_BAD_EXAMPLES,
     MAX_BAD_WORDS,
@@ -31,23 +31,13 @@ from regatta.ingest.column_type import (
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.levels import LevelReader
-from regatta.ingest.plain_numbers import NumberReader
-from regatta.ingest.values import (
-    COMMA,
-    PLAIN,
-    missing_spellings,
-    parse_numbers,
-    text_level,
-    trimmed_texts,
-)
+from regatta.ingest.values import parse_numbers, text_level, trimmed_texts
 
 HASH_CELLS = 1 << 15
-# Columns from which a file counts as wide.
-WIDE = 300
 # What a child that parses needs to import, and can before it is called.
 MODULES = (__name__, "pyarrow.csv")
 
-Codes = npt.NDArray[np.int32]
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -104,21 +94,6 @@ class Summary:
     gaps: list[tuple[int, int]] | None = None
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A way of having Arrow read a chunk, from the fastest to the most lenient."""
-
-    typed: bool
-    # Whether all words for "no value" are known, not the blank cell alone.
-    all_missing: bool = True
-
-
-_PLAIN = _Reading(typed=True, all_missing=False)
-_TYPED = _Reading(typed=True)
-_TEXTS = _Reading(typed=False)
-
-# Failures, less successes, after which the fastest way is not tried any more.
-PLAIN_FAILURES = 3
 # More lines than this beyond one a row, and where they lie in a chunk is not looked for.
 MAX_GAPS = 100
 
@@ -150,9 +125,6 @@ class ChunkParser:
     """Parses chunks of one file. Lives in a child process, or in the importing one."""
 
     def __init__(self, path: str, dialect: Dialect, types: Sequence[ColumnType]) -> None:
-        import pyarrow as pa
-
-        pa.set_memory_pool(pa.system_memory_pool())
         self.path = path
         self.dialect = dialect
         self.types = list(types)
@@ -164,15 +136,15 @@ class ChunkParser:
         }
         self.multipliers = np.array([hashing.multiplier(i) for i in self.layout.numeric], np.uint64)
         self.as_texts = {i for i, each in enumerate(types) if _needs_texts(each)}
-        self.decimal = self._decimal()
         self.closed: set[int] = set()  # columns of texts with too many levels
         texts = self.layout.texts
         self.levels = {i: LevelReader(types[i].missing, len(texts)) for i in texts}
         self.parsed: _Parsed | None = None  # the chunk that is being parsed
         self.held: dict[int, _Parsed] = {}
-        self.plain = PLAIN_FAILURES
-        self.numbers = PLAIN_FAILURES if self._all_numbers() else 0
-        self.number_reader: NumberReader | None = None
+        self.arrow = ArrowReader(dialect.quote)
+        self.cells: CellReader | None = None
+        if types and dialect.newline != "\r" and cells.is_built():
+            self.cells = CellReader(len(types))
 
     def parse(self, chunk: chunks.Chunk, closed: Sequence[int] = ()) -> Summary:
         """Parse a chunk and keep it until `write`, if it has rows; tell what is in it."""
@@ -190,15 +162,21 @@ class ChunkParser:
             self.levels.pop(index, None)
 
     def _parse(self, chunk: chunks.Chunk) -> Summary:
-        data = self._bytes(chunk)
-        lines = chunks.count_lines(data, self.dialect)
-        fault = self._not_utf8(data)
-        if fault:
-            return Summary(0, lines, fault=fault, not_utf8=True)
-        data, delimiter, fault = self._canonical(data)
-        if fault:
-            return Summary(0, lines, fault=fault)
-        summary = self._parsed_columns(data, delimiter, lines)
+        data, delimiter = self._bytes(chunk), self.dialect.delimiter
+        if self._cut_as_it_is(data):
+            assert self.cells
+            lines = self.cells.lines
+            summary = self._read_cells(data)
+        else:
+            data = chunks.with_one_line_end(data, self.dialect)
+            lines = chunks.count_lines(data, self.dialect)
+            fault = self._not_utf8(data)
+            if fault:
+                return Summary(0, lines, fault=fault, not_utf8=True)
+            data, delimiter, fault = self._canonical(data)
+            if fault:
+                return Summary(0, lines, fault=fault)
+            summary = self._parsed_columns(data, delimiter, lines)
         if not (summary.fault or self._may_hold_blank_rows(summary)):
             return replace(summary, gaps=self._gaps(data, lines, summary.rows))
         kept, blank = chunks.without_blank_rows(data, self.dialect)
@@ -209,26 +187,73 @@ class ChunkParser:
             return Summary(0, lines, fault=self._row_fault(data, second))
         return replace(self._parsed_columns(kept, delimiter, lines), blank_rows=blank)
 
+    def _cut_as_it_is(self, data: bytes) -> bool:
+        """Whether a chunk was canonical before anything was done to it, and could be cut."""
+        dialect = self.dialect
+        if dialect.comment or dialect.escape or dialect.runs or dialect.padded or not self.cells:
+            return False
+        if not dialect.quote and b'"' in data:
+            return False
+        cut = self.cells.cut(data, dialect.delimiter, dialect.quote)
+        if not (cut and self.cells.rows) or self.cells.nul:
+            return False
+        return self.cells.ascii or self._not_utf8(data) is None
+
     def _parsed_columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
-        summary = self._plain_numbers(data, delimiter, lines)
-        if summary is None:
-            summary = self._columns(data, delimiter, lines)
-        if summary.rows and self.parsed:
-            summary.numeric = self.parsed.facts(self.multipliers)
+        """The columns of a canonical chunk."""
+        if self.cells and self.cells.cut(data, delimiter, self.dialect.quote) and self.cells.rows:
+            return replace(self._read_cells(data), lines=lines)
+        wanted = [self._wanted(index) for index in range(len(self.types))]
+        columns, fault = self.arrow.read(data, delimiter, wanted)
+        if fault is not None:
+            return Summary(0, lines, fault=self._unreadable(data, fault))
+        parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
+        return self._summary(parsed, columns, data, lines)
+
+    def _read_cells(self, data: bytes) -> Summary:
+        """The columns of the chunk that was cut into cells."""
+        assert self.cells
+        parsed = _Parsed(self.cells.rows, self.layout)
+        wanted = [self._wanted(index) for index in range(len(self.types))]
+        columns = self.cells.read(wanted, [self._destination(parsed, each) for each in wanted])
+        return self._summary(parsed, columns, data, self.cells.lines)
+
+    def _destination(self, parsed: _Parsed, wanted: Wanted) -> npt.NDArray[Any] | None:
+        """Where the compiled code writes a column."""
+        place = self.place[wanted.index]
+        values: npt.NDArray[Any] | None = None
+        if wanted.kind in ("numbers", "dates"):
+            values = parsed.values[place]
+        elif wanted.kind == "codes" and self.types[wanted.index].numeric:
+            values = np.empty(parsed.rows, np.int32)  # of a column of booleans
+        elif wanted.kind == "codes":
+            values = parsed.codes[place]
+        return values
+
+    def _summary(self, parsed: _Parsed, columns: Sequence[Any], data: bytes, lines: int) -> Summary:
+        """Take in columns, but those of numbers that are in their place already (``None``)."""
+        self.parsed = parsed
+        summary = Summary(parsed.rows, lines)
+        for index, column in enumerate(columns):
+            if column is not None:
+                self._store(index, column, data, summary)
+        self._learn(columns, summary)
+        if parsed.rows:
+            summary.numeric = parsed.facts(self.multipliers)
             summary.unfit = self._infinite(summary.numeric, data)
         return summary
 
-    def _columns(self, data: bytes, delimiter: str, lines: int) -> Summary:
-        columns, fault = self._read(data, delimiter)
-        if fault:
-            return Summary(0, lines, fault=fault)
-        columns = [_whole(column) for column in columns]
-        self.parsed = _Parsed(len(columns[0]) if columns else 0, self.layout)
-        summary = Summary(self.parsed.rows, lines)
-        for index, column in enumerate(columns):
-            self._store(index, column, data, summary)
-        self._learn(columns, summary)
-        return summary
+    def _wanted(self, index: int) -> Wanted:
+        column = self.types[index]
+        if column.kind in ("category", "boolean") and index not in self.closed:
+            return Wanted(index, "codes")
+        if column.kind == "number" and index not in self.as_texts:
+            return Wanted(index, "numbers", column.style.decimal)
+        if column.kind == "date" and not column.missing and not swapped_format(column.format):
+            layouts = layouts_of(column.format)
+            if layouts is not None:
+                return Wanted(index, "dates", layouts=layouts)
+        return Wanted(index, "texts")
 
     def _gaps(self, data: bytes, lines: int, rows: int) -> list[tuple[int, int]] | None:
         """Where rows and lines part; ``None`` where finding out would take long."""
@@ -255,26 +280,26 @@ class ChunkParser:
         )
 
     def _bytes(self, chunk: chunks.Chunk) -> bytes:
-        data = chunk.data if chunk.data is not None else _read_range(self.path, chunk)
-        return chunks.with_one_line_end(data, self.dialect)
+        return chunk.data if chunk.data is not None else _read_range(self.path, chunk)
 
     def texts(
         self, chunk: chunks.Chunk, *, blank_rows: bool = True
     ) -> tuple[list[Any], bytes, RowFault | None]:
         """The cells of a chunk as Arrow arrays of strings, the chunk in canonical form, and what
         is wrong with it. `parse` leaves rows without any value out: ``blank_rows=False``."""
-        data = self._bytes(chunk)
+        data = chunks.with_one_line_end(self._bytes(chunk), self.dialect)
         fault = self._not_utf8(data)
         if fault:
             return [], data, fault
         data, delimiter, fault = self._canonical(data)
         if fault:
             return [], data, fault
-        columns, fault = self._read(data, delimiter)
-        if not blank_rows and (fault or all(map(_has_blank, columns))):
+        wanted = [Wanted(index, "texts") for index in range(len(self.types))]
+        columns, unread = self.arrow.read(data, delimiter, wanted)
+        if not blank_rows and (unread or all(map(_has_blank, columns))):
             data, _ = chunks.without_blank_rows(data, self.dialect)
-            columns, fault = self._read(data, delimiter)
-        return [column.combine_chunks() for column in columns], data, fault
+            columns, unread = self.arrow.read(data, delimiter, wanted)
+        return columns, data, self._unreadable(data, unread) if unread else None
 
     def write(self, index: int, file: str, offset: int, maps: dict[int, list[int]]) -> None:
         """Write a chunk that was parsed. ``maps`` turns its codes into those of the file."""
@@ -314,131 +339,17 @@ class ChunkParser:
         line = chunks.line_of(data, fault.position, self.dialect)
         return RowFault(line, fault.message, fault.hint)
 
-    # -- reading --
-
-    def _all_numbers(self) -> bool:
-        """Whether the chunks may be all plain numbers."""
-        plain = all(
-            each.kind == "number" and each.style == PLAIN and not each.missing
-            for each in self.types
-        )
-        return plain and bool(self.types) and self.dialect.newline != "\r"
-
-    def _plain_numbers(self, data: bytes, delimiter: str, lines: int) -> Summary | None:
-        """The chunk as plain numbers, if it is nothing else."""
-        if not self.numbers:
-            return None
-        if self.number_reader is None:
-            self.number_reader = NumberReader(len(self.types))
-        numbers = self.number_reader.read(data, delimiter)
-        if numbers is None:
-            self.numbers -= 1
-            return None
-        self.numbers = min(self.numbers + 1, PLAIN_FAILURES)
-        self.parsed = _Parsed(numbers.shape[1], self.layout)
-        self.parsed.values[:] = numbers
-        return Summary(self.parsed.rows, lines)
-
-    def _decimal(self) -> str:
-        """The decimal mark that Arrow is to know; columns with the other one are read as texts."""
-        commas = sum(each.kind == "number" and each.style == COMMA for each in self.types)
-        points = sum(each.kind == "number" and each.style == PLAIN for each in self.types)
-        decimal = "," if commas > points else "."
-        unlike = PLAIN if decimal == "," else COMMA
-        self.as_texts |= {
-            i for i, each in enumerate(self.types) if each.kind == "number" and each.style == unlike
-        }
-        return decimal
-
-    def _read(self, data: bytes, delimiter: str) -> tuple[list[Any], RowFault | None]:
-        """The columns as chunked Arrow arrays: float64, or texts (some with a dictionary)."""
-        import pyarrow as pa
-
-        if data[:1] in b"\r\n" and not data.strip(b"\r\n"):
-            types = [self._arrow_type(index, typed=True) for index in range(len(self.types))]
-            return [pa.chunked_array([], each) for each in types], None
-        if self.plain:
-            try:
-                columns, ragged = self._arrow(data, delimiter, _PLAIN)
-            except pa.ArrowInvalid:
-                self.plain -= 1
-            else:
-                if ragged is None:
-                    self.plain = min(self.plain + 1, PLAIN_FAILURES)
-                    return columns, None
-        fault = None
-        for reading in (_TYPED, _TEXTS):
-            try:
-                columns, ragged = self._arrow(data, delimiter, reading)
-            except pa.ArrowInvalid as error:
-                fault = error
-            else:
-                return columns, None if ragged is None else self._ragged(data, *ragged)
-        last = chunks.count_lines(data, self.dialect)
-        return [], RowFault(max(0, last - 1), f"cannot be read ({fault})", "Look at that line.")
-
-    def _arrow(
-        self, data: bytes, delimiter: str, reading: _Reading
-    ) -> tuple[list[Any], tuple[int, int] | None]:
-        """The columns, and the first record of another width with the width it has."""
-        import pyarrow as pa
-        from pyarrow import csv
-
-        names = [str(index) for index in range(len(self.types))]
-        ragged: list[tuple[int, int]] = []
-        blank = 0
-
-        def unfit(row: Any) -> str:
-            nonlocal blank
-            if row.actual_columns == 1 and not row.text.strip():
-                blank += 1
-            elif not ragged:
-                ragged.append(((row.number or 1) - 1 - blank, row.actual_columns))
-            return "skip"
-
-        dialect = self.dialect
-        quoted = bool(dialect.quote) and dialect.quote.encode() in data
-        table = csv.read_csv(
-            pa.BufferReader(data),
-            read_options=csv.ReadOptions(
-                use_threads=False, block_size=len(data) + 1, column_names=names
-            ),
-            parse_options=csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char=dialect.quote or False,
-                newlines_in_values=quoted,
-                invalid_row_handler=unfit,
-            ),
-            convert_options=csv.ConvertOptions(
-                column_types={
-                    name: self._arrow_type(index, reading.typed) for index, name in enumerate(names)
-                },
-                null_values=missing_spellings(len(names) > WIDE) if reading.all_missing else [""],
-                strings_can_be_null=False,
-                decimal_point=self.decimal,
-                check_utf8=False,  # the whole chunk was checked
-            ),
-        )
-        return table.columns, ragged[0] if ragged else None
-
-    def _arrow_type(self, index: int, typed: bool) -> Any:
-        import pyarrow as pa
-
-        column = self.types[index]
-        if column.kind in ("category", "boolean") and index not in self.closed:
-            return pa.dictionary(pa.int32(), pa.string())
-        if typed and column.kind == "number" and index not in self.as_texts:
-            return pa.float64()
-        return pa.string()
-
-    def _ragged(self, data: bytes, record: int, found: int) -> RowFault:
+    def _unreadable(self, data: bytes, why: Ragged | Exception) -> RowFault:
+        if not isinstance(why, Ragged):
+            last = chunks.count_lines(data, self.dialect)
+            return RowFault(max(0, last - 1), f"cannot be read ({why})", "Look at that line.")
         expected = len(self.types)
         lines = chunks.record_lines(data, self.dialect, expected)
-        line = int(lines[min(record, len(lines) - 1)]) if len(lines) else 0
-        fields = "field" if found == 1 else "fields"
+        line = int(lines[min(why.record, len(lines) - 1)]) if len(lines) else 0
+        fields = "field" if why.fields == 1 else "fields"
         return RowFault(
             line,
-            f"has {found} {fields} where {expected} are expected",
+            f"has {why.fields} {fields} where {expected} are expected",
             "Mend or remove that line; check its separators and quotes.",
         )
 
@@ -452,7 +363,9 @@ class ChunkParser:
         failed = {
             index
             for index, column in enumerate(columns)
-            if self.types[index].kind == "number" and not pa.types.is_floating(column.type)
+            if self.types[index].kind == "number"
+            and column is not None
+            and not pa.types.is_floating(column.type)
         }
         odd = failed & set(summary.odd)
         self.as_texts |= odd or failed
@@ -465,15 +378,16 @@ class ChunkParser:
         if kind == "category":
             self._store_texts(index, column, summary)
             return
-        if pa.types.is_floating(column.type):
+        if isinstance(column, Codes):
+            values, bad = self._booleans(index, column)
+        elif pa.types.is_floating(column.type):
             self.parsed.set_numbers(self.place[index], column)
             return
-        if kind == "boolean":
-            values, bad = self._booleans(index, column)
         else:
             values, bad = self._converted(index, column, summary)
         if bad.any():
-            summary.odd[index] = self._odd(column, bad, data)
+            texts = column.whole() if isinstance(column, Codes) else column
+            summary.odd[index] = self._odd(texts, bad, data)
         self.parsed.values[self.place[index]] = values
 
     def _converted(self, index: int, column: Any, summary: Summary) -> tuple[Any, Any]:
@@ -487,14 +401,13 @@ class ChunkParser:
             summary.swapped[index] = (int(others_bad.sum()), _travel(values), _travel(others))
         return values, bad
 
-    def _booleans(self, index: int, column: Any) -> tuple[Any, Any]:
+    def _booleans(self, index: int, column: Codes) -> tuple[Any, Any]:
         each = self.types[index]
         words = {each.false.lower(): 0.0, each.true.lower(): 1.0}
-        levels = [text_level(text, each.missing) for text in column.dictionary.to_pylist()]
+        levels = [text_level(text, each.missing) for text in column.texts.to_pylist()]
         values = [words.get(level.lower(), np.nan) if level else np.nan for level in levels]
         odd = [level is not None and level.lower() not in words for level in levels]
-        codes = column.indices.to_numpy(zero_copy_only=False)
-        return np.array(values)[codes], np.array(odd)[codes]
+        return np.array(values)[column.codes], np.array(odd)[column.codes]
 
     def _infinite(self, facts: NumericFacts, data: bytes) -> list[RowFault]:
         """The rows with an infinite number, each with the first column that has one."""
@@ -524,23 +437,23 @@ class ChunkParser:
         return OddCells(len(rows), examples, words.most_common(MAX_BAD_WORDS + 1))
 
     def _store_texts(self, index: int, column: Any, summary: Summary) -> None:
-        import pyarrow as pa
-
         assert self.parsed is not None
         place, missing = self.place[index], self.types[index].missing
         multiplier = hashing.multiplier(index)
-        if not pa.types.is_dictionary(column.type):  # levels are of no interest any more
+        if not isinstance(column, Codes):  # levels are of no interest any more
             texts, gone = trimmed_texts(column, missing)
             summary.levels[index] = ([], [], int(gone.sum()))
             bits = hashing.text_hashes(texts)
             bits[gone] = hashing.MISSING
-            self.parsed.set_texts(place, 0, hashing.mixed(bits, multiplier))
+            self.parsed.hashes += hashing.mixed(bits, multiplier)
+            self.parsed.codes[place] = -1
             return
-        levels = self.levels[index].read(column.dictionary)
-        # Where in a table of "no value" and then each level a cell finds its own.
-        cells = column.indices.to_numpy(zero_copy_only=False).astype(np.intp)
-        cells = cells + 1 if levels.codes is None else (levels.codes + 1).take(cells)
-        counts = np.bincount(cells, minlength=len(levels.hashes) + 1)
+        levels = self.levels[index].read(column.texts)
+        # Of each text of the column, where it stands in a table of "no value" and then the levels.
+        places = np.arange(len(column.texts)) if levels.codes is None else levels.codes
+        places = places + 1
+        counts = np.zeros(len(levels.hashes) + 1, np.int64)
+        np.add.at(counts, places, column.counts)
         if levels.texts is None:
             summary.without_levels.append(index)
             if len(levels.hashes) <= MAX_LEVELS_KEPT:
@@ -549,7 +462,8 @@ class ChunkParser:
         else:
             summary.levels[index] = (levels.texts, counts[1:].tolist(), int(counts[0]))
         bits = np.append(hashing.MISSING, levels.hashes)
-        self.parsed.set_texts(place, cells, hashing.mixed(bits, multiplier).take(cells))
+        hashes = hashing.mixed(bits, multiplier).take(places)
+        self.parsed.set_texts(place, column.codes, places, hashes)
 
 
 def _is_ascii(data: bytes) -> bool:
@@ -575,15 +489,6 @@ def _needs_texts(column: ColumnType) -> bool:
     return bool(column.missing or column.style.thousands or column.style.affix)
 
 
-def _whole(column: Any) -> Any:
-    """A chunked array in one piece, but for numbers, which are copied anyway."""
-    import pyarrow as pa
-
-    if pa.types.is_floating(column.type):
-        return column
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def _read_range(path: str, chunk: chunks.Chunk) -> bytes:
     with open(path, "rb", buffering=0) as file:
         data = os.pread(file.fileno(), chunk.length, chunk.offset)
@@ -604,8 +509,13 @@ class _Parsed:
         first = 8 * rows
         second = first + 8 * rows * len(layout.numeric)
         self.hashes: hashing.Hashes = whole[:first].view(np.uint64)
-        self.values = whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
-        self.codes: Codes = whole[second:].view(np.int32).reshape(len(layout.texts), rows)
+        self.values: npt.NDArray[np.float64] = (
+            whole[first:second].view(np.float64).reshape(len(layout.numeric), rows)
+        )
+        self.codes: npt.NDArray[np.int32] = (
+            whole[second:].view(np.int32).reshape(len(layout.texts), rows)
+        )
+        self.places: dict[int, Any] = {}  # of columns of texts: see `set_texts`
         self.hashes[:] = hashing.SEED
 
     def set_numbers(self, place: int, column: Any) -> None:
@@ -616,16 +526,21 @@ class _Parsed:
             self.values[place, start : start + len(part)] = part
             start += len(part)
 
-    def set_texts(self, place: int, cells: Any, hashes: hashing.Hashes) -> None:
-        """Set a column of texts, as places in a table of "no value" and then the chunk's levels,
-        and add the hashes of its cells to their rows."""
-        self.codes[place] = cells
-        self.hashes += hashes
+    def set_texts(self, place: int, codes: Any, places: Any, hashes: hashing.Hashes) -> None:
+        """Set a column of texts, given as codes of the chunk's different texts, of which ``places``
+        (n_texts,) tells where each stands in a table of "no value" and then the chunk's levels.
+        Add the hashes of its cells, given for each text, to their rows."""
+        if not np.shares_memory(self.codes[place], codes):
+            self.codes[place] = codes
+        self.places[place] = places
+        self.hashes += hashes.take(codes)
 
     def set_codes(self, place: int, codes: Sequence[int]) -> None:
         """Give the cells of a column of texts the file's codes of the chunk's levels instead."""
-        table = np.array([-1, *codes], np.int32)
-        self.codes[place] = table.take(self.codes[place]) if codes else -1
+        places = self.places.get(place)
+        if places is not None:
+            table = np.array([-1, *codes], np.int32) if codes else np.full(len(places) + 1, -1)
+            self.codes[place] = table.take(places).astype(np.int32).take(self.codes[place])
 
     def facts(self, multipliers: hashing.Hashes) -> NumericFacts:
         """What there is to tell of the columns of numbers, which are all there; and add them to

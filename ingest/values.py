@@ -233,12 +233,12 @@ def text_levels(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, npt.NDArr
     codes : (n,)
         The place of each text's level, -1 where it is missing.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     words, gone = trimmed_texts(texts, missing)
     if words is texts and not gone.any():
         return texts, np.arange(len(texts), dtype=np.int32)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), words).dictionary_encode()
     return found.dictionary, found.indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
@@ -247,7 +247,6 @@ def trimmed_texts(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, BoolArr
     """An Arrow array of texts without surrounding blanks (the same one where there are none), and
     which of them stand for no value."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     starts, ends, data = text_bytes(texts)
     within = data[starts[0] : ends[-1]] if len(texts) else data[:0]
@@ -260,9 +259,13 @@ def trimmed_texts(texts: Any, missing: Sequence[str] = ()) -> tuple[Any, BoolArr
     longest = _MISSING_BYTES * (1 if ascii_alone else 4)  # in capitals some letters are shorter
     short = np.flatnonzero(ends - starts <= longest)
     if len(short):
+        import pyarrow.compute as pc
+
         upper = pc.utf8_upper(texts.take(pa.array(short)))
         gone[short] = bools(pc.is_in(upper, value_set=_missing_texts()))
     if missing:
+        import pyarrow.compute as pc
+
         gone |= bools(pc.is_in(texts, value_set=pa.array([*missing], pa.string())))
     return texts, gone
 
