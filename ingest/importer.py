@@ -88,7 +88,7 @@ SMALL_BYTES = 8 << 20
 # As many as hold less than half a gigabyte together. A wide file is cut into larger chunks, as each
 # costs something for each column, and parsed by fewer.
 MAX_PROCESSES = 5
-WIDE_COLUMNS, WIDE_CHUNK, WIDE_PROCESSES = 2_000, 3, 2
+WIDE_COLUMNS, WIDE_CHUNK, WIDE_PROCESSES = 2_000, 2, 2
 MAX_PASSES = 5
 MAX_COLUMNS = 100_000
 SAMPLE_CELLS = 400_000
