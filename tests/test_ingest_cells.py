@@ -6,8 +6,10 @@ import csv
 import datetime as dt
 import io
 import math
+import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -307,45 +309,107 @@ def test_what_was_read_stays_when_more_is_read() -> None:
     assert found[0][1].to_pylist() == ["b", "d"]
 
 
+# Reads random chunks of what cells hold, whole and damaged, as random kinds.
+RANDOM_CHUNKS = """
+import random
+import numpy as np
+from regatta.ingest.cells import CellReader, Wanted, layouts_of
+
+CELLS = [b"1", b"-2.5", b"2024-01-02", b"1.1.24", b"", b"x" * 30, b'"a""b"', b"1e5", b" NA ",
+         b"123456789.12345678", b"1234567890123456789012345", b'"a,\\nb"', b"\\xff", b"-", b"."]
+ODD = [b'"', b"\\n", b"\\r", b"1,2", b'"a"b']
+FORMATS = ["%Y-%m-%d", "%d.%m.%y", "%Y-%m-%d %H:%M:%S.%f"]
+TYPES = {"numbers": np.float64, "dates": np.float64, "codes": np.int32}
+
+
+def chunk():
+    width = random.randint(1, 4)
+    cells = CELLS + random.choice([[], [], ODD])
+    rows = [b",".join(random.choices(cells, k=width)) for _ in range(random.randint(1, 30))]
+    text = bytearray(b"\\n".join(rows) + random.choice([b"", b"\\n", b"\\r\\n"]))
+    for _ in range(random.choice([0, 0, 0, 1, 3]) if text else 0):
+        text[random.randrange(len(text))] = random.choice(b',"\\n\\r1x')
+    return width, bytes(text)
+
+
+def read(reader):
+    wanted = []
+    for i in range(reader.width):
+        kind = random.choice(["numbers", "dates", "texts", "codes"])
+        layouts = layouts_of(random.choice(FORMATS)) if kind == "dates" else None
+        wanted.append(Wanted(i, kind, random.choice(".,"), layouts))
+    reader.read(wanted, [
+        np.empty(reader.rows, TYPES[each.kind]) if each.kind in TYPES else None for each in wanted
+    ])
+"""
+
+
+def run(code: str, **environment: str) -> None:
+    """Run code that ends with the word "whole"."""
+    command = [sys.executable, "-P", "-c", RANDOM_CHUNKS + textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert done.stdout.strip() == "whole", done.stderr
+
+
 def test_nothing_is_read_beyond_the_bytes() -> None:
-    """In a process of its own, as a page that may not be touched follows them."""
-    code = """
-        import ctypes, mmap, random
-        import numpy as np
-        from regatta.ingest.cells import CellReader, Wanted, layouts_of
-        libc = ctypes.CDLL(None, use_errno=True)
+    """In a process of its own, as pages that may not be touched surround them."""
+    run("""
+        import ctypes, mmap
         page = mmap.PAGESIZE
         memory = mmap.mmap(-1, 3 * page)
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         for guard in (address, address + 2 * page):
-            assert libc.mprotect(ctypes.c_void_p(guard), page, 0) == 0
-        cells = ["1", "-2.5", "2024-01-02", "", "x" * 30, '"a""b"', "1e5", "123456789.12345678"]
-        kinds = ["numbers", "dates", "texts", "codes"]
+            assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), page, 0) == 0
         random.seed(1)
-        for turn in range(4000):
-            width = random.randint(1, 4)
-            rows = [",".join(random.choices(cells, k=width)) for _ in range(random.randint(1, 9))]
-            text = "\\n".join(rows).encode() + random.choice([b"", b"\\n", b"\\r\\n"])
+        cut = 0
+        for turn in range(6000):
+            width, text = chunk()
             start = random.choice([address + page, address + 2 * page - len(text)])
             ctypes.memmove(start, text, len(text))
             reader = CellReader(width)
-            placed = ctypes.c_char_p(start)
-            rows = reader.library.cells_cut(reader.handle, placed, len(text), 44, 34)
-            if rows <= 0:
-                continue
-            reader.rows = rows
-            wanted = [Wanted(i, random.choice(kinds), ".", layouts_of("%Y-%m-%d"))
-                      for i in range(width)]
-            wanted = [w if w.kind == "dates" else Wanted(w.index, w.kind) for w in wanted]
-            types = {"numbers": np.float64, "dates": np.float64, "codes": np.int32}
-            reader.read(wanted, [np.empty(rows, types[w.kind]) if w.kind in types else None
-                                 for w in wanted])
+            at = ctypes.c_char_p(start)
+            reader.rows = reader.library.cells_cut(reader.handle, at, len(text), 44, 34)
+            if reader.rows > 0:
+                cut += 1
+                read(reader)
+        assert cut > 1000
+        print("whole")
+    """)
+
+
+@pytest.mark.slow
+def test_a_sanitizer_finds_nothing(root: Path, tmp_path: Path) -> None:
+    library = tmp_path / "cells.so"
+    options = "-std=c11 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fPIC -shared"
+    source = str(root / "ingest" / "cells.c")
+    built = subprocess.run(["gcc", *options.split(), "-o", str(library), source], check=False) \
+        if shutil.which("gcc") else None  # fmt: skip
+    if built is None or built.returncode:
+        pytest.skip("gcc with its sanitizers is not installed: apt-get install gcc libc6-dev")
+    first = [
+        subprocess.run(["gcc", f"-print-file-name=lib{name}.so"], capture_output=True, text=True)
+        for name in ("asan", "ubsan")
+    ]
+    code = f"""
+        from pathlib import Path
+        from regatta.ingest import cells
+        cells.LIBRARY = Path({str(library)!r})
+        assert cells.is_built()
+        random.seed(2)
+        for turn in range(60_000):
+            width, text = chunk()
+            reader = CellReader(width)
+            for _ in range(2):
+                if reader.cut(text, ",", '"') and reader.rows:
+                    read(reader)
         print("whole")
     """
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(code)], capture_output=True, text=True
+    run(
+        code,
+        LD_PRELOAD=" ".join(each.stdout.strip() for each in first),
+        ASAN_OPTIONS="detect_leaks=0",
+        PYTHONMALLOC="malloc",  # so that it sees Python's own blocks, too
     )
-    assert done.stdout.strip() == "whole", done.stderr
 
 
 # -- whole files ----------------------------------------------------------------------------------
