@@ -827,6 +827,7 @@ def _encoding(column: ParsedColumn, statistic: Any) -> ColumnEncoding | None:
         column.type.style.decimal,
         column.type.style.thousands,
         column.type.style.affix,
+        column.type.style.parentheses,
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from regatta.ingest.values import NumberStyle
 from regatta.utils import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,8 +75,8 @@ class NumberEncoding:
     """A number: the median of the training rows stands for a missing one.
 
     ``missing`` holds words that stood for a missing value in this column when it was fitted;
-    ``decimal``, ``thousands`` and ``affix`` (a currency, a percent sign or a unit) say how its
-    numbers were written.
+    ``decimal``, ``thousands``, ``affix`` (a currency, a percent sign or a unit) and ``parentheses``
+    (around negative ones) say how its numbers were written.
     """
 
     name: str
@@ -85,7 +86,12 @@ class NumberEncoding:
     decimal: str = "."
     thousands: str = ""
     affix: str = ""
+    parentheses: bool = False
     kind: str = "number"
+
+    @property
+    def style(self) -> NumberStyle:
+        return NumberStyle(self.decimal, self.thousands, self.affix, self.parentheses)
 
     def encode(self, values: AnyArray, out: FloatArray) -> None:
         _impute(values, self.impute, out[0])
@@ -99,6 +105,7 @@ class NumberEncoding:
             "decimal": self.decimal,
             "thousands": self.thousands,
             "affix": self.affix,
+            "parentheses": self.parentheses,
             "features": [_plain_feature(each) for each in self.features],
         }
 
@@ -402,6 +409,7 @@ def _column_from_json(value: Mapping[str, Any]) -> ColumnEncoding:
             value.get("decimal", "."),
             value.get("thousands", ""),
             value.get("affix", ""),
+            value.get("parentheses", False),
         )
     if kind == "boolean":
         return BooleanEncoding(

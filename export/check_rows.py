@@ -183,10 +183,12 @@ def _is_text(column: ColumnEncoding, options: Mapping[str, Any]) -> bool:
     if not isinstance(column, NumberEncoding):
         return True
     thousands = options.get("thousands")
-    if not thousands or _needs_settings(column):
+    if _needs_settings(column):
         return False
+    if not thousands:
+        return column.parentheses and column.thousands == "."
     alike = column.decimal == options.get("decimal", ".") and column.thousands in ("", thousands)
-    return bool(column.affix) or not alike
+    return column.style.framed or not alike
 
 
 def _missing_options(model: FittedModel, reading: Reading) -> dict[str, Any]:
@@ -362,7 +364,8 @@ def _written_and_read(
 
 
 def _needs_settings(column: ColumnEncoding) -> bool:
-    return isinstance(column, NumberEncoding) and column.thousands == "." and not column.affix
+    unframed = isinstance(column, NumberEncoding) and not column.style.framed
+    return unframed and column.thousands == "."
 
 
 def _cell(column: ColumnEncoding, value: Any) -> str:
@@ -380,6 +383,8 @@ def _cell(column: ColumnEncoding, value: Any) -> str:
             return moment.isoformat() if iso else moment.strftime(column.format)
         case NumberEncoding():
             marks = {",": column.thousands, ".": column.decimal}
-            number = "".join(marks.get(mark, mark) for mark in format(value, ","))
-            return column.affix + number
+            within = column.parentheses and value < 0
+            plain = format(abs(value) if within else value, ",")
+            number = column.affix + "".join(marks.get(mark, mark) for mark in plain)
+            return f"({number})" if within else number
     return str(value)

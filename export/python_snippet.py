@@ -13,7 +13,7 @@ from typing import Any
 
 from regatta.export.sklearn_pipeline import Reading, lost_levels
 from regatta.fitted_model import FittedModel
-from regatta.ingest.values import MISSING_TEXTS, MISSING_WORDS, NumberStyle
+from regatta.ingest.values import MISSING_TEXTS, MISSING_WORDS
 from regatta.preprocessing import (
     DATE_PERIODS,
     MISSING_LEVEL,
@@ -58,16 +58,16 @@ def text_of(cell):
 NUMBERS = '''
 def numbers_of(cells, style):
     """The numbers of a column, NaN where missing. An unknown word is a ValueError."""
-    words, values, marks, decimal = style
+    words, values, marks = style
     if not pd.api.types.is_numeric_dtype(cells):
 
         def number(cell):
             text = text_of(cell)
             if text.upper() in NO_VALUE or text in words:
                 return np.nan
-            for mark in marks:
-                text = text.replace(mark, "")
-            return float(text.replace(decimal, "."))
+            for mark, new in marks:
+                text = text.replace(mark, new)
+            return float(text)
 
         cells = cells.astype(object).map(number)
     numbers = cells.astype(float)
@@ -268,7 +268,7 @@ class _Script:
         )
         lines = "".join(f"{INDENT}{style!r},\n" for style in styles)
         yield (
-            "\n# Words and numbers that stand for no value, marks to leave out, decimal mark.\n"
+            "\n# Words and numbers that stand for no value, marks and what replaces them.\n"
             f"STYLES = [\n{lines}]\n"
         )
 
@@ -321,14 +321,9 @@ class _Script:
         return f"INTERCEPT = {self.model.intercept - shift!r}"
 
     def _style(self, column: NumberEncoding) -> tuple[Any, ...]:
-        style = NumberStyle(column.decimal, column.thousands, column.affix)
+        style = column.style
         numbers = [style.parse(word) for word in column.missing if style.matches(word)]
-        marks = [column.affix] if column.affix else []
-        if column.thousands == " ":
-            marks += [" ", "\u00a0", "\u202f"]
-        elif column.thousands:
-            marks.append(column.thousands)
-        return tuple(column.missing), tuple(numbers), tuple(marks), column.decimal
+        return tuple(column.missing), tuple(numbers), style.replaced
 
     def _boolean(self, column: BooleanEncoding) -> tuple[Any, ...]:
         feature = column.features[0]

@@ -149,7 +149,7 @@ def _parts(model: FittedModel, reading: Reading) -> Iterator[Part]:
     alike: dict[tuple[Any, ...], list[NumberEncoding]] = {}
     for column in columns:
         if isinstance(column, NumberEncoding):
-            style = (reading.words(column), column.decimal, column.thousands, column.affix)
+            style = reading.words(column), column.style
             alike.setdefault(style, []).append(column)
     for numbers in alike.values():
         yield _number_part(numbers, reading)
@@ -171,9 +171,9 @@ def _step_name(name: str) -> str:
 def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     first = numbers[0]
     words = reading.words(first)
-    text = _number_text(first.decimal, first.thousands, first.affix)
+    style = first.style
+    text = _number_text(style)
     steps = [*(_replace_missing(words, "nan") if words else [])]
-    style = NumberStyle(first.decimal, first.thousands, first.affix)
     for value in [style.parse(word) for word in words if style.matches(word)]:
         steps.append((_step_name(f"missing number {value}"), _replace(value, "nan")))
     steps += text
@@ -187,24 +187,19 @@ def _number_part(numbers: list[NumberEncoding], reading: Reading) -> Part:
     )
 
 
-def _number_text(decimal: str, thousands: str, affix: str) -> Steps:
+def _number_text(style: NumberStyle) -> Steps:
     """Steps that bring numbers in a style of their own into the usual one.
 
     Numbers that pandas has read already pass unchanged. Where a full stop separates thousands
     there are none: "1.234" in a text could not be told from a number; such files are read with
     the settings of `read_csv_`.
     """
-    plain = decimal == "." and not thousands
-    if not affix and (plain or thousands == "."):
+    plain = style.decimal == "." and not style.thousands
+    if not style.framed and (plain or style.thousands == "."):
         return []
-    blanks = (" ", "\u00a0", "\u202f")
-    marks = [affix] if affix else []
-    marks += blanks if thousands == " " else list(thousands)
     steps: Steps = [("text", _function(np.asarray, dtype="str"))]
-    for position, mark in enumerate(marks, start=1):
-        steps += [(f"mark {position}", _function(np.strings.replace, old=mark, new=""))]
-    if decimal != ".":
-        steps += [("decimal", _function(np.strings.replace, old=decimal, new="."))]
+    for position, (mark, new) in enumerate(style.replaced, start=1):
+        steps += [(f"mark {position}", _function(np.strings.replace, old=mark, new=new))]
     return steps
 
 

@@ -44,5 +44,6 @@ class ColumnType:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ColumnType:
         rest = dict(value)
-        style = NumberStyle(rest.pop("decimal"), rest.pop("thousands"), rest.pop("affix"))
+        marks = ("decimal", "thousands", "affix", "parentheses")
+        style = NumberStyle(*(rest.pop(mark) for mark in marks))
         return cls(**{**rest, "style": style, "missing": tuple(value["missing"])})

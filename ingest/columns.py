@@ -190,8 +190,19 @@ def _ordered_styles(counts: Counter[str], decimal_comma: bool) -> list[NumberSty
     if re.search(r"\d\.\d{3}\.\d{3}", together):
         styles.append(NumberStyle(",", "."))
     signs = {ch for ch in CURRENCIES + "%" if ch in together}
-    signs |= {unit for unit in map(unit_of, counts) if unit}
-    return styles + [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
+    bare = [text.strip("()") for text in counts]
+    signs |= {unit for unit in map(unit_of, bare) if unit}
+    styles += [replace(each, affix=sign) for sign in sorted(signs) for each in styles]
+    if _parentheses_negate(counts):
+        styles += [replace(each, parentheses=True) for each in styles]
+    return styles
+
+
+def _parentheses_negate(texts: Iterable[str]) -> bool:
+    """Whether numbers in parentheses may be negative ones: they stand beside others, or are
+    amounts, and not the numbers of a list as (1), (2) and (3) are."""
+    found = {bool(re.fullmatch(r"\(\d+\)", text)) for text in texts}
+    return any("(" in text for text in texts) and False in found
 
 
 def _given_styles(styles: list[NumberStyle], rule: ColumnRule) -> list[NumberStyle]:
@@ -210,7 +221,7 @@ def _given_styles(styles: list[NumberStyle], rule: ColumnRule) -> list[NumberSty
 def is_thousands(texts: Iterable[str], decimal_comma: bool = False) -> bool:
     """Whether commas in numbers group thousands: always three digits after each, and either
     two groups, a decimal point, or no bare number of four digits and no 0 before a comma."""
-    cells = [c.strip(CURRENCIES + "% +-") for c in texts]
+    cells = [c.strip(CURRENCIES + "% +-()") for c in texts]
     with_comma = [c for c in cells if re.fullmatch(r"[\d.,]+", c) and "," in c]
     grouped = [c for c in with_comma if re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+(\.\d*)?", c)]
     if not with_comma or len(grouped) < len(with_comma):
@@ -378,10 +389,14 @@ def _wider_style(column: ColumnType, tally: Tally, rule: ColumnRule) -> NumberSt
     old = column.style
     marks = (",", ".", " ", "'") if rule.thousands is None else (rule.thousands,)
     options = [replace(old, thousands=mark) for mark in marks if mark not in ("", old.decimal)]
+    options = [] if old.thousands else options
+    if not old.parentheses and _parentheses_negate(tally.words):
+        options += [replace(each, parentheses=True) for each in [old, *options]]
     for style in options:
-        if not old.thousands and all(map(style.matches, tally.words)):
+        if all(map(style.matches, tally.words)):
+            new = style.thousands != old.thousands
             grouped = style.thousands != "," or rule.thousands or is_thousands(tally.words)
-            return style if grouped else None
+            return style if grouped or not new else None
     if rule.decimal or rule.thousands == ",":
         return None
     if old == PLAIN and all(map(COMMA.matches, tally.words)) and tally.bad > 0.5 * tally.present:
@@ -498,6 +513,8 @@ def describe_style(style: NumberStyle) -> str:
         words.append(f"thousands mark {style.thousands!r}")
     if style.affix:
         words.append(f"{style.affix!r} taken off")
+    if style.parentheses:
+        words.append("numbers in parentheses are negative")
     return ", ".join(words)
 
 

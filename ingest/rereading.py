@@ -185,7 +185,7 @@ def _reader(
         column = replace(column, missing=tuple(dict.fromkeys(column.missing + rule.missing)))
     if isinstance(column, NumberEncoding):
         style = _number_style(column, sample, rule)
-        trained = _trained_style(column)
+        trained = column.style
         if style != trained:
             _note_style(check, column.name, style_in_words(style), style_in_words(trained))
         return lambda texts: _numbers(texts, style, column)
@@ -206,14 +206,10 @@ def _note_style(check: SchemaCheck, name: str, now: str, trained: str) -> None:
     check.note(STYLE, name, said.replace("with ISO", "as ISO"))
 
 
-def _trained_style(column: NumberEncoding) -> NumberStyle:
-    return NumberStyle(column.decimal, column.thousands, column.affix)
-
-
 def _number_style(
     column: NumberEncoding, sample: list[str], rule: ColumnRule = AS_IT_IS
 ) -> NumberStyle:
-    trained = _trained_style(column)
+    trained = column.style
     cells = Counter(cell for cell in sample if not is_missing(cell) and cell not in column.missing)
     if rule.decimal or rule.thousands is not None:
         return best_style(cells, rule=rule)[0]

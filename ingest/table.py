@@ -23,7 +23,7 @@ from regatta.utils import read_json, write_json
 
 VALUES_NAME = "values.bin"
 TABLE_NAME = "table.json"
-FORMAT = 8
+FORMAT = 9
 # Of a file of values that is mapped, before it is let go of.
 RESIDENT_BYTES = 64 << 20
 

@@ -51,11 +51,13 @@ _INFINITE = re.compile(r"^[+-]?(?:inf|infinity)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class NumberStyle:
-    """How the numbers of a column are written: decimal mark, thousands mark, sign around them."""
+    """How the numbers of a column are written: decimal mark, thousands mark, sign around them;
+    with ``parentheses`` a number within them is negative, as accountants write."""
 
     decimal: str = "."
     thousands: str = ""
     affix: str = ""
+    parentheses: bool = False
 
     @functools.cached_property
     def pattern(self) -> str:
@@ -67,12 +69,16 @@ class NumberStyle:
         else:
             whole = rf"[0-9]+(?:{decimal}[0-9]*)?"
         core = rf"(?:{whole}|{decimal}[0-9]+){_EXPONENT}"
+        negative = rf"|\({core}\)" if self.parentheses else ""
         if not self.affix:
-            return rf"^[+-]?{core}$"
+            return rf"^(?:[+-]?{core}{negative})$"
         sign, blank = re.escape(self.affix), r"[ \u00a0]?"
+        if self.parentheses:
+            within = rf"\((?:{sign}{blank})?{core}\)|\({core}{blank}{sign}\)"
+            negative = rf"|{within}|{sign}{blank}\({core}\)|\({core}\){blank}{sign}"
         # One sign of either kind: "-$5", "$-5", "-5 $", but not "--5" or "$5$".
         before = rf"(?:[+-]?(?:{sign}{blank})?|{sign}{blank}[+-])"
-        return rf"^(?:{before}{core}|[+-]?{core}{blank}{sign})$"
+        return rf"^(?:{before}{core}|[+-]?{core}{blank}{sign}{negative})$"
 
     @functools.cached_property
     def _compiled(self) -> re.Pattern[str]:
@@ -85,14 +91,26 @@ class NumberStyle:
         affix = (self.affix, *blanks) if self.affix else ()
         return (*affix, *(blanks if self.thousands == " " else tuple(self.thousands)))
 
+    @property
+    def replaced(self) -> tuple[tuple[str, str], ...]:
+        """What is replaced in a number that matches, in this order, before it is converted."""
+        negative = (("(", "-"), (")", "")) if self.parentheses else ()
+        decimal = ((self.decimal, "."),) if self.decimal != "." else ()
+        return (*((mark, "") for mark in self.removed), *negative, *decimal)
+
+    @property
+    def framed(self) -> bool:
+        """Whether something may stand around a number."""
+        return bool(self.affix) or self.parentheses
+
     def matches(self, text: str) -> bool:
         return self._compiled.match(text) is not None
 
     def parse(self, text: str) -> float:
         """The number in a text that `matches`."""
-        for mark in self.removed:
-            text = text.replace(mark, "")
-        return float(text.replace(self.decimal, ".") if self.decimal != "." else text)
+        for mark, new in self.replaced:
+            text = text.replace(mark, new)
+        return float(text)
 
 
 PLAIN = NumberStyle()
@@ -202,6 +220,8 @@ def _read_numbers(texts: Any, style: NumberStyle) -> tuple[FloatArray, BoolArray
         texts = texts.filter(pa.array(fits))
     if style.affix:
         texts = pc.replace_substring(texts, style.affix, "")
+    if style.parentheses:
+        texts = pc.replace_substring(texts, "(", "-")
     if style != PLAIN:
         texts = _plain(texts, style)
     values[fits] = texts.cast(pa.float64()).to_numpy()
@@ -209,7 +229,7 @@ def _read_numbers(texts: Any, style: NumberStyle) -> tuple[FloatArray, BoolArray
 
 
 def _plain(texts: Any, style: NumberStyle) -> Any:
-    """Numbers without blanks and thousands marks, with a decimal point."""
+    """Numbers without blanks, thousands marks and the ends of parentheses, with a decimal point."""
     import pyarrow as pa
 
     kept, written = np.zeros(256, bool), np.arange(256, dtype=np.uint8)

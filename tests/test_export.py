@@ -272,6 +272,14 @@ def test_currencies_and_thousands(tmp_path: Path) -> None:
     assert found == pytest.approx(expected.tolist())
 
 
+def test_numbers_in_parentheses(tmp_path: Path) -> None:
+    model = a_model(number("a", thousands=",", affix="$", parentheses=True), number("b"))
+    text = 'a,b\n"($1,234.50)",2\n$5,3\n$(7),4\n'
+    expected = model.predict({**column("a", -1234.5, 5.0, -7.0), **column("b", 2.0, 3.0, 4.0)})
+    found = predict_text(pipeline_of(model, tmp_path), text)
+    assert found == pytest.approx(expected.tolist())
+
+
 def test_full_stops_between_thousands_need_the_settings(tmp_path: Path) -> None:
     dialect = {"delimiter": ";", "decimal": ",", "thousands": "."}
     model = a_model(number("a", decimal=",", thousands="."), dialect=dialect)
@@ -289,13 +297,14 @@ GERMAN = [
       for n in range(60)),
 ]  # fmt: skip
 # Beside them: words, codes with zeros and points, missing cells, a word for no value, numbers
-# with a decimal point, whole numbers, a currency.
+# with a decimal point, whole numbers, a currency, parentheses around negative numbers.
 GERMAN_MIXED = [
-    GERMAN[0] + ";Ort;Kennung;Aktiv;Menge;Breite;Zahl;Preis",
+    GERMAN[0] + ";Ort;Kennung;Aktiv;Menge;Breite;Zahl;Preis;Saldo",
     *(
         line + f";{('Köln', 'Bonn', '')[n % 3]};{('007', '07', '1.234.5', '')[n // 3 % 4]}"
         f";{('ja', 'nein')[n // 2 % 2]};{('k.A.', '', '2.000,5', '17,25', '3.100')[n % 5]}"
         f";{48 + n / 1000:.3f};{n * 13};€{n % 8 + 1}.{n * 31 % 1000:03},00"
+        f";{(f'(1.{n:03},5)', f'{n}.250')[n % 2]}"
         for n, line in enumerate(GERMAN[1:])
     ),
 ]

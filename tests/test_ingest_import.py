@@ -298,6 +298,22 @@ def test_a_column_of_many_texts_is_left_out(write: Write) -> None:
     assert (column.kind, column.role, column.levels) == ("text", "ignored", ())
 
 
+def test_amounts_in_parentheses_are_negative(write: Write) -> None:
+    rows = [f'{i},"{cell}"' for i in range(20) for cell in ("($1,071.51)", "$12.50")]
+    table = import_table(write("\n".join(["a,balance", *rows]) + "\n"))
+    assert numbers(table, "balance") == [-1071.51, 12.5] * 20
+    assert any("'balance'" in said and "parentheses" in said for said in table.repairs)
+
+
+@pytest.mark.parametrize("odd", ["(12.50)", "(1,012.50)"])
+def test_parentheses_far_down_change_the_style(write: Write, odd: str) -> None:
+    rows = [f"{i},{i}" for i in range(300_000)]
+    rows[150_000] = f'150000,"{odd}"'
+    table = import_table(write("\n".join(["a,b", *rows]) + "\n"))
+    assert numbers(table, "b")[150_000] == -float(odd.strip("()").replace(",", ""))
+    assert any("parentheses" in said for said in table.repairs)
+
+
 # -- however it is cut and by however many --------------------------------------------------------
 
 

@@ -63,11 +63,17 @@ STYLES = [
     NumberStyle(",", ".", "€"),
     NumberStyle(".", "", "%"),
     NumberStyle(".", ",", "EUR"),
+    NumberStyle(parentheses=True),
+    NumberStyle(".", ",", "$", parentheses=True),
+    NumberStyle(",", ".", "€", parentheses=True),
+    NumberStyle(",", " ", "EUR", parentheses=True),
 ]
 
 
 def written(value: float, style: NumberStyle) -> str:
     """A number in a style, with two decimals."""
+    if style.parentheses and value < 0:
+        return f"({written(-value, style)})"
     text = f"{value:,.2f}" if style.thousands else f"{value:.2f}"
     swap = {".": style.decimal, ",": style.thousands}
     text = "".join(swap.get(ch, ch) for ch in text)
@@ -86,8 +92,8 @@ def test_a_number_reads_back_in_its_style(style: NumberStyle, value: float) -> N
     assert values.tolist() == [style.parse(text)] * 2
 
 
-@given(st.lists(st.text(alphabet="0123456789.,-+eEUR $%N/A?naif'x ", max_size=8), min_size=1))
-@example(cells=["--0", "$-1"])
+@given(st.lists(st.text(alphabet="0123456789.,-+eEUR $%N/A?naif'x ()", max_size=8), min_size=1))
+@example(cells=["--0", "$-1", "($1)", "$(1)", "(-1)", "(1", "((1))", "-(1)"])
 @settings(max_examples=200, deadline=None)
 def test_arrays_and_single_cells_agree(cells: list[str]) -> None:
     for style in STYLES:
@@ -114,6 +120,32 @@ def test_signs_around_numbers(text: str, value: float | None) -> None:
     values, bad = parse_numbers(pa.array([text]), style)
     assert bad[0] == (value is None)
     assert value is None or values[0] == value == style.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("(12.50)", -12.5), ("($1,071.51)", -1071.51), ("$(1,071.51)", -1071.51), ("$ (5)", -5.0),
+     ("(5 $)", -5.0), ("(5) $", -5.0), ("$7", 7.0), ("-7", -7.0), ("(0)", 0.0),
+     ("(-5)", None), ("-(5)", None), ("((5))", None), ("(5", None), ("5)", None),
+     ("($5$)", None), ("$($5)", None), ("()", None), ("($)", None)],
+)  # fmt: skip
+def test_numbers_in_parentheses_are_negative(text: str, value: float | None) -> None:
+    style = NumberStyle(".", ",", "$", parentheses=True)
+    values, bad = parse_numbers(pa.array([text]), style)
+    assert bad[0] == (value is None)
+    assert value is None or values[0] == value == style.parse(text)
+    assert not NumberStyle(".", ",", "$").matches("(5)")
+
+
+@pytest.mark.parametrize(
+    ("cells", "negative"),
+    [(["1", "(2)", "3"], True), (["(1.5)", "(2.5)"], True), (["($1,071.51)", "$3"], True),
+     (["(12 kg)", "3 kg"], True), (["(1)", "(2)", "(3)"], False), (["1", "2"], False)],
+)  # fmt: skip
+def test_when_parentheses_mean_negative(cells: list[str], negative: bool) -> None:
+    found = infer(cells)
+    assert found.style.parentheses == negative
+    assert found.kind == ("category" if "(1)" in cells else "number")
 
 
 @pytest.mark.parametrize("text", ["1_000", "0x10", "1d5", "1 2", "--5", "1,2", "١٢", "5f", "e5"])
