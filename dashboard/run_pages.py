@@ -9,9 +9,14 @@ import streamlit as st
 from regatta.dashboard import actions, words
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord
-from regatta.utils import UserError
 
 MOST_CHOICES = 200
+ENDED = {
+    RunState.FAILED: "failed",
+    RunState.DIVERGED: "diverged",
+    RunState.STOPPED: "was stopped",
+    RunState.INTERRUPTED: "was interrupted",
+}
 # What stands in the address for the view of a page that has several.
 VIEW = "view"
 
@@ -23,7 +28,8 @@ def any_run(title: str, why: str) -> RunRecord | None:
 
 
 def finished_run(title: str, why: str) -> RunRecord | None:
-    """As `any_run`, among those that have a model."""
+    """As `any_run`, among those that have a model. Where the one that is looked at has none, it is
+    said what it lacks, and no other run's is shown."""
     return _chosen(title, why, lambda record: record.state is RunState.FINISHED)
 
 
@@ -51,38 +57,53 @@ def _chosen(title: str, why: str, fits: Callable[[RunRecord], bool]) -> RunRecor
     st.title(title)
     records = actions.store().list()
     fitting = [each for each in records if fits(each)]
-    _tell_of_misfit(fitting)
-    if not fitting:
+    looked_at = _looked_at(records)
+    if looked_at is None and not fitting:
         _offer_first(why, waiting=[each for each in records if not each.state.is_terminal])
         return None
-    record = _ask(_first(fitting), fitting[:MOST_CHOICES])
+    record = _ask(looked_at or _first(fitting), fitting[:MOST_CHOICES])
     st.session_state["run"] = record.run_id
     if st.query_params.get("run") != record.run_id:
         st.query_params["run"] = record.run_id
-    return record
+    if fits(record):
+        return record
+    _tell_what_is_missing(record, others=bool(fitting))
+    return None
 
 
-def _tell_of_misfit(fitting: list[RunRecord]) -> None:
-    """Say why the run of the address is not shown, and forget it."""
+def _looked_at(records: list[RunRecord]) -> RunRecord | None:
+    """The run of the address, else the one looked at last."""
+    by_id = {each.run_id: each for each in records}
     wanted = st.query_params.get("run")
-    if not wanted or any(each.run_id == wanted for each in fitting):
-        return
-    del st.query_params["run"]
-    try:
-        record = actions.store().get(wanted)
-    except UserError:
+    if wanted and wanted not in by_id:
+        del st.query_params["run"]
         st.warning("That run is not here any more.", icon=":material/info:")
-        return
-    name = words.plain(record.title)
-    st.info(f"“{name}” is {record.state}: it has no model yet.", icon=":material/info:")
+        wanted = None
+    return by_id.get(wanted or st.session_state.get("run") or "")
 
 
-def _first(fitting: list[RunRecord]) -> RunRecord:
-    by_id = {each.run_id: each for each in fitting}
-    for wanted in (st.query_params.get("run"), st.session_state.get("run")):
-        if wanted in by_id:
-            return by_id[wanted]
-    return next((each for each in fitting if each.state.is_live), fitting[0])
+def _first(records: list[RunRecord]) -> RunRecord:
+    return next((each for each in records if each.state.is_live), records[0])
+
+
+def _tell_what_is_missing(record: RunRecord, *, others: bool) -> None:
+    """That a run has no model, why, and what to do."""
+    state = record.state
+    label, icon = "Watch it train", ":material/monitoring:"
+    told = "Its model is written when the training ends."
+    if state in (RunState.FAILED, RunState.DIVERGED):
+        label, icon = "See what to do", ":material/error:"
+        told = actions.told_here(record.message, record.hint) or "Its log says why."
+    elif state.is_resumable:
+        label, icon = "Go to the run", ":material/play_arrow:"
+        told = "It ended before its model was written. Resume takes it up from its last checkpoint."
+    with st.container(border=True):
+        st.header(f"No model yet: the run {ENDED.get(state, f'is {state}')}")
+        st.markdown(told)
+        if others:
+            st.caption("Runs that have one can be chosen above.")
+        if st.button(label, type="primary", icon=icon):
+            actions.go_to_run(record.run_id)
 
 
 def _ask(record: RunRecord, choices: list[RunRecord]) -> RunRecord:

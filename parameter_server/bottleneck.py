@@ -92,6 +92,8 @@ class Window:
         Of a run that has ended: reading and preparing its rows, and training.
     batch_size : int, optional
         Rows a step that are set. Those taken differ: a pass is cut into batches of equal size.
+    ended : bool
+        Whether nothing more will be measured.
     """
 
     workers: Sequence[WorkerTimes]
@@ -105,6 +107,7 @@ class Window:
     loading_seconds: float = 0.0
     training_seconds: float = 0.0
     batch_size: int | None = None
+    ended: bool = False
 
     def share(self, part: Callable[[WorkerTimes], float]) -> float:
         """A part of the workers' time, 0 to 1."""
@@ -454,6 +457,8 @@ def _too_short(window: Window) -> Bottleneck:
                           {**_evidence(window), **found.evidence})  # fmt: skip
     if training > 0:
         return unknown(f"Nothing that could be measured: training took {_seconds(training)}.")
+    if window.ended:
+        return unknown("It was not measured: the run ended too soon.")
     return unknown("It is measured as soon as workers have computed for a moment.")
 
 

@@ -176,7 +176,7 @@ def _before_training(record: RunRecord) -> Bottleneck | None:
             f"The loader: {doing[0].lower()}{doing[1:]}. Workers begin when the rows are ready.",
         )
     ended = record.state.is_terminal and record.state is not RunState.FINISHED
-    if ended and not record.rows_trained and record.step is None:
+    if ended and not record.rows_trained and not record.step:
         return bottleneck.unknown(f"Nothing was computed: the run {_ended(record)}.")
     return None
 
@@ -209,6 +209,7 @@ def _window(record: RunRecord, directory: RunDirectory) -> Window:
         waits=_waits(directory),
         reference=reference_in(reader.facts()),
         batch_size=record.batch_size,
+        ended=record.state.is_terminal,
         loading_seconds=seconds.get("import", 0.0),
         training_seconds=seconds.get("train", 0.0),
     )

@@ -70,16 +70,28 @@ def test_a_first_visit_explains_itself(store: RunStore) -> None:
 
 
 def test_a_run_that_failed_before_its_first_step_is_rather_made_anew(store: RunStore) -> None:
-    early = make_run(store, STARTING, RunState.FAILED, message="There is no column 'y'.")
+    """A coordinator that fails there writes step 0."""
+    early = make_run(store, STARTING, RunState.FAILED, step=0, message="There is no column 'y'.")
     late = make_run(store, STARTING, RUNNING, RunState.FAILED, step=5, message="Out of memory.")
     for record, wanted in ((early, "Train again"), (late, "Resume")):
         page = open_page("train", run=record.run_id)
+        assert page.button[0].label == wanted
+        assert f"**{wanted}**" in page.error[0].value
         primary = [each.label for each in page.button if each.proto.type == "primary"]
         assert primary == [wanted]
     limits = diagnosis.limits_of(early, store.directory(early.run_id))
     assert limits.sentence == (
         "Nothing was computed: the run failed before its workers had anything to do."
     )
+    ended = diagnosis.limits_of(late, store.directory(late.run_id))
+    assert ended.sentence == "It was not measured: the run ended too soon."
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.DIVERGED])
+def test_why_a_run_failed_stands_above_what_can_be_done(store: RunStore, state: RunState) -> None:
+    record = make_run(store, STARTING, state, message="There is no column 'z'.")
+    blocks = [each.type for each in open_page("train", run=record.run_id) if hasattr(each, "type")]
+    assert "button" in blocks and blocks.index("error") < blocks.index("button")
 
 
 def test_every_other_page_offers_a_next_step(store: RunStore) -> None:
@@ -532,11 +544,38 @@ def test_what_does_not_fit_is_named_and_becomes_what_a_click_says(
     assert "2 rows predicted" in texts(page)
 
 
-def test_a_page_about_one_run_finds_it_and_says_why_another_is_not_shown(store: RunStore) -> None:
-    waiting = make_run(store)
-    page = open_page("explain", run=waiting.run_id)
-    assert "no model yet" in page.info[0].value
-    assert labels(page) == {"Watch it train"}
+@pytest.mark.parametrize("name", ["explain", "predict"])
+@pytest.mark.parametrize("remembered", [False, True], ids=["address", "looked at last"])
+@pytest.mark.parametrize(
+    ("path", "told", "way_on"),
+    [
+        ((), "queued", "Watch it train"),
+        ((STARTING, RUNNING, RunState.STOPPED), "Resume takes it up", "Go to the run"),
+        ((STARTING, RunState.FAILED), "There is no column 'z'", "See what to do"),
+    ],
+    ids=["queued", "stopped", "failed"],
+)
+def test_a_run_without_a_model_says_so_and_shows_no_other_run(
+    store: RunStore, name: str, remembered: bool, path: tuple[RunState, ...], told: str, way_on: str
+) -> None:
+    done = make_run(store, STARTING, RUNNING, RunState.FINISHED)
+    changes = {"message": "There is no column 'z'."} if RunState.FAILED in path else {}
+    other = make_run(store, *path, **changes)
+    page = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=60)
+    if remembered:
+        page.session_state["run"] = other.run_id
+    else:
+        page.query_params["run"] = other.run_id
+    page.run()
+    assert not page.exception and not page.metric
+    assert told in unescaped(page) and "No model yet" in texts(page)
+    assert labels(page) == {"Training", way_on}
+    assert page.selectbox[0].value == other.run_id
+    page.selectbox[0].select_index(1).run()
+    assert page.selectbox[0].value == done.run_id and "No model yet" not in texts(page)
+
+
+def test_a_page_about_one_run_finds_it_and_says_where_it_is_gone(store: RunStore) -> None:
     first = make_run(store, STARTING, RUNNING, RunState.FINISHED)
     make_run(store, STARTING, RUNNING, RunState.FINISHED)
     page = open_page("explain", run=first.run_id)

@@ -24,6 +24,7 @@ from regatta.runs.tuning import KINDS
 from regatta.utils import RegattaError, UserError, available_cores
 
 SHOWN_CHANGES = 4  # in the line under a run's name
+FAILURES = (RunState.FAILED, RunState.DIVERGED)
 
 
 def main() -> None:
@@ -154,24 +155,30 @@ def make_large_demo() -> None:
 
 
 def show_run(record: RunRecord) -> None:
-    """Head, buttons, what to know about its end, and the live view."""
-    show_head(record)
+    """Head, buttons, what to know about its end, and the live view. Of a run that failed, why comes
+    before what can be done."""
+    failed = record.state in FAILURES
+    show_head(record, buttons=not failed)
     show_end(record)
+    if failed:
+        with st.container(horizontal=True):
+            show_buttons(record)
     if record.state is RunState.FINISHED:
         summary.show(record)
         st.header("How the training went")
     components.live_view(record)
 
 
-def show_head(record: RunRecord) -> None:
+def show_head(record: RunRecord, *, buttons: bool) -> None:
     """Name and state on the left, what can be done on the right."""
     symbol, colour = words.STATE_WORDS[record.state]
     with st.container(gap="xxsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             title = words.plain(record.title)
             st.markdown(f"# {title} :{colour}-badge[{symbol} {record.state}]", width="stretch")
-            with st.container(horizontal=True, width="content"):  # one stays beside the other
-                show_buttons(record)
+            if buttons:
+                with st.container(horizontal=True, width="content"):  # one stays beside the other
+                    show_buttons(record)
         told = actions.told(record)
         st.caption(f":material/hourglass_top: {told}" if told else describe(record))
         if changes := what_changed(record):
@@ -213,31 +220,56 @@ def how_read(record: RunRecord) -> str:
 
 def show_buttons(record: RunRecord) -> None:
     """Pause, resume, cancel: those that make sense now."""
-    run_id, state = record.run_id, record.state
+    state = record.state
     if state is RunState.RUNNING and st.button("Pause", icon=":material/pause:"):
         actions.command(record, "pause", "Pausing after this step …")
-    resumable = state.is_resumable or state is RunState.PAUSED
-    # What failed before its first step mostly fails again.
-    began = state is not RunState.FAILED or record.step is not None
-    if resumable and st.button(
-        "Resume", icon=":material/play_arrow:", type="primary" if began else "secondary"
-    ):
-        actions.command(record, "resume", "Taking it up again …")
-        if not state.is_live:
-            st.rerun()
+    anew = needs_another(record)
+    if anew:
+        offer_another(record, primary=True)
+    if state.is_resumable or state is RunState.PAUSED:
+        offer_resume(record, primary=not anew)
     tuning.offer(record)
     show_crew_buttons(record)
     if not state.is_terminal and st.button("Cancel", icon=":material/stop:"):
         confirm_cancel(record)
     ways.offer(record)
-    if state.is_terminal and st.button(
+    if state.is_terminal and not anew:
+        offer_another(record, primary=False)
+
+
+def needs_another(record: RunRecord) -> bool:
+    """Whether it would fail again: what failed before its first step mostly does."""
+    early = record.state is RunState.FAILED and not record.step
+    return early or record.state is RunState.DIVERGED
+
+
+def way_on(record: RunRecord) -> str:
+    """What the first button of a run that failed does."""
+    if needs_another(record):
+        return "**Train again** opens its settings, so that you can change what was wrong."
+    return "Once that is mended, **Resume** takes it up from its last checkpoint."
+
+
+def offer_resume(record: RunRecord, *, primary: bool) -> None:
+    """Let it go on."""
+    kind = "primary" if primary else "secondary"
+    if st.button("Resume", icon=":material/play_arrow:", type=kind):
+        actions.command(record, "resume", "Taking it up again …")
+        if not record.state.is_live:
+            st.rerun()
+
+
+def offer_another(record: RunRecord, *, primary: bool) -> None:
+    """A new run like it; of one that diverged, with the learning rate that it suggests."""
+    if st.button(
         "Train again",
         icon=":material/replay:",
-        type="secondary" if began else "primary",
+        type="primary" if primary else "secondary",
         help="A new run that starts from these settings.",
     ):
         suggested = re.search(r"--learning-rate\s+([0-9.eE+-]*[0-9])", record.hint or "")
-        actions.go_to_new_run(like=run_id, rate=suggested.group(1) if suggested else "")
+        rate = suggested.group(1) if suggested else ""
+        actions.go_to_new_run(like=record.run_id, rate=rate)
 
 
 def show_crew_buttons(record: RunRecord) -> None:
@@ -275,8 +307,9 @@ def show_end(record: RunRecord) -> None:
         "Resume takes it up from the last checkpoint.",
     }
     text = actions.told_here(record.message, record.hint)
-    if record.state in {RunState.FAILED, RunState.DIVERGED}:
-        st.error(text or "The run failed; its log says why.", icon=":material/error:")
+    if record.state in FAILURES:
+        told = text or "The run failed; its log says why."
+        st.error(f"{told}  \n{way_on(record)}", icon=":material/error:")
     elif record.state is RunState.INTERRUPTED:
         st.warning(text or hints[record.state], icon=":material/power_off:")
     elif record.state is RunState.PAUSED and record.message:
