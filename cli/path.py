@@ -10,7 +10,7 @@ from typing import Any
 
 from regatta.cli import output
 from regatta.cli.files import check_folder
-from regatta.cli.train import configuration, work_quietly
+from regatta.cli.train import configuration, warn_of_unused, work_quietly
 from regatta.runs import service
 from regatta.runs.store import RunStore
 from regatta.utils import UserError, home, read_json
@@ -29,6 +29,7 @@ def path(chosen: argparse.Namespace) -> int:
         )
     if chosen.plot:
         check_folder(Path(chosen.plot))
+    warn_of_unused(config)
     store = RunStore(home())
     result = work_quietly(service.check_config(config), store)
     found = read_json(store.directory(result["run_id"]).path_file)

@@ -36,6 +36,7 @@ def train(chosen: argparse.Namespace) -> int:
     """``regatta train FILE --target NAME``."""
     config = service.check_config(configuration(chosen))
     warn_of_many_workers(config)
+    warn_of_unused(config)
     store = RunStore(home())
     if chosen.detach:
         with nothing_left_of_mistakes():
@@ -127,6 +128,14 @@ def warn_of_many_workers(config: TrainingConfig) -> None:
         output.say_aside(f"{asked} workers for {config.shards} shards: {config.shards} will work.")
     elif asked > cores:
         output.say_aside(f"{asked} workers share {cores} cores: fewer would be faster.")
+
+
+def warn_of_unused(config: TrainingConfig) -> None:
+    """Name the options that will have no effect, where they alone tell it."""
+    from regatta.solvers import choose
+
+    for note in choose.without_effect(config):
+        output.say_aside(note)
 
 
 def prepared_copies() -> set[Path]:

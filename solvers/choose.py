@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from regatta import models
 from regatta.configuration import STEP_OPTIONS, TrainingConfig, flag
@@ -18,6 +19,8 @@ from regatta.solvers.optimum import fold_count
 from regatta.solvers.problem import Problem
 from regatta.solvers.sgd import MiniBatchSGD
 from regatta.solvers.unsynchronised import AsynchronousSGD, LocalSGD
+from regatta.solvers.unused import DEFAULTS
+from regatta.solvers.unused import without_effect as unused_by
 from regatta.utils import UserError, available_cores
 
 DEFAULT_BATCH = 1024
@@ -43,7 +46,6 @@ EXACT_FEATURES = 5000
 # Steps are shown against the optimum where it takes at most this many multiplications: some
 # seconds. Beyond, the statistics would cost more than the steps.
 OPTIMUM_PRODUCTS = 2e11
-DEFAULTS = {each.name: each.default for each in fields(TrainingConfig)}
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,7 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: 
         )
     rows = train_offsets[-1]
     how = consistency(config)
-    asked = config.batch_size
-    if asked is None and how != "sync":
-        asked = max(1, min(DEFAULT_BATCH, rows // FEWEST_BATCHES))
-    elif asked is None:
-        asked = "full" if rows <= FULL_BATCH_ROWS else DEFAULT_BATCH
+    asked = _batch_size(config, rows)
     full = asked == "full" or asked >= rows
     if full and how != "sync":
         raise UserError(
@@ -221,6 +219,24 @@ def resolve(config: TrainingConfig, train_offsets: tuple[int, ...], n_features: 
     )
 
 
+def _batch_size(config: TrainingConfig, rows: int) -> int | Literal["full"]:
+    """The one asked for, or what "auto" becomes with so many training rows."""
+    if config.batch_size is not None:
+        return config.batch_size
+    if consistency(config) != "sync":
+        return max(1, min(DEFAULT_BATCH, rows // FEWEST_BATCHES))
+    return "full" if rows <= FULL_BATCH_ROWS else DEFAULT_BATCH
+
+
+def without_effect(config: TrainingConfig, rows: int | None = None) -> list[str]:
+    """Sentences about options that will have no effect, as far as the options alone tell it, or
+    they and the number of training rows."""
+    batch = config.batch_size if rows is None else _batch_size(config, rows)
+    full = batch == "full" or (isinstance(batch, int) and rows is not None and batch >= rows)
+    steps = Fista.name if full else MiniBatchSGD.name
+    return unused_by(config, OnePass.name if wants_exact(config) else steps)
+
+
 def consistency(config: TrainingConfig) -> str:
     """When workers agree: async that bounds the staleness by 0 is sync."""
     return "sync" if config.staleness == 0 else config.consistency
@@ -243,7 +259,7 @@ def notes(config: TrainingConfig, settings: Settings) -> list[str]:
             f"With --staleness {bound:,} no more than {bound + 1:,} workers are at work at once, "
             f"and {n_workers:,} start."
         )
-    return found
+    return [*found, *unused_by(config, settings.solver)]
 
 
 def _fewer_workers(config: TrainingConfig) -> str:

@@ -396,6 +396,16 @@ def test_the_exact_solver_has_no_steps_to_set(source: sources.Source) -> None:
     assert not {"Epochs", "Momentum"} & {each.label for each in page.text_input}
 
 
+def test_settings_without_effect_are_told(source: sources.Source) -> None:
+    """So few rows are taken all at once, whose step needs no learning rate."""
+    page = open_page("new_run", file=source.key, target="price")
+    assert "no effect" not in texts(page)
+    field(page, "Learning rate").set_value("0.1").run()
+    assert "“Learning rate” has no effect: each step takes all rows" in unescaped(page)
+    field(page, "Batch size").set_value("8").run()
+    assert "no effect" not in texts(page)
+
+
 def test_settings_of_another_run_are_taken_over(source: sources.Source, store: RunStore) -> None:
     config = TrainingConfig(
         path=str(source.path), target="price", drop=("size",), model="lasso", alpha=0.25, epochs=7,

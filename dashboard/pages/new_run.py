@@ -14,6 +14,7 @@ from regatta.configuration import TrainingConfig, flag
 from regatta.dashboard import actions, choices, components, fields, reading, report, sources, words
 from regatta.dashboard.choices import Choice, reading_values
 from regatta.runs import service
+from regatta.solvers import choose
 from regatta.utils import RegattaError, available_cores
 
 COMMON = ("workers", "validation")
@@ -214,8 +215,28 @@ def show_summary(
     elif not enough:
         st.caption(":red[:material/error: No column is left to learn from.]")
     if config is not None:
+        show_unused(config, found)
         with st.expander("The same from a terminal", icon=":material/terminal:"):
             st.code(command_line(config), language="bash", wrap_lines=True)
+
+
+def show_unused(config: TrainingConfig, found: report.Report | None) -> None:
+    """Which settings will have no effect, and why."""
+    rows = None if found is None else training_rows(found, config.target, config.validation)
+    with contextlib.suppress(RegattaError):  # what is wrong is told when it is started
+        for note in choose.without_effect(config, rows):
+            st.caption(f":orange[:material/info:] {words.plain(fields.in_page_words(note))}")
+
+
+def training_rows(found: report.Report, target: str, held_out: float) -> int:
+    """About how many rows will be trained on."""
+    rows = rows_with_target(found, target)
+    return rows - round(rows * held_out)
+
+
+def rows_with_target(found: report.Report, target: str) -> int:
+    """The rows that can be learned from."""
+    return int(found.get("rows") or 0) - report.missing_cells(found, target)
 
 
 def columns_used(found: report.Report, choice: Choice) -> int:
@@ -225,7 +246,7 @@ def columns_used(found: report.Report, choice: Choice) -> int:
 
 def show_estimate(found: report.Report, choice: Choice, settings: dict[str, Any]) -> None:
     """Rows, columns and memory-mapped bytes, as far as they are known before the import."""
-    rows = int(found.get("rows") or 0) - report.missing_cells(found, choice.target)
+    rows = rows_with_target(found, choice.target)
     used = columns_used(found, choice)
     share = settings.get("validation", 0.2)
     held_out = round(rows * share)
