@@ -362,6 +362,8 @@ def _setting(course: Course, name: str) -> str:
     """A setting in words; what "auto" became behind it, where that is known."""
     if name == "workers":
         return _whole(course.workers)
+    if name == "solver" and course.way == "full":  # what "sgd" becomes where a step takes all rows
+        return f"{course.record.solver}, all rows a step"
     if name == "path":
         return words.plain("/".join(course.config.path.rsplit("/", 2)[-2:]))
     value = getattr(course.config, name)
@@ -418,7 +420,10 @@ def _reach_lines(courses: Sequence[Course], aim: float) -> list[Line]:
     )
     missing = [_not_there(each) for each in courses]
     shown = [text if reach else no for text, reach, no in zip(times, found, missing, strict=True)]
-    steps = [f"{each.step:,}" if each else "–" for each in found]
+    steps = [
+        f"{reach.step:,}" if reach and course.way != "exact" else "–"
+        for course, reach in zip(courses, found, strict=True)
+    ]
     gap = GAP_WORDS[aim]
     return [(f"Time to a gap of {gap}", shown), (f"Steps to a gap of {gap}", steps)]
 
@@ -432,7 +437,7 @@ def _not_there(course: Course) -> str:
 def _effort_lines(courses: Sequence[Course]) -> list[Line]:
     lines: list[Line] = [
         ("Time in training", [seconds_text(each.seconds) for each in courses]),
-        ("Steps in all", [f"{each.step:,}" for each in courses]),
+        ("Steps in all", [_steps(each) for each in courses]),
         ("Rounds: updates of the weights", [_updates(each) for each in courses]),
     ]
     rates = [each.of_result("learning_rate") for each in courses]
@@ -443,8 +448,15 @@ def _effort_lines(courses: Sequence[Course]) -> list[Line]:
     return lines
 
 
+def _steps(course: Course) -> str:
+    """Of an exact run `step` counts the rows of its one pass."""
+    return "none: one pass over the rows" if course.way == "exact" else f"{course.step:,}"
+
+
 def _updates(course: Course) -> str:
     """Averages of local workers, else steps."""
+    if course.way == "exact":
+        return "–"
     count = course.of_result("updates") if course.way == "local" else course.step
     return "–" if count is None else f"{count:,}"
 

@@ -19,6 +19,7 @@ from typing import Any
 from regatta.dashboard import fields
 from regatta.runs.directory import RunDirectory
 from regatta.runs.metrics_store import MetricsReader
+from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import fingerprint
 
@@ -143,6 +144,10 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
     progress = float(record.progress or 0.0)
     foreseen = record.total_steps is not None  # else progress says nothing of the end
     running = foreseen and record.state.is_live and 0.005 < progress < 1
+    step = int(point["step"]) if point else 0
+    if record.state in (RunState.PAUSED, RunState.STOPPED):  # not every step has a point
+        step = max(step, record.step or 0)
+    paused = record.state is RunState.PAUSED
     return {
         "id": record.run_id,
         "name": record.name,
@@ -152,7 +157,7 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
         "terminal": record.state.is_terminal,
         "message": record.message or "",
         "progress": 1.0 if str(record.state) == "finished" else progress,
-        "step": int(point["step"]) if point else 0,
+        "step": step,
         "total_steps": record.total_steps,
         "epoch": float(point["epoch"]) if point else 0.0,
         "epochs": record.epochs,
@@ -162,7 +167,7 @@ def run_status(record: RunRecord, point: Row | None, evaluation: Row | None) -> 
         "rows": int(point["rows"] or 0) if point else 0,
         "batch_size": record.batch_size,
         "learning_rate": point["learning_rate"] if point else None,
-        "rows_per_second": point["rows_per_second"] if point else None,
+        "rows_per_second": point["rows_per_second"] if point and not paused else None,
         "loss": point["loss"] if point else None,
         "evaluation": evaluation,
         "wall": time.time() - record.started if record.started and record.state.is_live else None,

@@ -144,6 +144,19 @@ def test_rounds_of_local_are_averages() -> None:
     assert cells(lines, "Staleness, mean (largest)") == ["none", "averaged every 16 steps"]
 
 
+def test_an_exact_run_has_no_steps_and_a_step_over_all_rows_names_its_solver() -> None:
+    """What `step` counts of an exact run are rows."""
+    exact = course("A", 1.0, steps=477, solver="exact")
+    exact = replace(exact, config=replace(exact.config, solver="exact"))
+    full = course("B", 2.0, solver="fista")
+    full = replace(full, config=replace(full.config, solver="sgd"))
+    lines = comparison.table([exact, full])
+    assert cells(lines, "Solver") == ["exact", "fista, all rows a step"]
+    assert cells(lines, "Steps in all") == ["none: one pass over the rows", "400"]
+    assert cells(lines, "Rounds: updates of the weights") == ["–", "400"]
+    assert cells(lines, "Steps to a gap of 1e-4") == ["–", "400"]
+
+
 def test_what_auto_became_stands_behind_it() -> None:
     one = course("A", 1.0, learning_rate=0.5, alpha=2.0)
     other = course("B", 1.0, alpha="auto", result={"learning_rate": 0.25, "alpha": 1.5})

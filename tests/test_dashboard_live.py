@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def test_the_first_call_gets_everything_and_the_next_what_is_new(run: Any) -> No
     assert third["worker_series"]["rank"] == [1, 0, 1] or sorted(
         third["worker_series"]["rank"]
     ) == [0, 1, 1]
+
+
+def test_a_paused_run_stands_at_its_last_step_and_has_no_pace(run: Any) -> None:
+    """Not every step has a point: the record is newer."""
+    _, record, directory = run
+    write_points(directory, range(1, 11))
+    for state, step, pace in (("running", 10, 800.0), ("paused", 13, None), ("stopped", 13, 800.0)):
+        there = replace(record, state=RunState(state), step=13)
+        point = {"step": 10, "epoch": 1.0, "seconds": 2.5, "rows": 10, "learning_rate": 0.1,
+                 "rows_per_second": 800.0, "loss": 0.1}  # fmt: skip
+        found = live.run_status(there, point, None)
+        assert (found["step"], found["rows_per_second"]) == (step, pace)
 
 
 def test_a_run_that_went_back_is_sent_anew(run: Any) -> None:

@@ -271,7 +271,7 @@ class LiveView extends PolledView {
     const average = status.terminal && status.rows && status.elapsed > 0;
     const speed = average ? status.rows / status.elapsed : status.rows_per_second;
     const rows = status.rows ? `${short(status.rows)} rows in all` : "";
-    set(tiles.speed, speedText(speed), average ? `mean over ${short(status.rows)} rows` : rows);
+    set(tiles.speed, status.state === "paused" ? "paused" : speedText(speed), average ? `mean over ${short(status.rows)} rows` : rows);
     const epoch = Math.min(Math.floor(status.epoch), status.epochs ?? Infinity);
     set(
       tiles.epoch,

@@ -94,6 +94,8 @@ def test_pause_freezes_and_resume_goes_on(live: Any, long_run: Any) -> None:
     wait_until(lambda: store.get(record.run_id).state is RunState.PAUSED)
     page.wait_for_timeout(2 * TICK)
     frozen = step_of(live)
+    assert frozen == store.get(record.run_id).step
+    expect(page.get_by_test_id("tile-speed")).to_contain_text("paused")
     page.wait_for_timeout(3000)
     assert step_of(live) == frozen
     page.get_by_role("button", name="Resume").click()
