@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regatta.fitted_model import FittedModel, FloatArray
-from regatta.preprocessing import CategoryEncoding, range_of
+from regatta.preprocessing import MISSING_LEVEL, CategoryEncoding, range_of
 
 PREVIEW_ROWS = 8
 # Predictions kept for the histogram: all, or every second, fourth, … row.
@@ -25,6 +25,7 @@ BARS = 30
 MIDDLE = (0.001, 0.999)
 PREVIEW_COLUMNS = 12
 CELL_LETTERS = 60
+MOST_TEXTS = 4  # of a column that are named
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -53,6 +54,28 @@ class Beyond:
 
 
 @dataclass
+class NewTexts:
+    """Cells of a column with texts that the training rows have not; the first of these texts, and
+    whether there are more."""
+
+    column: str
+    rows: int = 0
+    texts: list[str] = field(default_factory=list)
+    more: bool = False
+
+    def add(self, texts: Sequence[str], rows: int) -> None:
+        """Count some cells, which hold these texts."""
+        self.rows += rows
+        for text in (each[:CELL_LETTERS] for each in texts):
+            if text in self.texts:
+                continue
+            self.more = len(self.texts) == MOST_TEXTS
+            if self.more:
+                break
+            self.texts.append(text)
+
+
+@dataclass
 class Outlook:
     """Gathers what is to be known of a file's predictions.
 
@@ -70,6 +93,7 @@ class Outlook:
     header: Sequence[str] = ()
     preview: list[tuple[list[str], float]] = field(default_factory=list)
     _beyond: dict[str, Beyond] = field(default_factory=dict)
+    _new: dict[str, NewTexts] = field(default_factory=dict)
     _kept: list[FloatArray] = field(default_factory=list)
     _step: int = 1
 
@@ -107,6 +131,11 @@ class Outlook:
             (each for each in self._beyond.values() if each.rows), key=lambda each: -each.rows
         )
 
+    @property
+    def new_texts(self) -> list[NewTexts]:
+        """The columns with texts that are new, those in most rows first."""
+        return sorted(self._new.values(), key=lambda each: -each.rows)
+
     def sentences(self) -> list[str]:
         """What to tell of rows beyond the training, if there are any."""
         columns = ", ".join(f"{each.column!r} in {each.rows:,}" for each in self.beyond[:4])
@@ -129,7 +158,12 @@ class Outlook:
             elif isinstance(column, CategoryEncoding):
                 new = {each for each in set(values.tolist()) if not column.knows(each)}
                 if new:
-                    outside |= np.fromiter((each in new for each in values), bool, rows)
+                    cells = np.fromiter((each in new for each in values), bool, rows)
+                    found = self._new.setdefault(column.name, NewTexts(column.name))
+                    # The missing one first, then by the alphabet.
+                    texts = sorted(each or "" for each in new)
+                    found.add([each or MISSING_LEVEL for each in texts], int(cells.sum()))
+                    outside |= cells
         return outside
 
     def _keep(self, predictions: FloatArray) -> None:
@@ -201,6 +235,7 @@ def summary(outlook: Outlook, run: Path) -> dict[str, Any]:
         "bars": histograms(outlook.kept(), _target_of_training(run)),
         "rows_beyond": outlook.rows_beyond,
         "beyond": [asdict(each) for each in outlook.beyond],
+        "new_texts": [asdict(each) for each in outlook.new_texts],
     }
 
 

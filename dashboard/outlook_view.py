@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -81,7 +81,13 @@ def show_beyond(outlook: Mapping[str, Any]) -> None:
         return
     share = f"{count:,} of {rows:,} rows ({count / rows:.1%})"
     st.markdown(f":material/warning: {words.plain(share)} reach beyond the training rows.")
-    shown = outlook["beyond"][:SHOWN_BEYOND]
+    show_ranges(outlook["beyond"])
+    show_new_texts(outlook.get("new_texts", []))  # of an older version: none
+
+
+def show_ranges(beyond: Sequence[Mapping[str, Any]]) -> None:
+    """The columns with values that the training rows do not reach to."""
+    shown = beyond[:SHOWN_BEYOND]
     if not shown:
         return
     lines = ["| Column | Rows | In the training | Here |", "|---|--:|--:|--:|"]
@@ -91,8 +97,22 @@ def show_beyond(outlook: Mapping[str, Any]) -> None:
         cells = [_cell(each["column"]), f"{each['rows']:,}", " … ".join(ends)]
         lines.append(f"| {' | '.join([*cells, ' … '.join(dict.fromkeys(here))])} |")
     st.markdown("\n".join(lines))
-    if len(outlook["beyond"]) > len(shown):
-        st.caption(f"And {len(outlook['beyond']) - len(shown):,} more columns.")
+    if len(beyond) > len(shown):
+        st.caption(f"And {len(beyond) - len(shown):,} more columns.")
+
+
+def show_new_texts(found: Sequence[Mapping[str, Any]]) -> None:
+    """The columns with texts that the training rows have not."""
+    shown = found[:SHOWN_BEYOND]
+    if not shown:
+        return
+    lines = ["| Column | Rows | Texts that are new |", "|---|--:|---|"]
+    for each in shown:
+        texts = ", ".join(_cell(text) for text in each["texts"]) + (" …" if each["more"] else "")
+        lines.append(f"| {_cell(each['column'])} | {each['rows']:,} | {texts} |")
+    st.markdown("\n".join(lines))
+    if len(found) > len(shown):
+        st.caption(f"And {len(found) - len(shown):,} more columns.")
 
 
 def show_preview(outlook: Mapping[str, Any]) -> None:

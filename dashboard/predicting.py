@@ -164,9 +164,20 @@ def show_job(job: Job, key: str, name: str) -> None:
         actions.tell_failure(status)
         reading.show_bad_rows(status.rejected)
         if not show_ways_out(status, key) and not status.rejected:
+            st.markdown(way_on(status))
             job.forget()
             st.session_state.pop(key)
             st.query_params.pop(FILE, None)
+
+
+def way_on(status: Status) -> str:
+    """What to do about a file that cannot be predicted."""
+    if status.column and status.row is None:  # a column is missing, or is all wrong
+        return (
+            "The file needs the columns that the model was trained on: rename or add what is "
+            "missing and drop it here again, or train a model without that column."
+        )
+    return "Mend the file and drop it here again, or drop another one."
 
 
 def show_result(job: Job, status: Status) -> None:

@@ -49,9 +49,22 @@ def test_rows_beyond_the_training_are_counted(tmp_path: Path) -> None:
     assert {each.column: each.rows for each in found.beyond} == {"a": 2, "b": 1, "day": 1}
     (first, *_) = found.beyond
     assert (first.column, first.seen_low, first.seen_high) == ("a", -1.0, 1.5)
+    (new,) = found.new_texts
+    assert (new.column, new.rows, new.texts, new.more) == ("c", 2, ["(missing)", "new"], False)
     assert found.preview[0][0][-1] == "within" and len(found.preview) == 6
     (sentence,) = found.sentences()
     assert sentence.startswith("5 of 6 rows reach beyond") and "'a' in 2" in sentence
+
+
+def test_of_many_new_texts_the_first_are_named() -> None:
+    found = outlooks.NewTexts("c")
+    found.add(["a", "b"], 2)
+    found.add(["b", "c", "d"], 3)
+    assert (found.texts, found.more) == (["a", "b", "c", "d"], False)
+    found.add(["e" * 1000], 1)
+    assert (found.rows, found.texts, found.more) == (6, ["a", "b", "c", "d"], True)
+    found.add(["a"], 1)
+    assert found.more
 
 
 def test_all_within_is_not_worth_a_sentence() -> None:

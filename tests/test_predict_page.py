@@ -44,6 +44,7 @@ OUTLOOK = {
         {"column": "day", "kind": "date", "low": 0.0, "high": 86_400.0, "rows": 1,
          "seen_low": 864_000.0, "seen_high": 864_000.0},
     ],
+    "new_texts": [{"column": "colour|", "rows": 2, "texts": ["*violet*", MARKUP], "more": True}],
 }  # fmt: skip
 
 
@@ -146,6 +147,7 @@ def test_the_address_holds_view_file_and_choices(finished: RunDirectory) -> None
     # and what the predictions look like
     assert "3 of 40 rows" in shown and "7\\.5%" in shown
     assert "| 3 | 0 … 1 | \\-1 … 5 |" in shown and "1970\\-01\\-11" in shown
+    assert "| colour\\| | 2 | \\*violet\\*, " in shown
     assert "25\\.0% lie beyond the chart" in shown
     assert list(page.dataframe[0].value.columns) == [
         "prediction", "size", MARKUP, "prediction (3)"
@@ -162,6 +164,20 @@ def test_a_file_that_is_gone_and_a_choice_that_is_none_are_forgotten(
     assert page.error and "file" not in page.query_params
     assert "on_bad_cells" not in page.query_params
     assert next(iter(page.selectbox)).value == finished.run_id
+
+
+def test_a_missing_column_has_a_next_step(finished: RunDirectory) -> None:
+    folder = uploads.uploads_folder() / UPLOAD
+    folder.mkdir()
+    (folder / "new.csv").write_text("a\n")
+    taken = {"on_bad_cells": "refuse", "on_new_levels": "other", "on_bad_rows": "refuse"}
+    arguments = {"model": str(finished.model), "path": str(folder / "new.csv"), **taken}
+    missing = Status("failed", message="There is no column 'c'.", hint="Columns: 'a'.", column="c")
+    too_large = Status("failed", message="The numbers are too large.", row=3)
+    for status, told in ((missing, "rename or add what is missing"), (too_large, "Mend the file")):
+        job = done(("predict", arguments), None)
+        write_json(job.folder / "status.json", vars(status))
+        assert told in texts(open_page("predict", run=finished.run_id, file=UPLOAD))
 
 
 def test_no_rows_and_nothing_beyond(finished: RunDirectory) -> None:
