@@ -56,6 +56,7 @@ from regatta.utils import (
     UserError,
     atomic_path,
     available_cores,
+    counted,
     fingerprint,
     read_json,
     write_json,
@@ -518,7 +519,8 @@ class _Preparation:
         rows = split.rows_train + split.rows_validation
         if rows < self.table.rows:
             missing = self.table.rows - rows
-            self.warnings.append(f"{missing} rows without {self.target.name!r} were left out.")
+            without = f"{counted(missing, 'row')} without {self.target.name!r}"
+            self.warnings.append(f"{without} {'was' if missing == 1 else 'were'} left out.")
         return PreparedData(
             directory=self.folder,
             key=key,

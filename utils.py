@@ -213,6 +213,11 @@ def finite(value: Any) -> Any:
     return value
 
 
+def counted(count: int, what: str, many: str = "") -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {what if count == 1 else many or what + 's'}"
+
+
 def fingerprint(value: Any) -> str:
     """A short stable name for a JSON value: 32 hexadecimal digits of its SHA-256."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from regatta.cli.arguments import EXPORT_FORMATS
 from regatta.cli.train import reading_options
 from regatta.runs import service
 from regatta.runs.store import RunRecord, RunStore
-from regatta.utils import UserError, home
+from regatta.utils import UserError, counted, home
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
 FORMAT_SYNONYMS = {"sklearn": "pipeline"}
 DOCUMENTS = {"card": "Model card", "report": "Report"}
 SHOWN_REJECTS = 20
+SHOWN_NAMES = 20
 
 
 def inspect(chosen: argparse.Namespace) -> int:
@@ -45,15 +47,15 @@ def inspect(chosen: argparse.Namespace) -> int:
         print(f"\n{_cleaned(report['clean'])}")
     if rejects is not None:
         aside = report["set_aside"]
-        print(f"\n{aside['rows']:,} rows that were set aside written: {aside['output']}")
+        print(f"\nSet aside, {counted(aside['rows'], 'row')} written: {aside['output']}")
     return 0
 
 
 def _cleaned(clean: Mapping[str, Any]) -> str:
     count = clean["apostrophes"]
-    cells = "cell that a spreadsheet" if count == 1 else "cells that a spreadsheet"
-    guard = f" ({count:,} {cells} would run got a leading apostrophe)" if count else ""
-    return f"{clean['rows']:,} rows written: {clean['output']}{guard}"
+    cells = counted(count, "cell")
+    guard = f" ({cells} that a spreadsheet would run got a leading apostrophe)" if count else ""
+    return f"{counted(clean['rows'], 'row')} written: {clean['output']}{guard}"
 
 
 def check_folder(out: Path) -> None:
@@ -95,7 +97,7 @@ def predict(chosen: argparse.Namespace) -> int:
             }
         )
         return 0
-    print(f"{done.rows:,} rows predicted: {out}")
+    print(f"{counted(done.rows, 'row')} predicted: {out}")
     notes = [*sentences(done.schema), *done.outlook.sentences()]
     for line in _notes("Other than in the training", notes):
         print(line)
@@ -129,8 +131,9 @@ def export(chosen: argparse.Namespace) -> int:
             }
         )
         return 0
+    rows = counted(done.rows_compared, "row")
     print(
-        f"{out} predicts the same as the run's model: {done.rows_compared:,} rows differ by "
+        f"{out} predicts the same as the run's model: {rows} differ by "
         f"{done.largest_difference:.1g} of their size at most."
     )
     if format == "pipeline":
@@ -252,21 +255,38 @@ def readable(report: Mapping[str, Any], name: str, width: int) -> str:
         )
     table = output.table(rows, right=(2, 3)).splitlines()
     lines += [output.shortened(line, width) for line in table]
-    lines += _notes("Repaired", report.get("repairs") or [])
+    lines += _notes("Repaired", together(report.get("repairs") or []))
     lines += _notes("To know", report.get("warnings") or [])
     rejected = [output.reject(each) for each in report.get("rejected") or []]
     total = report.get("rejected_rows") or 0
-    lines += _notes(f"Set aside ({total:,} rows)", rejected)
+    lines += _notes(f"Set aside ({counted(total, 'row')})", rejected)
     return "\n".join(lines)
+
+
+def together(repairs: Sequence[str]) -> list[str]:
+    """The repairs; one that was made to several columns is told once, with their names."""
+    columns: dict[str, list[str]] = {}
+    for repair in repairs:
+        found = re.fullmatch(r"column ('.+?'|\".+?\"): (.+)", repair, re.DOTALL)
+        columns.setdefault(found[2] if found else repair, []).extend([found[1]] if found else [])
+    return [_of_columns(repair, names) for repair, names in columns.items()]
+
+
+def _of_columns(repair: str, names: Sequence[str]) -> str:
+    if not names:
+        return repair
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    shown = ", ".join(names[:SHOWN_NAMES]) + more
+    return f"{'column' if len(names) == 1 else 'columns'} {shown}: {repair}"
 
 
 def _reading(report: Mapping[str, Any]) -> str:
     dialect = report.get("dialect") or {}
-    delimiter = str(dialect.get("delimiter", ","))
+    delimiter = str(dialect.get("delimiter", ""))
     parts = [
-        f"{report.get('rows', 0):,} rows",
-        f"{len(report['columns']):,} columns",
-        f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}",
+        counted(report.get("rows", 0), "row"),
+        counted(len(report["columns"]), "column"),
+        *([f"separated by {DELIMITERS.get(delimiter, repr(delimiter))}"] if delimiter else []),
         str(dialect.get("encoding", "utf-8")),
     ]
     if dialect.get("decimal", ".") == ",":

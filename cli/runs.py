@@ -16,7 +16,7 @@ from regatta.runs import diagnosis, service
 from regatta.runs.states import IllegalTransition, RunState
 from regatta.runs.store import RunRecord, RunStore, waiting
 from regatta.runs.tuning import Tuning
-from regatta.utils import RegattaError, home
+from regatta.utils import RegattaError, counted, home
 
 # A coordinator looks at its commands a few times a second, but may be reading a block of a file.
 OBEY_SECONDS = 15.0
@@ -90,7 +90,7 @@ def scale(chosen: argparse.Namespace) -> int:
     run, wanted = service.scale(run_id, chosen.workers, store=store)
     if wanted < chosen.workers:
         output.say_aside(
-            f"the run has {wanted:,} shards, and so {wanted:,} workers at most, "
+            f"the run has {counted(wanted, 'shard')}, and so {counted(wanted, 'worker')} at most, "
             f"not {chosen.workers:,}."
         )
     deadline = time.monotonic() + OBEY_SECONDS
@@ -98,11 +98,10 @@ def scale(chosen: argparse.Namespace) -> int:
         time.sleep(_LOOK_SECONDS)
         run = store.get(run_id)
     if run.workers != wanted and run.state.is_live:
-        output.say_aside(f"told to take {wanted} workers; it has not yet done so.")
+        output.say_aside(f"told to take {counted(wanted, 'worker')}; it has not yet done so.")
     if chosen.json:
         return _tell_state(run, as_json=True)
-    workers = "1 worker" if run.workers == 1 else f"{run.workers} workers"
-    print(f"Run {run_id} is {run.state}, with {workers}.")
+    print(f"Run {run_id} is {run.state}, with {counted(run.workers or 0, 'worker')}.")
     return 0
 
 

@@ -25,7 +25,7 @@ from regatta.runs import service
 from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.runs.tuning import Change
-from regatta.utils import UserError, available_cores, home, read_json
+from regatta.utils import UserError, available_cores, counted, home, read_json
 
 LARGEST_EFFECTS = 8
 MOST_WARNINGS = 5
@@ -125,9 +125,11 @@ def warn_of_many_workers(config: TrainingConfig) -> None:
     """Say so if more workers are asked for than can be of use."""
     asked, cores = config.workers or 0, available_cores()
     if asked > config.shards:
-        output.say_aside(f"{asked} workers for {config.shards} shards: {config.shards} will work.")
+        shards = counted(config.shards, "shard")
+        output.say_aside(f"{asked:,} workers for {shards}: {config.shards:,} will work.")
     elif asked > cores:
-        output.say_aside(f"{asked} workers share {cores} cores: fewer would be faster.")
+        shared = counted(cores, "core")
+        output.say_aside(f"{asked:,} workers share {shared}: fewer would be faster.")
 
 
 def warn_of_unused(config: TrainingConfig) -> None:
@@ -202,8 +204,9 @@ def summary(result: Mapping[str, Any]) -> str:
             "",
             _scores(result["metrics"]),
             "",
-            f"{result['rows_train']:,} of {result['rows']:,} rows and {result['features']:,} "
-            f"features; {output.duration(seconds['total'])} in all, "
+            f"{result['rows_train']:,} of {counted(result['rows'], 'row')} and "
+            f"{counted(result['features'], 'feature')}; "
+            f"{output.duration(seconds['total'])} in all, "
             f"{output.duration(seconds['train'])} of it training "
             f"({output.rate(result['rows_per_second'])} rows/s).",
             *_effects(result),

@@ -16,6 +16,7 @@ from typing import Any
 
 from regatta.explain.contributions import Explanation
 from regatta.explain.effects import Effect
+from regatta.utils import counted
 
 BLUE, ORANGE, GREY = "#155AFA", "#DC7C00", "#8A93A3"
 # From few rows to many, on light and on dark ground.
@@ -129,7 +130,7 @@ def residual_histogram(found: Mapping[str, Any]) -> Chart:
     if curve:
         traces.append(curve)
     beyond = bars["below"] + bars["above"]
-    note = f"{beyond:,} rows lie beyond the bars." if beyond else ""
+    note = f"Beyond the bars: {counted(beyond, 'row')}." if beyond else ""
     inside = _share_within(bars, scores)
     return Chart(
         traces,

@@ -364,8 +364,9 @@ def _written_and_read(
 
 
 def _needs_settings(column: ColumnEncoding) -> bool:
-    unframed = isinstance(column, NumberEncoding) and not column.style.framed
-    return unframed and column.thousands == "."
+    if not isinstance(column, NumberEncoding):
+        return False
+    return column.thousands == "." and not column.style.framed
 
 
 def _cell(column: ColumnEncoding, value: Any) -> str:

@@ -34,6 +34,7 @@ from regatta.ingest.values import (
     is_missing,
     unit_of,
 )
+from regatta.utils import counted
 
 # A column may hold this share of cells that do not fit; they count as missing and are named.
 TINY_SHARE = 0.01
@@ -159,7 +160,10 @@ def _inferred(present: Counter[str], decimal_comma: bool, rule: ColumnRule) -> C
     if formats:
         evidence = f"{share:.1%} of {total} sampled cells are dates"
         return ColumnType("date", format=formats[0], evidence=evidence)
-    return ColumnType("category", evidence=f"{len(present)} different texts in {total} cells")
+    return ColumnType(
+        "category",
+        evidence=f"{counted(len(present), 'different text')} in {counted(total, 'cell')}",
+    )
 
 
 def best_style(
@@ -357,7 +361,7 @@ def _judge_bad(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) ->
     share = tally.bad / tally.present
     rows = ", ".join(str(line) for line, _ in tally.examples[:5])
     shown = ", ".join(repr(word[:30]) for word, _ in tally.words.most_common(3))
-    told = (f"{tally.bad} of {tally.present} cells of column {name!r} are not {what} "
+    told = (f"{tally.bad} of {counted(tally.present, 'cell')} of column {name!r} are not {what} "
             f"({shown}): line {rows}{', …' if tally.bad > 5 else ''}")  # fmt: skip
     fate = rule.odd_cells
     if fate == "auto":
@@ -366,7 +370,8 @@ def _judge_bad(name: str, column: ColumnType, tally: Tally, rule: ColumnRule) ->
         fate = "category"  # the sample has misled: that is not the kind of the column
     if fate == "missing":
         kept = replace(column, missing=tuple(sorted({*column.missing, *tally.words})))
-        return Verdict(kept, repairs=(f"{told}; taken as missing",))
+        good = _judge_good(name, kept, tally, rule)
+        return replace(good, repairs=(*good.repairs, f"{told}; taken as missing"))
     if fate == "refuse":
         return Verdict(column, refused=told, warnings=(f"{told}. {_TRAINED_ON_IF}",))
     again = ColumnType("category", evidence=told, missing=rule.missing)

@@ -52,7 +52,8 @@ def _duplicate_rows(table: ParsedTable) -> Iterable[Finding]:
         yield Finding(
             "duplicate_rows",
             (),
-            f"{table.duplicates} of {table.rows} rows ({share:.1%}) are exact duplicates of "
+            f"{table.duplicates} of {table.rows} rows ({share:.1%}) "
+            f"{'is an exact duplicate' if table.duplicates == 1 else 'are exact duplicates'} of "
             "another; duplicates stay on one side of the split.",
         )
 
@@ -135,11 +136,14 @@ def _constants(table: ParsedTable) -> Iterable[Finding]:
         name = column.name
         if column.kind == "number" and column.minimum is not None:
             if column.minimum == column.maximum:
-                message = f"is {column.minimum:g} in all {table.rows - column.missing} rows"
-                message += " that have a value." if column.missing else "."
+                rows = table.rows - column.missing
+                message = f"is {column.minimum:g} in {_all(rows)}"
+                if column.missing:
+                    message += f" that {'has' if rows == 1 else 'have'} a value"
+                message += "."
                 yield Finding("constant", (name,), f"Column {name!r} {message}")
         elif column.kind == "category" and column.distinct == 1 and not column.missing:
-            message = f"Column {name!r} is {column.levels[0][:40]!r} in all {table.rows} rows."
+            message = f"Column {name!r} is {column.levels[0][:40]!r} in {_all(table.rows)}."
             yield Finding("constant", (name,), message)
 
 
@@ -208,7 +212,7 @@ def _duplicate_columns(table: ParsedTable) -> list[Finding]:
     for members in alike:
         names = tuple(each.name for each in members)
         rest = "one of them is enough" if len(names) > 2 else "leave one of them out"
-        said = f"{listed(names)} hold the same cells in all {table.rows} rows: {rest}."
+        said = f"{listed(names)} hold the same cells in {_all(table.rows)}: {rest}."
         found.append(Finding("duplicate_columns", names, said, needs=2))
     return found if len(found) <= MANY else [_many_duplicates(found)]
 
@@ -296,3 +300,7 @@ def _sentinels_of(
 
 def _cells(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
+
+
+def _all(rows: int) -> str:
+    return "the only row" if rows == 1 else f"all {rows} rows"

@@ -77,6 +77,7 @@ from regatta.utils import (
     RegattaError,
     UserError,
     available_cores,
+    counted,
     fingerprint,
     home,
     read_json,
@@ -496,7 +497,7 @@ class _Reading:
     def repairs(self) -> list[str]:
         """What was left out, in words."""
         count = self.blank_rows
-        blank = [f"{count} row{'s' if count > 1 else ''} without any value left out"]
+        blank = [f"{counted(count, 'row')} without any value left out"]
         return [*told(self.mended), *(blank if count else [])]
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
@@ -712,16 +713,19 @@ def _column(
 
 def _evidence(verdict: Verdict, tally: Tally) -> str:
     kind = verdict.type.kind
+    cells, good = counted(tally.present, "cell"), tally.present - tally.bad
     if tally.present == 0:
-        return f"all {tally.rows} cells are missing"
-    good = tally.present - tally.bad
+        return f"all {tally.rows:,} cells are missing" if tally.rows > 1 else "its cell is missing"
     if kind == "category":
         if tally.long_texts:
-            return f"texts of more than {MAX_LEVEL_LENGTH:,} letters in {tally.present} cells"
-        found = "too many" if tally.overflow else str(len(tally.levels))
-        return f"{found} different texts in {tally.present} cells"
+            return f"texts of more than {MAX_LEVEL_LENGTH:,} letters in {cells}"
+        distinct = counted(len(tally.levels), "different text")
+        return f"{'too many different texts' if tally.overflow else distinct} in {cells}"
     words = {"number": "numbers", "date": "dates", "boolean": "one of two words"}
-    return f"{good} of {tally.present} cells are {words[kind]}"
+    one = {"number": "a number", "date": "a date", "boolean": "one of two words"}
+    if good == tally.present == 1:
+        return f"its only cell is {one[kind]}"
+    return f"{good:,} of {cells} are {words[kind]}"
 
 
 def _with_marks(dialect: Dialect, columns: list[ParsedColumn]) -> Dialect:

@@ -21,7 +21,7 @@ from regatta.ingest.columns import describe_style, human_format
 from regatta.ingest.dates import ISO
 from regatta.ingest.values import NumberStyle
 from regatta.preprocessing import CategoryEncoding, missing_column
-from regatta.utils import DataError, UserError
+from regatta.utils import DataError, UserError, counted
 
 # Choices for cells that do not fit their column, and for texts that the training has not seen.
 BAD_CELLS = ("refuse", "missing")
@@ -77,7 +77,7 @@ class _Cells:
         more = ", …" if len(self.words) > SHOWN_WORDS else ""
         rows = ", ".join(map(str, self.rows[:5])) + (", …" if self.count > 5 else "")
         return (
-            f"{self.count:,} of {total:,} cells of column {column!r} {self.what} "
+            f"{self.count:,} of {counted(total, 'cell')} of column {column!r} {self.what} "
             f"({shown}{more}): line {rows}."
         )
 

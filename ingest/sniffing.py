@@ -20,7 +20,7 @@ from regatta.ingest.dates import matching_date_formats
 from regatta.ingest.dialect import SEPARATORS, Dialect, read_records, second_table, unescape
 from regatta.ingest.overrides import BY_YOU, NOTHING, GivenDialect
 from regatta.ingest.values import BOOLEAN_PAIRS, CURRENCIES, is_missing, looks_numeric
-from regatta.utils import DataError
+from regatta.utils import DataError, counted
 
 # A separator that often stands inside cells must do better than the usual ones.
 HANDICAP = {" ": 0.9, "^": 0.8, "~": 0.8}
@@ -113,7 +113,7 @@ def sniff(
     first, fault = _table_start(best, start) if given.skip_rows is None else (0, None)
     records, record_lines = best.records[first:], best.lines[first:]
     if first:
-        repairs.append(f"{record_lines[0]} lines before the table skipped")
+        repairs.append(f"{counted(record_lines[0], 'line')} before the table skipped")
     said = _known_header(records[0], expected, given)
     names, header, why = _names(records, width, comment, lines, start, repairs, said)
     header_rows = 0
@@ -127,10 +127,12 @@ def sniff(
         raise DataError(f"The first row of {name!r} is too long.", "Check the end of its lines.")
     first_line = start + record_lines[header_rows] if data else len(lines)
     seen = Counter(len(record) for record in data)
-    evidence["delimiter"] = (
-        f"{NAMES.get(best.delimiter, best.delimiter)!r} on {len(best.records)} sampled rows, "
-        f"{width} columns in {seen.get(width, 0)} of {len(data)}"
-    )
+    if width > 1 or given.delimiter is not None:
+        evidence["delimiter"] = (
+            f"{NAMES.get(best.delimiter, best.delimiter)!r} on "
+            f"{counted(len(best.records), 'sampled row')}, "
+            f"{counted(width, 'column')} in {seen.get(width, 0)} of {len(data)}"
+        )
     evidence["header"] = why
     if given.delimiter is not None:
         evidence["delimiter"] += f"; {BY_YOU}"
@@ -160,9 +162,6 @@ def sniff(
         repairs.append("no header, as you say: columns named column_0, column_1, …")
     elif not dialect.header:
         repairs.append("no header found: columns named column_0, column_1, …")
-    if best.delimiter != ",":
-        shown = "runs of blanks" if best.runs else NAMES.get(best.delimiter, best.delimiter)
-        repairs.append(f"columns separated by {shown}")
     data_lines = [start + line + 1 for line in record_lines[header_rows:]]
     return Sniffed(dialect, data, data_lines, evidence, repairs, fault)
 
@@ -399,7 +398,8 @@ def _table_start(reading: _Reading, offset: int) -> tuple[int, DataError | None]
     for record, line in zip(records[:first], reading.lines, strict=False):
         if _filled(record) > 1 and (len(record) > width or _filled(record) >= width):
             return first, DataError(
-                f"Line {offset + line + 1} has {len(record)} fields where {width} are expected.",
+                f"Line {offset + line + 1} has {counted(len(record), 'field')} where {width} "
+                "are expected.",
                 "Mend or remove that line; check its separators and quotes.",
                 row=offset + line + 1,
             )

@@ -73,7 +73,7 @@ def split_rows(table: ParsedTable, target: ParsedColumn, seed: int, share: float
         threshold, held_out = _below(table, target, seed, threshold)
     if held_out < MIN_VALIDATION_ROWS:
         raise DataError(
-            f"The {rows} rows are all alike: none can be held out.", "Add rows that differ."
+            f"The {rows:,} rows are all alike: none can be held out.", "Add rows that differ."
         )
     return Split(seed, target, threshold, rows - held_out, held_out)
 

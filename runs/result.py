@@ -161,7 +161,7 @@ def reading(table: ParsedTable, prepared: PreparedData) -> dict[str, Any]:
         "columns": len(table.columns),
         "duplicate_rows": table.duplicates,
         "rejected_rows": table.rejected_rows,
-        "dialect": table.dialect.report(),
+        "dialect": table.told_dialect(),
         "evidence": dict(table.evidence),
         "options": table.options,
         "repairs": list(table.repairs[:MOST_REPAIRS]),

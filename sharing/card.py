@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from regatta.sharing import facts as told
 from regatta.sharing.facts import RunFacts
+from regatta.utils import counted
 
 TOP_EFFECTS = 10
 TOP_RANGES = 15
@@ -73,7 +74,7 @@ def _validity(facts: RunFacts) -> list[str]:
         lines += [f"Target ({escaped(facts.model.target)}) in the training rows: {target}.", ""]
     lines += _table(("column", "kind", "in the training rows"), rows[:TOP_RANGES])
     if len(rows) > TOP_RANGES:
-        more = told.counted(len(rows) - TOP_RANGES, "more column")
+        more = counted(len(rows) - TOP_RANGES, "more column")
         lines += ["", f"{more}, with less effect: in the JSON export."]
     return lines
 

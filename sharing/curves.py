@@ -7,7 +7,8 @@ from typing import Any
 
 from regatta.explain.charts import BLUE, GREY, ORANGE, Chart
 from regatta.runs.metrics_store import MetricsReader
-from regatta.sharing.facts import counted, figure
+from regatta.sharing.facts import figure
+from regatta.utils import counted
 
 STRETCHES = 700
 TABLED = 15

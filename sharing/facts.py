@@ -28,7 +28,7 @@ from regatta.preprocessing import (
     range_of,
 )
 from regatta.runs.directory import RunDirectory
-from regatta.utils import RegattaError, read_json
+from regatta.utils import RegattaError, counted, read_json
 
 Rows = list[tuple[str, str]]
 Progress = Callable[[float, str], None]
@@ -177,10 +177,10 @@ def reading_rows(facts: RunFacts) -> Rows:
     if not dialect:
         return []
     evidence: Mapping[str, str] = data.get("evidence") or {}
-    delimiter = str(dialect.get("delimiter", ","))
+    delimiter = str(dialect.get("delimiter", ""))
     found = {
         "encoding": str(dialect.get("encoding", "")),
-        "delimiter": SEPARATORS.get(delimiter, repr(delimiter)),
+        "delimiter": SEPARATORS.get(delimiter, repr(delimiter) if delimiter else ""),
         "decimal": {",": "comma", ".": "point"}.get(str(dialect.get("decimal")), ""),
         "thousands": str(dialect.get("thousands") or ""),
         "header": "first row" if dialect.get("header", True) else "none",
@@ -373,11 +373,6 @@ def about_command(facts: RunFacts) -> str:
     if facts.result.get("changes"):
         text = text.removesuffix(":") + ", and what was set while it went on:"
     return text
-
-
-def counted(count: int, what: str, many: str = "") -> str:
-    """``1 row``, ``2,000 rows``."""
-    return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
 def _chosen_by(facts: RunFacts) -> str:

@@ -30,6 +30,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from regatta.cli.files import readable, together
 from regatta.configuration import ReadingOptions, check_value
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
 from regatta.ingest import cache, chunks, importer
@@ -303,6 +304,40 @@ def test_amounts_in_parentheses_are_negative(write: Write) -> None:
     table = import_table(write("\n".join(["a,balance", *rows]) + "\n"))
     assert numbers(table, "balance") == [-1071.51, 12.5] * 20
     assert any("'balance'" in said and "parentheses" in said for said in table.repairs)
+
+
+def test_every_column_with_a_decimal_comma_is_named(write: Write) -> None:
+    rows = [f"{i},5;{i},25;{i}" for i in range(60)]
+    rows[5] = "5,5;k.A.;5"
+    table = import_table(write("\n".join(["a;b;c", *rows]) + "\n"))
+    assert table.repairs[:2] == ("column 'a': decimal comma", "column 'b': decimal comma")
+    assert "taken as missing" in table.repairs[2] and len(table.repairs) == 3
+    assert together([f"column {each!r}: decimal comma" for each in ("a", "b", "it's")]) == [
+        """columns 'a', 'b', "it's": decimal comma"""
+    ]
+    assert together(table.repairs[1:]) == list(table.repairs[1:])
+
+
+def test_a_separator_or_decimal_mark_that_is_not_there_is_not_told(write: Write) -> None:
+    one = import_table(write("a\n" + "x\ny\n" * 30, "one.csv")).report()
+    assert not {"delimiter", "decimal", "thousands"} & one["dialect"].keys()
+    assert "delimiter" not in one["evidence"]
+    assert "60 rows, 1 column, utf-8." in readable(one, "one.csv", 100)
+    several = import_table(write("a;b\n" + "x;1\ny;2\n" * 30, "two.csv")).report()
+    assert several["dialect"]["delimiter"] == ";" and several["dialect"]["decimal"] == "."
+    assert several["repairs"] == []
+
+
+def test_one_is_told_as_one(write: Write) -> None:
+    report = import_table(write("a,b,c\n1,x,\n")).report()
+    assert [each["evidence"] for each in report["columns"]] == [
+        "its only cell is a number, all whole, 1 different",
+        "1 different text in 1 cell",
+        "its cell is missing",
+    ]
+    told = readable(report, "file.csv", 200)
+    assert "1 row, 3 columns" in told and "is 1 in the only row." in told
+    assert not re.search(r"\b1 (rows|columns|cells|different texts)", told)
 
 
 @pytest.mark.parametrize("odd", ["(12.50)", "(1,012.50)"])
@@ -697,7 +732,7 @@ def test_the_report(write: Write) -> None:
     for column in report["columns"]:
         assert {"name", "kind", "missing", "distinct", "role", "evidence"} <= set(column)
     said = " ".join(report["warnings"])
-    for words in ("'constant' is 5", "holds 9999 in 1 cell,", "exact duplicates"):
+    for words in ("'constant' is 5", "holds 9999 in 1 cell,", "is an exact duplicate"):
         assert words in said
     assert report["rejected"] == []
     assert json.loads(json.dumps(report)) == report

@@ -39,7 +39,7 @@ FAULTY_ANSWERS = {
 # Files that are read otherwise than the answer has it, and what the report says of that.
 TOLD = {
     # A title stands above the header; the answer has it as the first part of a name.
-    "pollock_survey/Sustainability_-_Water_consumption_P_56.csv": "1 lines before the table skipped"
+    "pollock_survey/Sustainability_-_Water_consumption_P_56.csv": "1 line before the table skipped"
 }
 
 
