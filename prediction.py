@@ -1,4 +1,5 @@
-"""Predictions for a file: its columns as they are, and a last one, ``prediction``.
+"""Predictions for a file: its columns as they are, and a last one, ``prediction`` (``prediction_2``
+where the file has such a column already).
 
     new.csv ──read_for_prediction──▶ batches of rows ──model──▶ written aside ──rename──▶ out.csv
 
@@ -22,6 +23,7 @@ from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.fitted_model import FittedModel, FloatArray
 from regatta.ingest.rereading import PredictionBatch
 from regatta.ingest.schema import Deviation, SchemaCheck
+from regatta.ingest.sniffing import free_name
 from regatta.ingest.writing import check_output, defused
 from regatta.outlook import Outlook
 from regatta.utils import DataError, atomic_path
@@ -31,12 +33,13 @@ COLUMN = "prediction"
 
 @dataclass(frozen=True)
 class Prediction:
-    """How many rows were predicted, how their file differs from that of the training, and what
-    the predictions look like."""
+    """How many rows were predicted, how their file differs from that of the training, what the
+    predictions look like, and the name of their column."""
 
     rows: int
     outlook: Outlook
     schema: tuple[Deviation, ...] = ()
+    column: str = COLUMN
 
 
 def predict_file(
@@ -78,7 +81,7 @@ def predict_file(
         model = FittedModel.load(model)
     check_output(out, path)
     check = SchemaCheck(on_bad_cells=on_bad_cells, on_new_levels=on_new_levels)
-    outlook = Outlook(model)
+    outlook, column = Outlook(model), COLUMN
     with (
         atomic_path(out) as aside,
         aside.open("w", encoding="utf-8", newline="") as file,
@@ -88,13 +91,14 @@ def predict_file(
             path, model.preprocessing, check, options.reading
         ):
             if outlook.rows == 0:
-                writer.writerow([*map(defused, batch.header), COLUMN])
+                column = free_name(COLUMN, batch.header)
+                writer.writerow([*map(defused, batch.header), column])
             predictions = predict_columns(model, batch.columns, first_line=batch.first_line)
             writer.writerows(_with_predictions(batch, predictions))
             outlook.add(batch.header, batch.rows, batch.columns, predictions)
             if progress is not None:
                 progress(outlook.rows)
-    return Prediction(outlook.rows, outlook, tuple(check.deviations))
+    return Prediction(outlook.rows, outlook, tuple(check.deviations), column)
 
 
 def predict_columns(

@@ -194,7 +194,8 @@ def add_predict(commands: Any) -> None:
         "predict",
         "files:predict",
         "predict a new CSV file with a run's model",
-        description="Write the columns of a CSV file and a last one, `prediction`.",
+        description="Write the columns of a CSV file and a last one, `prediction`: "
+        "`prediction_2` where the file has such a column.",
     )
     add_run(parser)
     parser.add_argument("path", metavar="FILE", help="CSV file with the columns of the training")

@@ -91,6 +91,7 @@ def predict(chosen: argparse.Namespace) -> int:
             {
                 "rows": done.rows,
                 "output": str(out.absolute()),
+                "column": done.column,
                 "schema": schema,
                 "rows_beyond_training": outlook.rows_beyond,
                 "beyond_training": beyond,
@@ -98,6 +99,8 @@ def predict(chosen: argparse.Namespace) -> int:
         )
         return 0
     print(f"{counted(done.rows, 'row')} predicted: {out}")
+    if done.column != prediction.COLUMN:
+        print(f"They stand in {done.column!r}: the file has a column {prediction.COLUMN!r}.")
     notes = [*sentences(done.schema), *done.outlook.sentences()]
     for line in _notes("Other than in the training", notes):
         print(line)

@@ -13,7 +13,7 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from regatta.ingest.dates import matching_date_formats
@@ -662,17 +662,18 @@ def _repaired(cells: list[str], repairs: list[str]) -> list[str]:
     for index, cell in enumerate(cells):
         name = " ".join(cell.split()) if "\n" in cell or "\r" in cell else cell.strip()
         if not name:
-            name = _free(f"column_{index}", taken | used)
+            name = free_name(f"column_{index}", taken | used)
             repairs.append(f"column {index + 1} has no name: called {name!r}")
         elif name in used:
-            again, name = name, _free(f"{name}_2", taken | used)
+            again, name = name, free_name(f"{name}_2", taken | used)
             repairs.append(f"the name {again!r} comes twice: the later one is called {name!r}")
         used.add(name)
         names.append(name)
     return names
 
 
-def _free(name: str, used: set[str]) -> str:
+def free_name(name: str, used: Collection[str]) -> str:
+    """``name``, or ``name_2``, ``name_3``, … where that is used."""
     stem, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()  # type: ignore[union-attr]
     while name in used:
         number = int(number or 1) + 1

@@ -171,9 +171,11 @@ def test_predict_adds_a_last_column(call: Call, csv: Path, trained: dict[str, An
     assert max(map(abs, errors)) < 10  # of 400
     answer = json.loads(call("predict", trained["run_id"], csv, "-o", out, "--json")[1])
     assert answer == {
-        "rows": 200, "output": str(out), "schema": [],
+        "rows": 200, "output": str(out), "column": "prediction", "schema": [],
         "rows_beyond_training": 0, "beyond_training": {},
     }  # fmt: skip
+    _, text, _ = call("predict", "last", out, "-o", csv.with_name("again.csv"))
+    assert "They stand in 'prediction_2': the file has a column 'prediction'." in text
 
 
 def test_predict_tells_how_a_file_differs_from_the_training(

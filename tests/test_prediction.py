@@ -68,6 +68,16 @@ def test_the_columns_as_they_are_and_a_last_one(tmp_path: Path, model: FittedMod
     assert [float(row[-1]) for row in rows] == pytest.approx(expected, rel=1e-15)
 
 
+def test_a_column_of_predictions_that_is_there_keeps_its_name(
+    tmp_path: Path, model: FittedModel
+) -> None:
+    header, row = written(tmp_path, model, "a,prediction,c\n3,7,x\n")
+    assert header == ["a", "prediction", "c", "prediction_2"]
+    assert row[1] == "7" and float(row[-1]) == pytest.approx(by_hand(3, "x"))
+    header, _ = written(tmp_path, model, "a,prediction,c,prediction_2\n3,7,x,8\n")
+    assert header[-1] == "prediction_3"
+
+
 def test_predictions_are_written_to_the_last_digit(tmp_path: Path, model: FittedModel) -> None:
     rows = written(tmp_path, model, "a,c\n1,x\n2.5,y\n3,x\n")[1:]
     columns = {"a": np.array([1.0, 2.5, 3.0]), "c": np.array(["x", "y", "x"], dtype=object)}
