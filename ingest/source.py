@@ -64,6 +64,8 @@ LEGACY = "cp1252"
 CYRILLIC = "cp1251"
 # So many may stand in a text: the rows with them are told.
 FEW_NULS = 20
+# An object, a list of objects or a list of lists; no table begins so.
+JSON_START = re.compile(rb'(?:\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:|\[\s*\[\s*["\d-]')
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<table")
 
 
@@ -406,8 +408,14 @@ def _refuse_known(raw: bytes, path: Path) -> None:
     for mark, what, hint in NOT_TEXT:
         if raw.startswith(mark):
             raise DataError(f"{path.name!r} is {what}, not a CSV.", hint)
-    start = raw[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(HTML_STARTS):
+    start = raw[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if JSON_START.match(start):
+        raise DataError(
+            f"{path.name!r} is JSON, not a CSV.",
+            "Export the table as CSV; in Python: pandas.read_json(PATH).to_csv(OUT, index=False), "
+            "with lines=True where each line is an object.",
+        )
+    if start.lower().startswith(HTML_STARTS):
         raise DataError(
             f"{path.name!r} is a web page (HTML or XML), not a CSV.",
             "Download the data itself; often a login page was saved instead.",

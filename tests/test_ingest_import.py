@@ -113,6 +113,10 @@ def test_lines_are_counted_over_quoted_newlines_comments_and_blanks(write: Write
         (random.Random(1).randbytes(5000), "NUL byte|binary"),
         (b"%PDF-1.7 ...", "PDF"),
         (b"<!DOCTYPE html><html></html>", "web page"),
+        (b'[{"a": 1, "b": 2}, {"a": 3, "b": 4}]', "is JSON"),
+        (b'\xef\xbb\xbf {\n "a, b": [1, 2],\n "b": [3, 4]\n}\n', "is JSON"),
+        (b'{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n', "is JSON"),
+        (b"[\n  [1, 2],\n  [3, 4]\n]\n", "is JSON"),
         (b"\x80\x04\x95abc", "pickle"),
         (b"PAR1....", "Parquet"),
         (gzip.compress(b"a,y\n1,2\n", mtime=0)[:-6], "unpacked"),
@@ -124,6 +128,11 @@ def test_no_table_at_all(write: Write, content: bytes, words: str) -> None:
     path = write(content)
     with pytest.raises(DataError, match=words):
         import_csv(path)
+
+
+@pytest.mark.parametrize("header", ["[a],[b]", "{a},{b}", '"[""a""]",b', "[1],[2]"])
+def test_brackets_in_a_header_are_no_json(write: Write, header: str) -> None:
+    assert import_table(write(header + "\nx,1\ny,2\nz,3\n")).rows >= 3
 
 
 def test_an_excel_file_is_named(write: Write) -> None:
