@@ -71,6 +71,8 @@ MAX_PROCESSES = 6
 # More features than this are written as rows in any case: made column by column out of a few
 # hundred rows at a time, they would cost more than they save.
 COLUMNS_FEATURES = 256
+# Of fewer rows held out it is told that scores on them say little.
+FEW_HELD_OUT = 10
 
 ProgressCallback = Callable[[ImportProgress], None]
 
@@ -516,6 +518,8 @@ class _Preparation:
                 norm = self._write(crew, plan, blocks)
             else:
                 self._mark(crew, plan, blocks, offsets)
+        if split.rows_validation < FEW_HELD_OUT:
+            self.warnings.append(_few_held_out(split.rows_validation, validation))
         rows = split.rows_train + split.rows_validation
         if rows < self.table.rows:
             missing = self.table.rows - rows
@@ -801,6 +805,14 @@ def _places(
             places[part].append(upcoming.copy())
             upcoming += each[part]
     return places, edges
+
+
+def _few_held_out(rows: int, share: float) -> str:
+    held_out = f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} held out"
+    return (
+        f"Only {held_out}: scores on so few say little. Add rows, or hold out a larger share than "
+        f"{share:g} (--validation)."
+    )
 
 
 # -- encodings ------------------------------------------------------------------------------------

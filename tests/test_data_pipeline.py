@@ -255,6 +255,15 @@ def test_few_rows(write: Write, rows: int, train: int, validation: int) -> None:
     prepared = prepare(import_csv(write(text)), target="y")
     assert (prepared.rows_train, prepared.rows_validation) == (train, validation)
     assert prepared.train_offsets[-1] == train
+    said = "Only 1 row is held out" if validation == 1 else f"Only {validation} rows are held out"
+    assert any(said in warning and "--validation" in warning for warning in prepared.warnings)
+
+
+def test_a_share_that_holds_out_almost_nothing_is_told(write: Write) -> None:
+    table = import_csv(write(csv_of(frame(500))))
+    told = [prepare(table, target="y", validation=share).warnings for share in (0.002, 0.2)]
+    assert ["held out" in " ".join(warnings) for warnings in told] == [True, False]
+    assert "than 0.002 (--validation)" in " ".join(told[0])
 
 
 def test_shards_differ_by_one_row_at_most() -> None:
