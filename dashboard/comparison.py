@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from regatta import baselines
-from regatta.configuration import ReadingOptions, TrainingConfig
+from regatta.configuration import STEP_OPTIONS, ReadingOptions, TrainingConfig
 from regatta.dashboard import fields as options
 from regatta.dashboard import words
 from regatta.explain import residuals
@@ -27,6 +27,7 @@ from regatta.runs.metrics_store import MetricsReader
 from regatta.runs.states import RunState
 from regatta.runs.store import RunRecord, RunStore
 from regatta.runs.tuning import KINDS
+from regatta.solvers.unused import STEP_LENGTH
 from regatta.utils import RegattaError, read_json
 
 GAPS = (1e-3, 1e-4)
@@ -367,9 +368,10 @@ def _setting(course: Course, name: str) -> str:
     if name == "path":
         return words.plain("/".join(course.config.path.rsplit("/", 2)[-2:]))
     value = getattr(course.config, name)
+    if _means_nothing(course, name):
+        return "–"
     if value is None or value == "auto":
-        became = _became(course, name)
-        return "–" if _means_nothing(course, name) else f"auto{became}"
+        return f"auto{_became(course, name)}"
     if isinstance(value, tuple):
         return words.plain(", ".join(map(str, value))) or "none"
     if isinstance(value, str):
@@ -380,6 +382,10 @@ def _setting(course: Course, name: str) -> str:
 
 
 def _means_nothing(course: Course, name: str) -> bool:
+    if course.way == "exact" and name in STEP_OPTIONS:
+        return True
+    if course.way == "full" and name in STEP_LENGTH:
+        return True
     return {"staleness": "async", "sync_every": "local"}.get(name, course.way) != course.way
 
 

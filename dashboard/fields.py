@@ -150,6 +150,11 @@ def option_words(name: str, word: Any, found: str = "") -> str:
     return MEANINGS.get((name, word), str(word))
 
 
+def has_phrases(name: str) -> bool:
+    """Whether the words of an option are told as phrases, which need room."""
+    return any(option == name for option, _ in MEANINGS)
+
+
 def _several(declared: Field[Any], value: Sequence[str], key: str) -> tuple[str, ...]:
     chosen = st.multiselect(
         label(declared.name),

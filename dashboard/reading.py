@@ -118,10 +118,8 @@ def show_controls(source: Source, choice: Choice, report: Report, *, key: str) -
     chosen: dict[str, Any] = {}
     order = sorted(fields.READING, key=lambda name: fields.READING[name].metadata["advanced"])
     with st.form(key, border=False):
-        for first, second in _pairs(order):
-            for column, name in zip(st.columns(2), (first, second), strict=False):
-                if not name:
-                    continue
+        for names in lines_of(order):
+            for column, name in zip(st.columns(len(names)), names, strict=True):
                 with column:
                     try:
                         chosen[name] = fields.reading_field(
@@ -231,6 +229,9 @@ def show_bad_rows(rejected: Sequence[Mapping[str, Any]]) -> None:
         st.markdown("\n".join(lines))
 
 
-def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    padded = [*names, ""]
-    return [(padded[at], padded[at + 1]) for at in range(0, len(names), 2)]
+def lines_of(names: Sequence[str]) -> list[Sequence[str]]:
+    """Fields beside each other: two, but one whose choices are phrases has the line to itself."""
+    wide = [name for name in names if fields.has_phrases(name)]
+    narrow = [name for name in names if name not in wide]
+    pairs: list[Sequence[str]] = [narrow[at : at + 2] for at in range(0, len(narrow), 2)]
+    return [*pairs, *([name] for name in wide)]

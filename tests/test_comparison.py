@@ -149,9 +149,12 @@ def test_an_exact_run_has_no_steps_and_a_step_over_all_rows_names_its_solver() -
     exact = course("A", 1.0, steps=477, solver="exact")
     exact = replace(exact, config=replace(exact.config, solver="exact"))
     full = course("B", 2.0, solver="fista")
-    full = replace(full, config=replace(full.config, solver="sgd"))
+    steps = {"solver": "sgd", "epochs": 30, "learning_rate": 0.1}
+    full = replace(full, config=replace(full.config, **steps))
     lines = comparison.table([exact, full])
     assert cells(lines, "Solver") == ["exact", "fista, all rows a step"]
+    assert cells(lines, "Epochs") == ["–", "30"]
+    assert cells(lines, "Learning rate") == ["–", "–"]
     assert cells(lines, "Steps in all") == ["none: one pass over the rows", "400"]
     assert cells(lines, "Rounds: updates of the weights") == ["–", "400"]
     assert cells(lines, "Steps to a gap of 1e-4") == ["–", "400"]

@@ -16,6 +16,7 @@ from regatta.dashboard import (
     columns,
     fields,
     jobs,
+    reading,
     report,
     samples,
     settings,
@@ -320,6 +321,11 @@ def test_what_gives_the_target_away_is_told_and_left_out_by_a_click(
         assert page.multiselect(key=f"{place}-{source.key}-drop").value == ["size"]
         assert "gives it away" not in texts(page)
         choices.forget(source.key)
+
+
+def test_choices_that_are_phrases_have_a_line_to_themselves() -> None:
+    lines = reading.lines_of(["decimal", "odd_cells", "header", "missing", "on_bad_rows"])
+    assert lines == [["decimal", "header"], ["missing"], ["odd_cells"], ["on_bad_rows"]]
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(source: sources.Source) -> None:

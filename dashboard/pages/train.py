@@ -107,7 +107,7 @@ def show_recent() -> None:
     if not records:
         return
     st.header("Recent runs")
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="xsmall", key="recent-runs"):
         for record in records:
             show_recent_run(record)
 

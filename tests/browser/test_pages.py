@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from regatta.configuration import TrainingConfig
+from regatta.runs.states import RunState
 from regatta.runs.store import RunStore
 from regatta.tests.browser.driving import choose, sideways, state_of, upload
 
@@ -50,6 +52,31 @@ def test_a_page_that_is_loaded_by_its_own_path_asks_for_nothing_in_vain(tab: Any
     tab.page.get_by_role("link", name="Data").click()
     expect(tab.page).to_have_url(re.compile(r":\d+/data(\?.*)?$"))
     assert failed == []
+
+
+def test_a_telephone_lists_recent_runs_from_the_left(small_tab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n1,2\n")
+    store = RunStore(small_tab.server.home)
+    name = "A run whose name is too long for one line of a telephone"
+    record = store.create(TrainingConfig(path=str(path), target="y", name=name))
+    store.update_state(record.run_id, RunState.STOPPED)
+    small_tab.open("/")
+    words = small_tab.page.get_by_role("button", name=name).locator("p")
+    starts = words.evaluate(
+        """node => {
+          const range = document.createRange();
+          range.selectNodeContents(node);
+          const lines = new Map();
+          for (const { bottom, left } of range.getClientRects()) {
+            const line = Math.round(bottom / 8);
+            lines.set(line, Math.min(left, lines.get(line) ?? Infinity));
+          }
+          return [...lines.values()].map((left) => left - node.getBoundingClientRect().left);
+        }"""
+    )
+    store.delete(record.run_id)
+    assert len(starts) > 1 and max(map(abs, starts)) < 2
 
 
 def test_one_click_trains_the_demo(tab: Any) -> None:
