@@ -29,6 +29,7 @@ from regatta.ingest import cache, cleaning, leaks, rejecting, scatter
 from regatta.ingest.child import Child, ready
 from regatta.ingest.dates import has_time
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
+from regatta.ingest.overrides import with_options
 from regatta.ingest.rereading import PredictionBatch, read_batches
 from regatta.ingest.scatter import PARTS, Block, Moments, Plan, blocks_of
 from regatta.ingest.schema import SchemaCheck
@@ -261,6 +262,14 @@ def _found(key: str, table: ParsedTable) -> PreparedData | None:
 def _target(table: ParsedTable, name: str) -> ParsedColumn:
     """The column to predict, if it can be predicted."""
     column = table.column(name)
+    try:
+        _check_target(table, column)
+    except DataError as error:
+        raise with_options(error, table.options, column.name) from None
+    return column
+
+
+def _check_target(table: ParsedTable, column: ParsedColumn) -> None:
     name = column.name
     if column.missing == table.rows:
         raise DataError(f"The target {name!r} is blank in all rows.", "Choose another column.",
@@ -278,7 +287,6 @@ def _target(table: ParsedTable, name: str) -> ParsedColumn:
             what = "whole numbers too large to be exact"
         raise DataError(f"The target {name!r} holds {what}, not numbers.",
                         "Choose a numeric column.", column=name)  # fmt: skip
-    return column
 
 
 # -- the page, the command --------------------------------------------------------------------

@@ -51,6 +51,7 @@ from regatta.ingest.overrides import (
     column_rules,
     evidence,
     given_encoding,
+    with_options,
 )
 from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
@@ -250,6 +251,14 @@ class _Import:
         self.rejected = []
         source, head = open_source(self.path, given or encoding)
         check_encoding(source, self.options)
+        try:
+            return self._read_as(source, head, guessed=bool(encoding and not given))
+        except DataError as error:
+            with_options(error, self.options.in_force())
+            raise
+
+    def _read_as(self, source: Source, head: bytes, *, guessed: bool) -> ParsedTable:
+        """The table of an opened file; whether its encoding was ``guessed``."""
         self._start_children(source)  # while this process looks at a sample
         sniffed = sniff(
             text_of(head),
@@ -270,8 +279,8 @@ class _Import:
             self.most_children = WIDE_PROCESSES
             self._end_children(keep=self._process_count(source))
         repairs = [*source.repairs, *sniffed.repairs]
-        if encoding and not given:
-            repairs.append(guessed_encoding(encoding))
+        if guessed:
+            repairs.append(guessed_encoding(source.encoding))
         self.rules = column_rules(sniffed.dialect.names, self.options)
         types = _sampled_types(source, sniffed, self.rules)
         with cache.building("parsed") as folder:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from regatta.configuration import WORDS_FOR_MARKS, ReadingOptions
+from regatta.configuration import WORDS_FOR_MARKS, ReadingOptions, flag
 from regatta.ingest.source import Source
 from regatta.utils import DataError
 
 BY_YOU = "given by you"
+# How rows are cut into cells; and what the cells of a column say.
+CUTTING = ("encoding", "delimiter", "quote", "escape", "header", "skip_rows", "comment")
+WRITING = ("decimal", "thousands", "missing", "column_types")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,39 @@ def evidence(options: ReadingOptions) -> dict[str, str]:
     parts = ("encoding", "quote", "escape", "decimal", "thousands", "skip_rows", "comment")
     given = options.in_force()
     return {part: BY_YOU for part in parts if part in given}
+
+
+def with_options(
+    error: DataError, given: Mapping[str, Any], column: str | None = None
+) -> DataError:
+    """The error with a hint at options that may have led to it: those that say how rows are cut,
+    and with the name of a column how its cells are written."""
+    flags = [
+        f"{flag(name)} {_quoted(str(value))}"
+        for name in (*CUTTING, *(WRITING if column is not None else ()))
+        for value in _values(given.get(name))
+        if name != "column_types" or _matches(column or "", value.rpartition("=")[0])
+        if flag(name) not in str(error)
+    ]
+    if flags:
+        them = "it" if len(flags) == 1 else "them"
+        told = f"The file was read with {' '.join(flags)}: leave {them} out if that is not so."
+        error.hint = f"{told} {error.hint}".strip()
+    return error
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if word in ",:." else shlex.quote(word)
+
+
+def _values(given: Any) -> Sequence[Any]:
+    if given is None:
+        return ()
+    return given if isinstance(given, list | tuple) else (given,)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 # -- encoding -------------------------------------------------------------------------------------
@@ -118,7 +156,7 @@ def column_rules(names: Sequence[str], options: ReadingOptions) -> list[ColumnRu
     kinds = dict.fromkeys(names, "")
     for each in options.column_types:
         pattern, _, kind = each.rpartition("=")
-        matching = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        matching = [name for name in names if _matches(name, pattern)]
         if not matching:
             shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
             raise DataError(f"--column-type {each!r} matches no column.", f"There are: {shown}.")

@@ -31,6 +31,7 @@ from regatta.ingest.overrides import (
     check_encoding,
     column_rules,
     given_encoding,
+    with_options,
 )
 from regatta.ingest.parsing import ChunkParser, RowFault
 from regatta.ingest.schema import (
@@ -114,7 +115,7 @@ def read_batches(
     places = {name: place for place, name in enumerate(names)}
     absent = [name for name in needed if name not in places]
     if absent:
-        raise missing_columns(absent, names)
+        raise with_options(missing_columns(absent, names), options.in_force())
     if not source.encoding.startswith("utf") and options.encoding == "auto":
         check.note(ENCODING, None, f"The file is {guessed_encoding(source.encoding)}.")
     samples = {name: _sample(sniffed, places[name]) for name in needed}
@@ -124,7 +125,15 @@ def read_batches(
     ]
     if not rule.decimal:
         _note_mixed_marks(preprocessing, samples, check)
-    return _batches(source, sniffed.dialect, readers, check)
+    return _told(_batches(source, sniffed.dialect, readers, check), options)
+
+
+def _told(batches: Iterator[PredictionBatch], options: ReadingOptions) -> Iterator[PredictionBatch]:
+    """The batches; an error names the options in force."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise with_options(error, options.in_force(), error.column) from None
 
 
 def _sniffed(path: Path, needed: list[str], options: ReadingOptions) -> tuple[Source, Sniffed]:

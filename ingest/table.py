@@ -16,6 +16,7 @@ import numpy.typing as npt
 from regatta.ingest import cache
 from regatta.ingest.column_type import ColumnType
 from regatta.ingest.dialect import Dialect
+from regatta.ingest.overrides import with_options
 from regatta.ingest.parsing import Layout
 from regatta.ingest.source import Patch
 from regatta.preprocessing import missing_column
@@ -191,7 +192,7 @@ class ParsedTable:
         column = self._by_name.get(name) or self._by_name.get(name.strip())
         if column is not None:
             return column
-        raise missing_column(name.strip(), self.names)
+        raise with_options(missing_column(name.strip(), self.names), self.options)
 
     @cached_property
     def _by_name(self) -> dict[str, ParsedColumn]:

@@ -200,6 +200,11 @@ def test_predict_tells_how_a_file_differs_from_the_training(
     new.write_text("x,letter\n1,a\nabout 3,b\n")
     code, _, err = call("predict", "last", new, "-o", out)
     assert code == 2 and "'about 3'" in err and "--on-bad-cells missing" in err
+    new.write_text("x,letter\n1.5,a\n")
+    code, _, err = call("predict", "last", new, "-o", out, "--decimal", "comma")
+    assert code == 2 and "read with --decimal comma: leave it out" in err
+    code, _, err = call("predict", "last", new, "-o", out, "--delimiter", "tab")
+    assert code == 2 and "read with --delimiter tab: leave it out" in err
     assert call("predict", "last", new, "-o", out, "--on-bad-cells", "missing")[0] == 0
     assert call("predict", "last", new, "-o", out, "--on-bad-cells", "zero")[0] == 2
 

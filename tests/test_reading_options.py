@@ -300,3 +300,36 @@ def test_prediction_reads_as_it_is_told(write: Write) -> None:
 def test_options_that_cannot_be_are_refused_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--delimiter is ',,'"):
         import_csv(tmp_path / "absent.csv", ReadingOptions(delimiter=",,"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"decimal": "comma"}, "read with --decimal comma: leave it out if"),
+        ({"column_types": ("a=number", "y=category")}, "read with --column-type y=category: leave"),
+        ({"delimiter": ";"}, "read with --delimiter ';': leave it out if"),
+        ({"header": "no", "skip_rows": 1}, "read with --header no --skip-rows 1: leave them out"),
+    ],
+)
+def test_an_error_names_the_options_that_may_have_led_to_it(
+    write: Write, given: dict[str, Any], told: str
+) -> None:
+    path = write(lines("a,y", *(f"{i}.5,{i}.25" for i in range(20))))
+    with pytest.raises(DataError) as caught:
+        prepare(read(path, **given), target="y")
+    assert told in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        prepare(read(path), target="z")
+    assert "read with" not in caught.value.hint
+
+
+def test_a_row_that_does_not_fit_names_the_options_too(write: Write) -> None:
+    path = write(lines("a;y", *(f"{i},5;{i}" if i % 3 else f"{i};{i}" for i in range(20))))
+    with pytest.raises(DataError) as caught:
+        read(path, delimiter=",")
+    assert "field where 2 are expected" in caught.value.message
+    assert "read with --delimiter ',': leave it out" in caught.value.hint
+    path = write("")
+    with pytest.raises(DataError, match="empty") as caught:
+        read(path, delimiter=",")
+    assert "--delimiter" not in caught.value.hint
