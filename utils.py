@@ -125,7 +125,13 @@ def home() -> Path:
         import platformdirs
 
         path = Path(platformdirs.user_data_dir("regatta", appauthor=False))
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"Regatta's home {path} cannot be a folder: it, or what it would lie in, is a file.",
+            f"Set {HOME_VARIABLE} to a folder, or to where one can be made.",
+        ) from None
     return path
 
 

@@ -23,12 +23,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a failure, 2 a user's mistake, 130 and 143 follow a signal.
     """
-    from regatta.utils import end_process, limit_blas_threads
-
-    limit_blas_threads()  # before anything imports NumPy
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["bench"]:
         words.insert(1, "--")  # all that follows is for the benchmark, options too
+    try:
+        return _main(words)
+    except KeyboardInterrupt:  # while modules are imported, too
+        from regatta.cli import output
+
+        output.say_aside("Interrupted.")
+        return 130
+
+
+def _main(words: Sequence[str]) -> int:
+    from regatta.utils import end_process, limit_blas_threads
+
+    limit_blas_threads()  # before anything imports NumPy
     try:
         try:
             code = _run(words)
@@ -56,9 +66,6 @@ def _run(words: Sequence[str]) -> int:
     except RegattaError as error:
         output.show_error(error, as_json=as_json)
         return error.exit_code
-    except KeyboardInterrupt:
-        output.say_aside("Interrupted.")
-        return 130
     except BrokenPipeError:
         raise
     except Exception as error:

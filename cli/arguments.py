@@ -28,6 +28,21 @@ from regatta.utils import UserError
 
 Action = Callable[[argparse.Namespace], int]
 
+
+def whole(least: int = 0, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number within bounds, for options that are not a run's."""
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
+        return int(text)
+
+    return read
+
+
+PORT = whole(0, 65535)
+
 GROUPS = ("data", "reading", "model", "training", "run")
 # As `regatta.runs.store.MOVES` has them; a parser imports no store.
 MOVES = ("first", "last", "up", "down")
@@ -82,7 +97,7 @@ def make_parser() -> Parser:
 def add_serve(commands: Any) -> None:
     parser = command(commands, "serve", "tools:serve", "open the page in the browser")
     parser.add_argument(
-        "--port", type=whole, default=5000, metavar="N", help="port of the page (default: 5000)"
+        "--port", type=PORT, default=5000, metavar="N", help="port of the page (default: 5000)"
     )
     parser.add_argument(
         "--host",
@@ -268,7 +283,7 @@ def add_explain(commands: Any) -> None:
     )
     add_run(parser)
     parser.add_argument(
-        "--row", type=whole, metavar="N", help="take the prediction of the file's N-th row apart"
+        "--row", type=whole(1), metavar="N", help="take the prediction of the file's N-th row apart"
     )
     add_json(parser)
 
@@ -282,7 +297,12 @@ def add_runs(commands: Any) -> None:
     inner = parser.add_subparsers(metavar="COMMAND", dest="runs_command")
     listing = command(inner, "list", "runs:list_runs", "list runs, newest first")
     listing.add_argument(
-        "-n", "--limit", type=whole, default=20, metavar="N", help="at most N; 0: all (default: 20)"
+        "-n",
+        "--limit",
+        type=whole(),
+        default=20,
+        metavar="N",
+        help="at most N; 0: all (default: 20)",
     )
     show = command(inner, "show", "runs:show", "tell all about a run")
     pause = command(inner, "pause", "runs:pause", "let a run stand still")
@@ -298,7 +318,7 @@ def add_runs(commands: Any) -> None:
     delete = command(inner, "delete", "runs:delete", "delete runs and their models")
     for each in (show, pause, resume, stop, scale, tune, move):
         add_run(each)
-    scale.add_argument("workers", type=whole, metavar="N", help="worker processes, at least 1")
+    scale.add_argument("workers", type=whole(1), metavar="N", help="worker processes, at least 1")
     tune.add_argument(
         "--learning-rate",
         type=tuning_value("learning_rate_of"),
@@ -310,7 +330,7 @@ def add_runs(commands: Any) -> None:
     )
     tune.add_argument(
         "--at-step",
-        type=whole,
+        type=whole(),
         metavar="N",
         help="make the change once N steps are taken (default: after the present one)",
     )
@@ -361,7 +381,7 @@ def add_bench(commands: Any) -> None:
 def add_doctor(commands: Any) -> None:
     parser = command(commands, "doctor", "doctor:doctor", "look for what could go wrong here")
     parser.add_argument(
-        "--port", type=whole, default=5000, metavar="N", help="port to try (default: 5000)"
+        "--port", type=PORT, default=5000, metavar="N", help="port to try (default: 5000)"
     )
     add_json(parser)
 
@@ -392,13 +412,6 @@ def command(
 def _show_help(parser: argparse.ArgumentParser) -> int:
     parser.print_help()
     return UserError.exit_code
-
-
-def whole(text: str) -> int:
-    """A whole number of at least 0, for options that are not a run's."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
 
 
 def _lazy(action: str) -> Action:

@@ -7,12 +7,13 @@ import io
 import json
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regatta.cli import output, progress
+from regatta.cli import main, output, progress
 from regatta.utils import RegattaError, UserError
 
 
@@ -201,3 +202,46 @@ def test_log_lines_and_errors_come_past_the_bar(
     assert text.startswith("\rbar\x1b[K\r\x1b[K")
     assert "Worker 1 died." in text
     assert "not shown" not in text and "told by" not in text
+
+
+def test_an_impatient_interrupt_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before there is any command, while modules are imported."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("regatta.utils.limit_blas_threads", interrupt)
+    assert main(["runs"]) == 130
+    assert capsys.readouterr().err == "regatta: Interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["serve", "--port", "70000"], "'70000' is not a whole number from 0 to 65535"),
+        (["doctor", "--port", "-1"], "'-1' is not a whole number from 0 to 65535"),
+        (["explain", "last", "--row", "0"], "'0' is not a whole number of at least 1"),
+        (["runs", "scale", "last", "0"], "'0' is not a whole number of at least 1"),
+        (["runs", "list", "-n", "-1"], "'-1' is not a whole number of at least 0"),
+        (["train", "x.csv", "--target", "y", "--seed", "-1"], "at least 0 and at most 4294967295"),
+    ],
+)
+def test_a_number_that_is_refused_is_told_both_bounds(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_home_that_is_a_file_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "home"
+    path.write_text("")
+    for home in (path, path / "below"):
+        monkeypatch.setenv("REGATTA_HOME", str(home))
+        assert main(["runs"]) == 2
+        told = capsys.readouterr().err
+        assert f"Regatta's home {home} cannot be a folder" in told and "Set REGATTA_HOME" in told
