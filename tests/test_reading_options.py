@@ -324,11 +324,12 @@ def test_an_error_names_the_options_that_may_have_led_to_it(
 
 
 def test_a_row_that_does_not_fit_names_the_options_too(write: Write) -> None:
-    path = write(lines("a;y", *(f"{i},5;{i}" if i % 3 else f"{i};{i}" for i in range(20))))
+    path = write(lines("a,y", *(f'"{i},5",{i}' if i % 7 == 5 else f"{i},{i}" for i in range(60))))
+    assert read(path).rows == 60
     with pytest.raises(DataError) as caught:
-        read(path, delimiter=",")
-    assert "field where 2 are expected" in caught.value.message
-    assert "read with --delimiter ',': leave it out" in caught.value.hint
+        read(path, quote="none")
+    assert "3 fields where 2 are expected" in caught.value.message
+    assert "read with --quote none: leave it out" in caught.value.hint
     path = write("")
     with pytest.raises(DataError, match="empty") as caught:
         read(path, delimiter=",")
