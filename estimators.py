@@ -35,6 +35,7 @@ from regatta import models
 from regatta.configuration import AS_FOUND, ReadingOptions, TrainingConfig, is_repeatable
 from regatta.csv_rows import CsvRows, is_path, predict_columns
 from regatta.fitted_model import FittedModel
+from regatta.parameter_names import errors_in_parameters
 from regatta.solvers import array_steps, choose, exact
 from regatta.solvers.moments import (
     Curve,
@@ -95,7 +96,9 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         fitted: FittedModel | None = getattr(self, "fitted_model_", None)
         if fitted is not None:
-            return predict_columns(fitted, X, _reading_options(X, reading))
+            options = _reading_options(X, reading)
+            with errors_in_parameters():
+                return predict_columns(fitted, X, options)
         if is_path(X):
             raise ValueError(
                 "This model was fitted to an array and cannot tell a file's columns apart. Read "
@@ -182,9 +185,10 @@ class _DistributedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("Rows of a file have no sample_weight: fit to a data frame.")
         if not self.fit_intercept:
             raise ValueError("Features of a file are centred: the model needs its intercept.")
-        return CsvRows.open(
-            Path(path), target, options=options, processes=self.n_workers, shards=shards
-        )
+        with errors_in_parameters():
+            return CsvRows.open(
+                Path(path), target, options=options, processes=self.n_workers, shards=shards
+            )
 
     def _take_file(self, file: CsvRows, alpha: float, l1_ratio: float) -> None:
         """Turn coefficients of standardised features into those of the columns' own units."""
@@ -1043,6 +1047,7 @@ def _reading_options(X: Any, reading: Reading | None) -> ReadingOptions:
 def _value_errors() -> Iterator[None]:
     """scikit-learn's callers expect a ValueError."""
     try:
-        yield
+        with errors_in_parameters():
+            yield
     except UserError as error:
         raise ValueError(str(error)) from error

@@ -44,6 +44,7 @@ from regatta.estimators import (
     DistributedRidgeCV,
 )
 from regatta.fitted_model import FittedModel
+from regatta.parameter_names import in_parameters
 from regatta.parameter_server.worker_pool import WorkerPool
 from regatta.solvers import choose, moments, threads
 from regatta.utils import DataError
@@ -457,6 +458,38 @@ def test_a_file_is_read_as_one_says(kind, missing, tmp_path, regatta_home):
     assert len(model.predict(path, reading=reading)) == 200
     with pytest.raises(DataError, match="3 fields"):
         model.predict(path)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("--alpha is 'x'. Give --alpha a number.", "alpha is 'x'. Give alpha a number."),
+        ("Take fewer --workers, or --solver sgd.", "Take fewer n_workers, or solver='sgd'."),
+        ("Or have them set aside: --on-bad-rows skip.",
+         "Or have them set aside: reading={'on_bad_rows': 'skip'}."),
+        ("Leave --encoding out.", "Leave reading['encoding'] out."),
+        ("--column-type 'a=b' matches none.", "reading['column_types'] 'a=b' matches none."),
+        ("Mend these cells, or let --on-bad-cells missing leave them blank.", "Mend these cells."),
+        ("Try --l1-ratio 0.5 -- or not --at-all.", "Try l1_ratio 0.5 -- or not --at-all."),
+    ],
+)  # fmt: skip
+def test_advice_names_parameters(told, wanted):
+    assert in_parameters(told) == wanted
+
+
+def test_errors_name_parameters_and_no_options(tmp_path, regatta_home):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 7}\n" for i in range(200)) + "1,2,3,4\n")
+    with pytest.raises(DataError) as refused:
+        DistributedRidge().fit(path, "y")
+    assert "reading={'on_bad_rows': 'skip'}" in str(refused.value)
+    with pytest.raises(ValueError, match=r"reading\['decimal'\] is 'dot'"):
+        DistributedRidge().fit(path, "y", reading={"decimal": "dot"})
+    model = DistributedRidge().fit(path, "y", reading={"on_bad_rows": "skip"})
+    path.write_text("a\n1\nmany\n")
+    with pytest.raises(DataError) as refused:
+        model.predict(path)
+    assert "Mend these cells." in str(refused.value) and "--" not in str(refused.value)
 
 
 def test_what_says_nothing_of_a_file_is_a_sentence(rows, tmp_path, regatta_home):
