@@ -121,12 +121,12 @@ def _given_type(present: Counter[str], decimal_comma: bool, rule: ColumnRule) ->
         style, _ = best_style(present, decimal_comma=decimal_comma, rule=rule)
         return ColumnType("number", style, evidence=BY_YOU)
     if rule.kind == "date":
-        return ColumnType("date", format=rule.format or _usual_format(present), evidence=BY_YOU)
+        return ColumnType("date", format=rule.format or usual_format(present), evidence=BY_YOU)
     # The two words of a boolean are looked for in the whole file.
     return ColumnType("category", evidence=BY_YOU)
 
 
-def _usual_format(counts: Counter[str]) -> str:
+def usual_format(counts: Counter[str]) -> str:
     """The format that most cells are written in."""
     votes = Counter[str]()
     for cell, count in counts.most_common(50):

@@ -8,7 +8,7 @@ suspected of by its extremes or its first values is checked on its rows before i
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from regatta.ingest.duplicates import count_duplicates
+from regatta.ingest.near_misses import near_miss
+from regatta.ingest.overrides import BY_YOU
 from regatta.ingest.table import Finding, ParsedColumn, ParsedTable
 
 SENTINELS = (-200.0, -999.0, -9999.0, -99999.0, -99.0, -1e6, 999.0, 9999.0, 99999.0, 999999.0)
@@ -78,8 +80,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _described(table: ParsedTable) -> Iterable[ParsedColumn]:
-    """The columns; of those that hold whole numbers the evidence says so."""
+    """The columns; of those that hold whole numbers, or almost nothing but numbers or dates, the
+    evidence says so."""
     for column in table.columns:
+        if column.levels and BY_YOU not in column.evidence:
+            yield _with_near_miss(table, column)
+            continue
         whole = column.kind == "number" and not column.refused and _is_whole(table, column)
         if not whole:
             yield column
@@ -89,6 +95,24 @@ def _described(table: ParsedTable) -> Iterable[ParsedColumn]:
         if distinct is not None:
             said += f", {distinct} different" + (": amounts, or codes?" if distinct > 2 else "")
         yield replace(column, distinct=distinct, evidence=f"{column.evidence}, {said}")
+
+
+def _with_near_miss(table: ParsedTable, column: ParsedColumn) -> ParsedColumn:
+    """A column of texts; where most cells are numbers or dates the evidence says which is not."""
+    miss = near_miss(Counter(dict(zip(column.levels, column.counts, strict=True))))
+    if miss is None:
+        return column
+    line = _first_line(table, column, column.levels.index(miss.example))
+    return replace(column, evidence=f"{column.evidence}; {miss.sentence(line)}")
+
+
+def _first_line(table: ParsedTable, column: ParsedColumn, code: int) -> int | None:
+    """The line of the first cell that holds a level."""
+    for group in table.groups:
+        rows = np.flatnonzero(table.codes(group, column) == code)
+        if len(rows):
+            return table.line(group, int(rows[0]))
+    return None
 
 
 def _is_whole(table: ParsedTable, column: ParsedColumn) -> bool:

@@ -43,6 +43,7 @@ from regatta.ingest.columns import (
 )
 from regatta.ingest.dialect import Dialect, read_records
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, mends_among, told
+from regatta.ingest.near_misses import near_miss
 from regatta.ingest.overrides import (
     BY_YOU,
     ColumnRule,
@@ -407,7 +408,7 @@ class _Import:
         self, reading: _Reading, sniffed: Sniffed, folder: Path, repairs: list[str]
     ) -> ParsedTable:
         columns = [
-            _column(name, index, verdict, tally, rule)
+            _column(name, index, verdict, tally, rule, sniffed)
             for index, (name, verdict, tally, rule) in enumerate(
                 zip(
                     sniffed.dialect.names,
@@ -695,11 +696,14 @@ def _merge_levels(tally: Tally, levels: list[str], counts: list[int]) -> list[in
 
 
 def _column(
-    name: str, index: int, verdict: Verdict, tally: Tally, rule: ColumnRule
+    name: str, index: int, verdict: Verdict, tally: Tally, rule: ColumnRule, sniffed: Sniffed
 ) -> ParsedColumn:
     numeric = verdict.type.numeric
     category = verdict.type.kind == "category"
     spread = numeric and tally.maximum >= tally.minimum
+    why = _evidence(verdict, tally)
+    if category and tally.overflow and not rule.kind:
+        why += _near_miss(sniffed, index)
     return ParsedColumn(
         name=name,
         index=index,
@@ -708,7 +712,7 @@ def _column(
         role=verdict.role,
         missing=tally.missing + (tally.bad if numeric else 0),
         distinct=len(tally.levels) if category and not tally.overflow else None,
-        evidence=_evidence(verdict, tally) + (f"; kind {BY_YOU}" if rule.kind else ""),
+        evidence=why + (f"; kind {BY_YOU}" if rule.kind else ""),
         reason=verdict.reason,
         refused=verdict.refused,
         refused_line=tally.examples[0][0] if verdict.refused and tally.examples else None,
@@ -735,6 +739,18 @@ def _evidence(verdict: Verdict, tally: Tally) -> str:
     if good == tally.present == 1:
         return f"its only cell is {one[kind]}"
     return f"{good:,} of {cells} are {words[kind]}"
+
+
+def _near_miss(sniffed: Sniffed, index: int) -> str:
+    """What most cells of a column of many texts are in the first rows, where some are not."""
+    width = len(sniffed.dialect.names)
+    rows = zip(sniffed.records, sniffed.lines, strict=True)
+    cells = [(record[index].strip(), line) for record, line in rows if len(record) == width]
+    miss = near_miss(Counter(cell for cell, _ in cells))
+    if miss is None:
+        return ""
+    line = next(line for cell, line in cells if cell == miss.example)
+    return f"; in the first {counted(len(cells), 'row')} {miss.sentence(line)}"
 
 
 def _with_marks(dialect: Dialect, columns: list[ParsedColumn]) -> Dialect:
