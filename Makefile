@@ -109,15 +109,19 @@ venv:
 
 # What is compiled once, when Regatta is installed.
 COMPILED := setup.py ingest/cells.c
+TOLD_IF_NOT = [ -e ingest/_cells.so ] || echo "No C compiler works here and none could be fetched:" \
+	"files will be read at half the speed. Install gcc and libc6-dev, then: make distclean $(MAKECMDGOALS)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(COMPILED) | venv
 	@echo "Installing Regatta and what it needs into $(VENV) (once; a minute or two)"
 	$(PIP) install --quiet -c constraints.txt -e .
+	@$(TOLD_IF_NOT)
 	@touch $@
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt $(COMPILED) | venv
 	@echo "Installing Regatta and what its extra '$*' needs into $(VENV) (once; a minute or two)"
 	$(PIP) install --quiet -c constraints.txt -e '.[$*]'
+	@$(TOLD_IF_NOT)
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/typing/regatta: | venv

@@ -118,9 +118,14 @@ def is_column_type(text: str) -> bool:
 
 
 def is_date_format(text: str) -> bool:
-    """A format for ``strptime`` with letters that are known."""
+    """A format for ``strptime`` with letters that are known, each once, of a whole date: a year, a
+    month and a day."""
     letters = re.findall(r"%(.?)", text)
-    return bool(letters) and all(letter and letter in DATE_LETTERS for letter in letters)
+    known = all(letter and letter in DATE_LETTERS for letter in letters)
+    parts = (("Y", "y"), ("m", "b", "B"), ("d",))
+    whole = all(sum(map(letters.count, part)) == 1 for part in parts)
+    once = len(set(letters)) == len(letters) and not {"H", "I"} <= set(letters)
+    return known and whole and once
 
 
 @dataclass(frozen=True, kw_only=True)

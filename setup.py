@@ -1,15 +1,15 @@
 """Builds the compiled part, ``ingest/_cells.so``. Everything else stands in ``pyproject.toml``.
 
-The C compiler is the one that ``CC`` names, or the machine's ``cc`` if it works. Where there is
-none, that of Zig is installed for the build: it comes as a package, with all that it needs.
-Without any, Regatta works all the same, and takes longer to read files.
+The C compiler is the one that ``CC`` names, or the machine's ``cc``. Where neither works, Zig's
+is fetched for the build: it comes as a package, with all that it needs. Without any, Regatta works
+all the same, and takes longer to read files.
 """
 
 from __future__ import annotations
 
-import functools
+import ctypes
 import os
-import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,29 +22,43 @@ from setuptools.command.build_py import build_py
 
 ZIG = "ziglang==0.17.1"
 OPTIONS = ["-std=c11", "-O2", "-fPIC", "-shared"]
-TRIAL = "#include <stdlib.h>\nvoid *trial(void) { return calloc(1, 1); }\n"
 
 
-def runs(command: list[str]) -> bool:
+def succeeds(command: list[str], **environment: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, timeout=120).returncode == 0
+        done = subprocess.run(
+            command, capture_output=True, timeout=300, env=os.environ | environment
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
+    return done.returncode == 0
 
 
-@functools.cache
-def compiler() -> list[str] | None:
-    """The command of a C compiler that works; ``None``: Zig's has to be installed."""
-    named = os.environ.get("CC")
-    # Zig's takes this machine's processor for granted, unless it is told otherwise.
+def builds(command: list[str], source: Path, target: Path, **environment: str) -> bool:
+    """Whether a compiler makes a library that can be loaded here."""
+    words = [*command, *OPTIONS, "-o", str(target), str(source)]
+    if not succeeds(words, **environment):
+        return False
+    try:
+        ctypes.CDLL(str(target))
+    except OSError:
+        return False
+    return True
+
+
+def built(source: Path, folder: Path) -> Path | None:
+    """The library, by the first compiler that works; ``None`` if none does."""
+    target = folder / "built.so"
+    for named in (os.environ.get("CC"), "cc"):
+        if named and builds(named.split(), source, target):
+            return target
+    modules = str(folder / "zig")
+    fetched = [sys.executable, "-m", "pip", "install", "--quiet", "--target", modules, ZIG]
+    # Zig takes this machine's processor for granted, unless it is told otherwise.
     zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
-    commands = [shlex.split(named)] if named else [["cc"], zig]
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "trial.c")
-        source.write_text(TRIAL)
-        for command in commands:
-            if runs([*command, *OPTIONS, "-o", str(Path(folder, "trial.so")), str(source)]):
-                return command
+    # Without PYTHONPATH: where a package is built, pip hides itself by it.
+    if succeeds(fetched, PYTHONPATH="") and builds(zig, source, target, PYTHONPATH=modules):
+        return target
     return None
 
 
@@ -65,16 +79,15 @@ class Libraries(build_ext):
     def build_extension(self, extension: Extension) -> None:
         target = Path(self.get_ext_fullpath(extension.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        command = compiler()
-        if command is None:
-            self.warn("no C compiler works here: files will be read more slowly")
-            return
-        unfinished = target.with_suffix(".unfinished")
-        words = [*command, *OPTIONS, "-o", str(unfinished), *extension.sources]
-        if subprocess.run(words).returncode:
-            self.warn(f"{shlex.join(words)} failed: files will be read more slowly")
-            return
-        unfinished.replace(target)  # a running Regatta keeps the one that it has
+        source = Path(extension.sources[0])
+        for old in (target, source.with_name(target.name)):  # a running Regatta keeps what it has
+            old.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            library = built(source, Path(folder))
+            if library is None:
+                self.warn("no C compiler works here: files will be read at half the speed")
+            else:
+                shutil.copy(library, target)
 
 
 class Wheel(bdist_wheel):
@@ -85,7 +98,6 @@ class Wheel(bdist_wheel):
 
 
 setup(
-    setup_requires=[] if compiler() else [ZIG],
     ext_modules=[Extension("regatta.ingest._cells", ["ingest/cells.c"], optional=True)],
     cmdclass={"build_py": Modules, "build_ext": Libraries, "bdist_wheel": Wheel},
 )

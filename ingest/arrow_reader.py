@@ -7,6 +7,7 @@ texts, whose cells are then judged one by one.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,11 @@ class ArrowReader:
         if data[:1] in b"\r\n" and not data.strip(b"\r\n"):
             empty = [pa.chunked_array([], _type(each, _TYPED, decimal)) for each in wanted]
             return [_whole(column) for column in empty], None
-        if self.plain:
+        # Arrow takes "nan(x)" for no value, and drops a mark of the byte order.
+        typed = b"nan(" not in data.lower()
+        if data.startswith(BOM_UTF8):
+            data = BOM_UTF8 + data
+        if self.plain and typed:
             try:
                 columns, ragged = self._read(data, delimiter, wanted, _PLAIN)
             except pa.ArrowInvalid:
@@ -81,7 +86,7 @@ class ArrowReader:
                     self.plain = min(self.plain + 1, PLAIN_FAILURES)
                     return columns, None
         fault = None
-        for way in (_TYPED, _TEXTS):
+        for way in (_TYPED, _TEXTS) if typed else (_TEXTS,):
             try:
                 return self._read(data, delimiter, wanted, way)
             except pa.ArrowInvalid as error:

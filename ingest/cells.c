@@ -72,7 +72,7 @@ enum { LONGEST_DATE = 32 };                        /* a multiple of eight */
  * Two digits make a number: those of the century, the year in it, month, day, hour, minute and
  * second. One that is not written is at place LONGEST_DATE. */
 enum { CENTURY, YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, N_PAIRS };
-struct layout {
+struct date_layout {
     int32_t length;
     uint8_t tens[N_PAIRS], ones[N_PAIRS];
     uint8_t fraction, n_fraction;    /* where the fraction of the second begins; its digits */
@@ -88,7 +88,7 @@ struct column {
     int32_t point;       /* decimal mark */
     int32_t state;
     void *out;           /* double (n_rows), int32 offsets (n_rows + 1) or int32 codes (n_rows) */
-    const struct layout *layouts;  /* for DATES */
+    const struct date_layout *layouts;  /* for DATES */
     int64_t n_layouts;
     uint8_t *texts;      /* for TEXTS: as many bytes as cells_length told */
     /* Of CODES, valid until the next call: */
@@ -118,15 +118,14 @@ struct cells {
 
 /* -- memory -------------------------------------------------------------------------------- */
 
-static bool grow(void **memory, size_t *room, size_t needed, size_t size) {
-    if (needed <= *room) return true;
+/* Memory with room for at least `needed` things, what it holds kept; NULL: there is none. */
+static void *grown(void *memory, size_t *room, size_t needed, size_t size) {
+    if (needed <= *room) return memory;
     size_t more = *room + *room / 2 + 64;
     if (more < needed) more = needed;
-    void *larger = realloc(*memory, more * size);
-    if (!larger) return false;
-    *memory = larger;
-    *room = more;
-    return true;
+    void *larger = realloc(memory, more * size);
+    if (larger) *room = more;
+    return larger;
 }
 
 /* Up to eight bytes as a word; what lies beyond them is zero. */
@@ -199,8 +198,8 @@ static inline uint64_t parity_up_to(uint64_t bits) {
 }
 
 /* Cut `length` bytes into rows of cells. The caller keeps the bytes until it cuts others.
- * Returns the number of rows; REFUSED if any row has another width, an end of a line is CR alone,
- * or a quote stays open, or stands within a cell and is not doubled. Blank lines are no rows.
+ * Returns the number of rows; REFUSED if any row has another width, a line but the last ends with
+ * CR alone, or a quote stays open, or stands within a cell and is not doubled. Blank lines are no rows.
  * `quote` is 0 where there are none. */
 int64_t cells_cut(struct cells *c, bytes data, int64_t length, uint8_t delimiter, uint8_t quote) {
     c->data = data;
@@ -247,10 +246,12 @@ int64_t cells_cut(struct cells *c, bytes data, int64_t length, uint8_t delimiter
         lines &= outside;
         uint64_t left = lines | (marks & outside);
         returns += __builtin_popcountll(cr & outside);
-        if (!grow((void **)&c->ends, &c->ends_room, n + 64, sizeof *c->ends) ||
-            !grow((void **)&c->starts, &c->starts_room, (size_t)c->rows + 64, sizeof *c->starts))
-            return NO_MEMORY;
-        uint32_t *ends = c->ends;
+        uint32_t *ends = grown(c->ends, &c->ends_room, n + 64, sizeof *ends);
+        if (!ends) return NO_MEMORY;
+        c->ends = ends;
+        uint32_t *starts = grown(c->starts, &c->starts_room, (size_t)c->rows + 64, sizeof *starts);
+        if (!starts) return NO_MEMORY;
+        c->starts = starts;
         for (; left; left &= left - 1) {
             uint32_t at = (uint32_t)__builtin_ctzll(left);
             uint32_t end = (uint32_t)base + at;
@@ -269,10 +270,11 @@ int64_t cells_cut(struct cells *c, bytes data, int64_t length, uint8_t delimiter
             }
             ends[n++] = end;
             if (n - row_begins_at != (size_t)c->width) return REFUSED;
-            c->starts[c->rows++] = row_start;
+            starts[c->rows++] = row_start;
             row_start = next;
             row_begins_at = n;
         }
+        if (n - row_begins_at > (size_t)c->width) return REFUSED;
     }
     if (returns || open || stray || n != row_begins_at) return REFUSED;
     c->ascii = !above;
@@ -474,8 +476,10 @@ APART bool number(const struct cells *c, bytes at, bytes end, uint8_t point, dou
         if (at < end && (*at == '-' || *at == '+')) at++;
         if (at == end) return false;
         int64_t exponent = 0;
-        for (; at < end && is_digit(*at); at++)
-            if (exponent < 100000) exponent = exponent * 10 + (*at - '0');
+        for (; at < end && is_digit(*at); at++) {
+            exponent = exponent * 10 + (*at - '0');
+            if (exponent > 99999) return false;
+        }
         power += down ? -exponent : exponent;
     }
     if (at != end) return false;
@@ -551,7 +555,7 @@ static int read_numbers(const struct cells *c, struct column *column, int64_t fr
 /* -- dates --------------------------------------------------------------------------------- */
 
 /* Whether digits and signs stand where a layout has them. */
-static inline bool fits(const struct layout *layout, bytes text) {
+static inline bool fits(const struct date_layout *layout, bytes text) {
     uint64_t wrong = 0;
     for (int i = 0; i < layout->length; i += 8) {
         uint64_t word, expected, within, more;
@@ -565,7 +569,7 @@ static inline bool fits(const struct layout *layout, bytes text) {
     return !(wrong & 0xf0 * ONES);
 }
 
-static inline int pair(const struct layout *layout, bytes text, int name) {
+static inline int pair(const struct date_layout *layout, bytes text, int name) {
     return text[layout->tens[name]] * 10 + text[layout->ones[name]] - 11 * '0';
 }
 
@@ -573,7 +577,7 @@ static bool is_leap(int year) { return year % 4 == 0 && (year % 100 != 0 || year
 
 /* Seconds from 1970 to a moment of the Gregorian calendar; false if there is none such. Behind the
  * text stands '0'. */
-static inline bool seconds_of(const struct layout *layout, bytes text, double *seconds) {
+static inline bool seconds_of(const struct date_layout *layout, bytes text, double *seconds) {
     static const uint8_t DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int year = pair(layout, text, YEAR), month = pair(layout, text, MONTH);
     int day = pair(layout, text, DAY), hour = pair(layout, text, HOUR);
@@ -602,6 +606,7 @@ static inline bool seconds_of(const struct layout *layout, bytes text, double *s
 
 static inline bool read_date(const struct cells *c, struct cell cell, const struct column *column,
                              double *seconds) {
+    if (cell.doubled) return false;
     bytes start = cell.start, end = cell.end;
     trim(&start, &end);
     int64_t length = end - start;
@@ -615,9 +620,9 @@ static inline bool read_date(const struct cells *c, struct cell cell, const stru
         }
         text[LONGEST_DATE] = '0';
         for (int64_t i = 0; i < column->n_layouts; i++) {
-            const struct layout *layout = column->layouts + i;
-            if (layout->length == length && fits(layout, text))
-                return seconds_of(layout, text, seconds);
+            const struct date_layout *layout = column->layouts + i;
+            if (layout->length == length && fits(layout, text) && seconds_of(layout, text, seconds))
+                return true;
         }
     }
     return gone(c, start, end, seconds);
@@ -697,6 +702,20 @@ static inline uint64_t hash_of(bytes at, size_t length, bytes stop, uint64_t see
     return hash;
 }
 
+/* Whether there is memory for one more text. */
+static bool has_room(struct dictionary *d, size_t length) {
+    int64_t *counts = grown(d->counts, &d->counts_room, d->count + 1, sizeof *counts);
+    if (!counts) return false;
+    d->counts = counts;
+    int32_t *offsets = grown(d->offsets, &d->offsets_room, d->count + 2, sizeof *offsets);
+    if (!offsets) return false;
+    d->offsets = offsets;
+    uint8_t *texts = grown(d->texts, &d->texts_room, d->length + length + 1, 1);
+    if (!texts) return false;
+    d->texts = texts;
+    return true;
+}
+
 /* The place of a text among the different ones, to which it is added if it is new; -1 if there is
  * no memory for it. */
 static inline int32_t place_of(struct dictionary *d, bytes text, size_t length, bytes stop,
@@ -709,10 +728,7 @@ static inline int32_t place_of(struct dictionary *d, bytes text, size_t length, 
             return slot->place;
         if (++slot == d->slots + d->n_slots) slot = d->slots;
     }
-    if (!grow((void **)&d->counts, &d->counts_room, d->count + 1, sizeof *d->counts) ||
-        !grow((void **)&d->offsets, &d->offsets_room, d->count + 2, sizeof *d->offsets) ||
-        !grow((void **)&d->texts, &d->texts_room, d->length + length, 1))
-        return -1;
+    if (!has_room(d, length)) return -1;
     memcpy(d->texts + d->length, text, length);
     d->length += length;
     d->counts[d->count] = 0;
@@ -726,9 +742,7 @@ static bool empty(struct dictionary *d) {
     if (!d->n_slots && !more_slots(d)) return false;
     forget(d->slots, d->n_slots);
     d->count = d->length = 0;
-    if (!grow((void **)&d->offsets, &d->offsets_room, 1, sizeof *d->offsets) ||
-        !grow((void **)&d->texts, &d->texts_room, 1, 1))
-        return false;
+    if (!has_room(d, 0)) return false;
     d->offsets[0] = 0;
     return true;
 }
@@ -742,7 +756,9 @@ static int read_codes(struct cells *c, struct column *column, int64_t from, int6
         size_t length = (size_t)(cell.end - cell.start);
         bytes text = cell.start, stop = c->stop;
         if (cell.doubled) {
-            if (!grow((void **)&c->scratch, &c->scratch_room, length, 1)) return OUT_OF_MEMORY;
+            uint8_t *scratch = grown(c->scratch, &c->scratch_room, length, 1);
+            if (!scratch) return OUT_OF_MEMORY;
+            c->scratch = scratch;
             length = copy_text(c, cell, c->scratch);
             text = c->scratch;
             stop = text + length;
@@ -780,6 +796,11 @@ void cells_read(struct cells *c, struct column *columns, int64_t n_columns) {
         each->counts = d->counts;
         each->count = (int64_t)d->count;
     }
+}
+
+/* The sizes of what cells.py fills in: another library than it was written for is not used. */
+int64_t cells_sizes(void) {
+    return (int64_t)(sizeof(struct column) << 16 | sizeof(struct date_layout));
 }
 
 /* `powers` and `missing` must live as long as what is returned; NULL: no memory. */

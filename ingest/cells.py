@@ -51,10 +51,14 @@ class _Column(ctypes.Structure):
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """The compiled code; ``None`` where it was not built."""
+    """The compiled code; ``None`` where it was not built, or for another version of this."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        library.cells_sizes.restype = ctypes.c_int64
+        fits = library.cells_sizes() == ctypes.sizeof(_Column) << 16 | _LAYOUT.itemsize
+    except (OSError, AttributeError):
+        fits = False
+    if not fits:
         return None
     pointer, whole, text, byte = (
         ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p, ctypes.c_uint8,
@@ -102,7 +106,7 @@ _MISSING = b"".join(
 
 
 _LONGEST_DATE = 32
-# ``struct layout`` of ``cells.c``.
+# ``struct date_layout`` of ``cells.c``.
 _LAYOUT = np.dtype(
     [("length", np.int32), ("tens", np.uint8, 7), ("ones", np.uint8, 7), ("fraction", np.uint8),
      ("n_fraction", np.uint8), ("expected", np.uint8, _LONGEST_DATE),
@@ -119,7 +123,7 @@ def layouts_of(date_format: str) -> npt.NDArray[np.void] | None:
     if date_format == ISO:
         return None
     found = []
-    for layout in dates.layouts(date_format):
+    for layout in dates.date_layouts(date_format):
         if not layout.fields.keys() <= {*_PAIRS, "%f"} or layout.length > _LONGEST_DATE:
             return None
         entry = np.zeros((), _LAYOUT)
@@ -194,7 +198,7 @@ class CellReader:
     def cut(self, data: bytes, delimiter: str, quote: str) -> bool:
         """Cut a canonical chunk; whether it could be. Then there are ``rows``, ends of ``lines``,
         and ``ascii`` and ``nul`` tell whether no byte is above 127, and one is 0."""
-        self.data = data  # `read` looks at it again
+        self.data = data  # `read` looks at it again, once
         quotes = ord(quote) if quote and quote.encode() in data else 0
         rows = self.library.cells_cut(self.handle, data, len(data), ord(delimiter), quotes)
         if rows == _NO_MEMORY:
@@ -206,7 +210,7 @@ class CellReader:
         return bool(rows >= 0)
 
     def read(self, wanted: Sequence[Wanted], into: Sequence[npt.NDArray[Any] | None]) -> list[Any]:
-        """Columns of the chunk that was cut.
+        """Columns of the chunk that was cut, which is let go of.
 
         Parameters
         ----------
@@ -220,7 +224,12 @@ class CellReader:
             or dates are not all plainly written, Arrow arrays of strings.
         """
         if not self.rows:
-            raise ValueError("a chunk without rows")
+            raise ValueError("a chunk without rows, or one that was read")
+        found = self._read(wanted, into)
+        self.data, self.rows = b"", 0
+        return found
+
+    def _read(self, wanted: Sequence[Wanted], into: Sequence[npt.NDArray[Any] | None]) -> list[Any]:
         columns = (_Column * len(wanted))()
         answers = [self._ask(*each) for each in zip(wanted, into, columns, strict=True)]
         self.library.cells_read(self.handle, ctypes.byref(columns), len(wanted))
@@ -229,7 +238,7 @@ class CellReader:
         found = [_answer(*each) for each in zip(columns, answers, strict=True)]
         unfit = [i for i, column in enumerate(columns) if column.state == _UNFIT]
         if unfit:
-            texts = self.read(
+            texts = self._read(
                 [Wanted(wanted[i].index, "texts") for i in unfit], [None] * len(unfit)
             )
             for i, column_of_texts in zip(unfit, texts, strict=True):
@@ -240,9 +249,10 @@ class CellReader:
         """Fill in a question; the arrays that the answer is written to."""
         column.index = wanted.index
         column.point = ord(wanted.decimal)
-        if into is not None:
-            assert into.shape == (self.rows,) and into.flags.c_contiguous
-            assert into.dtype == (np.int32 if wanted.kind == "codes" else np.float64)
+        if wanted.kind != "texts":
+            dtype = np.int32 if wanted.kind == "codes" else np.float64
+            if into.shape != (self.rows,) or into.dtype != dtype or not into.flags.c_contiguous:
+                raise ValueError(f"column {wanted.index} has no place of its size and kind")
             column.out = into.ctypes.data
         if wanted.kind in ("numbers", "dates"):
             column.kind = _NUMBERS

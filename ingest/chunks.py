@@ -436,6 +436,6 @@ def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.
 def _filled(data: bytes, start: Any, stop: Any, dialect: Dialect, columns: int) -> bool:
     """Whether a line is a record: not blank, and not of blanks alone in a table of columns."""
     text = data[start:stop].rstrip(b"\r\n")
-    if columns > 1 and dialect.delimiter != " ":
-        text = text.strip(b" ")
+    if columns > 1 and dialect.delimiter.encode() not in text:
+        return bool(text.decode("utf-8", "replace").strip())
     return bool(text)

@@ -183,8 +183,8 @@ def _read(texts: Any, date_format: str) -> FloatArray:
     starts, ends, data = text_bytes(texts)
     lengths = ends - starts
     values = np.full(len(texts), np.nan)
-    for layout in layouts(date_format):
-        rows = np.flatnonzero(lengths == layout.length)
+    for layout in date_layouts(date_format):
+        rows = np.flatnonzero((lengths == layout.length) & np.isnan(values))
         if not len(rows):
             continue
         if len(rows) == len(lengths):
@@ -227,7 +227,7 @@ def _cast(texts: Any) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DateLayout:
     """A format whose fields have given widths, so that all its signs have their places."""
 
     length: int
@@ -282,11 +282,12 @@ _WIDTHS = {
 
 
 @functools.cache
-def layouts(date_format: str) -> tuple[Layout, ...]:
-    """The layouts of a format. No text fits two of them: between fields stand other signs."""
+def date_layouts(date_format: str) -> tuple[DateLayout, ...]:
+    """The layouts of a format. Of those that a text fits (where no sign stands between two parts)
+    the first counts, as for `strptime`."""
     parts = [part for part in re.split(r"(%[A-Za-z])", date_format) if part]
     found = []
-    for widths in itertools.product(*(_WIDTHS.get(part, (len(part),)) for part in parts)):
+    for widths in itertools.product(*(_WIDTHS.get(part, (len(part.encode()),)) for part in parts)):
         fields, signs, place = dict[str, slice](), dict[int, int](), 0
         for part, width in zip(parts, widths, strict=True):
             if part in _WIDTHS:
@@ -294,7 +295,7 @@ def layouts(date_format: str) -> tuple[Layout, ...]:
             else:
                 signs |= dict(enumerate(part.encode(), place))
             place += width
-        found.append(Layout(place, fields, signs))
+        found.append(DateLayout(place, fields, signs))
     return tuple(found)
 
 

@@ -356,8 +356,8 @@ class ChunkParser:
     # -- columns --
 
     def _learn(self, columns: Sequence[Any], summary: Summary) -> None:
-        """Which columns of numbers are from now on read as texts at once, since Arrow cannot
-        convert them: those with odd cells, or, where there are none, all that it was asked for."""
+        """Which columns of numbers are from now on read as texts at once: of those that were not
+        converted those with odd cells or, where none has any, all."""
         import pyarrow as pa
 
         failed = {
@@ -483,10 +483,8 @@ def _has_blank(texts: Any) -> bool:
 
 
 def _needs_texts(column: ColumnType) -> bool:
-    """Whether Arrow cannot convert the column by itself."""
-    if column.kind != "number":
-        return column.kind == "date"
-    return bool(column.missing or column.style.thousands or column.style.affix)
+    """Whether the numbers of a column are not plainly written."""
+    return bool(column.missing or column.style.thousands or column.style.framed)
 
 
 def _read_range(path: str, chunk: chunks.Chunk) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import datetime as dt
 import io
 import math
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from regatta.ingest import cells, importer
 from regatta.ingest.cells import CellReader, Codes, Wanted, layouts_of
-from regatta.ingest.dates import DATE_FORMATS, ISO, parse_dates
+from regatta.ingest.dates import DATE_FORMATS, ISO, parse_date, parse_dates
 from regatta.ingest.importer import import_table
 from regatta.ingest.values import MISSING_WORDS, PLAIN, parse_numbers
 from regatta.utils import DataError
@@ -109,7 +110,8 @@ def test_numbers_at_the_edges(number: str) -> None:
     "cell",
     ["1e400", "1e", "e5", ".", "+", "-", "--1", "+-1", "1.2.3", "1 2", "1_000", "0x1", "inf",
      "Infinity", "1,5", "12a", "1e5.5", "1e+", "\u0662", "1\u00a0", "five", "1-", "1/2", "1:2",
-     "12345678901234567890.5.", "1.5e5e5", "'1'"],
+     "12345678901234567890.5.", "1.5e5e5", "'1'", "0." + "0" * 100_000 + "1e1000000",
+     "1" + "0" * 100_000 + "e-1000000"],
 )  # fmt: skip
 def test_what_is_no_plain_number_stays_text(cell: str) -> None:
     quoted = f'"{cell}"' if "," in cell else cell
@@ -166,10 +168,14 @@ def test_formats_with_names_zones_and_half_days_are_not_known() -> None:
     assert layouts_of(ISO) is None
 
 
+# Where no sign stands between two parts, a text may fit several layouts.
+WITHOUT_SIGNS = ["%Y%m%d", "%d%m%Y", "%y%m%d", "%Y%m%d%H%M%S", "%Y-%m-%d%H", "%d3%m3%Y"]
+
+
 @given(st.data())
 @settings(deadline=None)
 def test_dates_as_numpy_reads_them(data: st.DataObject) -> None:
-    date_format = data.draw(st.sampled_from(known_formats()))
+    date_format = data.draw(st.sampled_from([*known_formats(), *WITHOUT_SIGNS, "%Y年%m月%d日"]))
     moments = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31))
     drawn = data.draw(st.lists(moments, min_size=1, max_size=20))
     texts = [each.strftime(date_format).replace("-0", "-").zfill(4) if data.draw(st.booleans())
@@ -189,6 +195,27 @@ def test_dates_as_numpy_reads_them(data: st.DataObject) -> None:
         else:
             assert not wrong, text
             assert found[0].tobytes() == np.array([value]).tobytes(), text
+
+
+@pytest.mark.parametrize("date_format", WITHOUT_SIGNS)
+def test_of_several_layouts_the_first_counts(date_format: str) -> None:
+    random.seed(3)
+    texts = ["".join(random.choices("0123", k=random.randint(5, 9))) for _ in range(300)]
+    together = parse_dates(pa.array(texts), date_format)
+    for i, text in enumerate(texts):
+        alone = parse_date(text, date_format)
+        assert np.array_equal(parse_dates(pa.array([text]), date_format)[0], [alone], True), text
+        assert np.array_equal(together[0][i], alone, equal_nan=True), text
+        found = read(f"{text},1\n", "dn", layouts=layouts_of(date_format))
+        assert found is not None
+        assert isinstance(found[0], pa.StringArray) == math.isnan(alone)
+        assert isinstance(found[0], pa.StringArray) or found[0].tolist() == [alone]
+
+
+def test_no_date_is_in_quotes_within_quotes() -> None:
+    found = read('"01""02""2024",1\n', "dn", layouts=layouts_of('%d""%m""%Y'))
+    assert found is not None
+    assert found[0].to_pylist() == ['01"02"2024']
 
 
 @pytest.mark.parametrize(
@@ -464,6 +491,36 @@ def test_a_file_is_the_same_table_without_it(
     assert slow.columns == fast.columns
     assert [contents(slow, group) for group in slow.groups] == content
     assert not np.signbit(fast.values(fast.column("much"))).all()
+
+
+@pytest.mark.usefixtures("regatta_home")
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("chunk", [120, 4096])
+def test_what_arrow_would_pass_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool, chunk: int
+) -> None:
+    """A mark of the byte order where a chunk begins, a NaN with something in it, a lone tab."""
+    if not compiled:
+        monkeypatch.setattr(cells, "is_built", lambda: False)
+    lines = ["x,1"] * 90
+    lines[::3] = ["\ufeffx,2"] * 30
+    lines[70] = "x,nan(abc)"
+    lines[40] = "\t"
+    (path := tmp_path / "rows.csv").write_text("name,much\n" + "\n".join(lines) + "\n")
+    table = import_table(path, processes=0, chunk_bytes=chunk)
+    assert table.column("name").levels == ("\ufeffx", "x")
+    assert table.column("name").counts == (30, 59)
+    assert table.column("much").odd == ((72, "nan(abc)"),)
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = ctypes.CDLL(str(cells.LIBRARY))
+    monkeypatch.setattr(cells.ctypes, "CDLL", lambda _: library)
+    assert cells._library.__wrapped__() is library
+    library.cells_sizes = lambda: 1
+    assert cells._library.__wrapped__() is None
+    monkeypatch.setattr(cells.ctypes, "CDLL", lambda _: object())
+    assert cells._library.__wrapped__() is None
 
 
 def contents(table: Any, group: int) -> tuple[bytes, ...]:

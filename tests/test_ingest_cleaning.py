@@ -24,7 +24,7 @@ from regatta.data_pipeline import import_csv, preview
 from regatta.ingest.cleaning import write_clean
 from regatta.ingest.importer import import_table
 from regatta.ingest.table import ParsedColumn, ParsedTable
-from regatta.ingest.values import PLAIN
+from regatta.ingest.values import PLAIN, is_infinite
 from regatta.ingest.writing import date_cells, defused, number_cells, text_cell
 from regatta.utils import DataError, UserError
 
@@ -160,6 +160,8 @@ def test_clean_files_hold_the_same_cells(write: Write, data: st.DataObject) -> N
     rows = data.draw(st.integers(2, 30))
     table = data.draw(st.lists(columns(rows, decimal), min_size=1, max_size=5))
     names = data.draw(st.lists(TEXT | st.just("x"), min_size=len(table), max_size=len(table)))
+    # A row with infinity in it is of data; with a quote before that word, of names.
+    assume(not any(map(is_infinite, names)))
     out = io.StringIO()
     writer = csv.writer(
         out,
