@@ -149,8 +149,8 @@ def test_an_exact_run_has_no_steps_and_a_step_over_all_rows_names_its_solver() -
     exact = course("A", 1.0, steps=477, solver="exact")
     exact = replace(exact, config=replace(exact.config, solver="exact"))
     full = course("B", 2.0, solver="fista")
-    steps = {"solver": "sgd", "epochs": 30, "learning_rate": 0.1}
-    full = replace(full, config=replace(full.config, **steps))
+    config = replace(full.config, solver="sgd", epochs=30, learning_rate=0.1)
+    full = replace(full, config=config)
     lines = comparison.table([exact, full])
     assert cells(lines, "Solver") == ["exact", "fista, all rows a step"]
     assert cells(lines, "Epochs") == ["–", "30"]

@@ -252,8 +252,9 @@ def way_on(record: RunRecord) -> str:
 
 def offer_resume(record: RunRecord, *, primary: bool) -> None:
     """Let it go on."""
-    kind = "primary" if primary else "secondary"
-    if st.button("Resume", icon=":material/play_arrow:", type=kind):
+    if st.button(
+        "Resume", icon=":material/play_arrow:", type="primary" if primary else "secondary"
+    ):
         actions.command(record, "resume", "Taking it up again …")
         if not record.state.is_live:
             st.rerun()
