@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from regatta.fitted_model import FittedModel, FloatArray
 from regatta.preprocessing import MISSING_LEVEL, CategoryEncoding, range_of
+from regatta.utils import counted
 
 PREVIEW_ROWS = 8
 # Predictions kept for the histogram: all, or every second, fourth, … row.
@@ -141,8 +142,10 @@ class Outlook:
         columns = ", ".join(f"{each.column!r} in {each.rows:,}" for each in self.beyond[:4])
         if not columns:
             return []
-        more = f" and {len(self.beyond) - 4:,} more columns" if len(self.beyond) > 4 else ""
-        rows = f"{self.rows_beyond:,} of {self.rows:,} rows reach"
+        others = len(self.beyond) - 4
+        more = f" and {counted(others, 'more column')}" if others > 0 else ""
+        reach = "reaches" if self.rows_beyond == 1 else "reach"
+        rows = f"{self.rows_beyond:,} of {counted(self.rows, 'row')} {reach}"
         return [f"{rows} beyond what the training rows held: {columns}{more}."]
 
     def kept(self) -> FloatArray:
