@@ -54,7 +54,7 @@ def test_rows_beyond_the_training_are_counted(tmp_path: Path) -> None:
     assert found.preview[0][0][-1] == "within" and len(found.preview) == 6
     (sentence,) = found.sentences()
     assert sentence.startswith("5 of 6 rows reach beyond") and "'a' in 2" in sentence
-    path.write_text("a,b,c,day\n9,0,x,2020-06-01\n")
+    path.write_text("a,b,unknown,c,day\n9,0,1,x,2020-06-01\n")
     (sentence,) = predict_file(a_ranged_model(), path, tmp_path / "out.csv").outlook.sentences()
     assert sentence.startswith("1 of 1 row reaches beyond")
 
