@@ -26,8 +26,9 @@ Report = Mapping[str, Any]
 def summary(report: Report, *, with_options: bool = False) -> str:
     """The file in a sentence: how large, how it was read, how much there is to look at."""
     dialect = report.get("dialect") or {}
-    delimiter, encoding = str(dialect.get("delimiter", ",")), str(dialect.get("encoding", "utf-8"))
-    how = [f"{SEPARATED.get(delimiter, repr(delimiter))}-separated"]
+    delimiter, encoding = dialect.get("delimiter"), str(dialect.get("encoding", "utf-8"))
+    # A file of one column has no separator.
+    how = [f"{SEPARATED.get(delimiter, repr(delimiter))}-separated"] if delimiter else []
     if not encoding.startswith("utf-8"):
         how.append(f"{reading.ENCODINGS.get(encoding, encoding)} text")
     marks = []
@@ -36,9 +37,12 @@ def summary(report: Report, *, with_options: bool = False) -> str:
     if not dialect.get("header", True):
         marks.append("no header")
     parts = [
-        f"{counted(report.get('rows', 0), 'row')}, {counted(len(report['columns']), 'column')}",
-        f"read as {' '.join(how)}" + (f" with {' and '.join(marks)}" if marks else ""),
+        f"{counted(report.get('rows', 0), 'row')}, {counted(len(report['columns']), 'column')}"
     ]
+    as_what = [f"as {' '.join(how)}"] if how else []
+    with_what = [f"with {' and '.join(marks)}"] if marks else []
+    if how or marks:
+        parts.append(" ".join(["read", *as_what, *with_what]))
     if with_options:
         parts.append("with your options")
     rejected = int(report.get("rejected_rows") or len(report.get("rejected") or []))

@@ -399,7 +399,8 @@ def with_one_line_end(data: bytes, dialect: Dialect) -> bytes:
     together = alone[1:] if other == b"\n" else alone[:-1]
     together &= ~pairs
     if dialect.quote:
-        alone &= (np.cumsum(buffer == ord(dialect.quote)) & 1) == 0
+        masked = np.frombuffer(_without_escapes(data, dialect), np.uint8)
+        alone &= (np.cumsum(masked == ord(dialect.quote)) & 1) == 0
     buffer[alone] = mine[0]
     return buffer.tobytes()
 

@@ -514,13 +514,14 @@ def test_what_arrow_would_pass_over(
 
 
 def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    load: Any = cells._library
     library = ctypes.CDLL(str(cells.LIBRARY))
-    monkeypatch.setattr(cells.ctypes, "CDLL", lambda _: library)
-    assert cells._library.__wrapped__() is library
-    library.cells_sizes = lambda: 1
-    assert cells._library.__wrapped__() is None
-    monkeypatch.setattr(cells.ctypes, "CDLL", lambda _: object())
-    assert cells._library.__wrapped__() is None
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    assert load.__wrapped__() is library
+    monkeypatch.setattr(library, "cells_sizes", lambda: 1)
+    assert load.__wrapped__() is None
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())  # without what is looked for
+    assert load.__wrapped__() is None
 
 
 def contents(table: Any, group: int) -> tuple[bytes, ...]:

@@ -120,6 +120,12 @@ def test_one_long_row_does_not_make_all_chunks_larger(tmp_path: Path) -> None:
     assert sum(length > 64 for length in lengths) == 1
 
 
+def test_escaped_quotes_enclose_no_end_of_a_line() -> None:
+    dialect = Dialect("utf-8", ",", escape="\\")
+    data = b'a,"5\\" pipe"\r"b\rc",d\n'
+    assert chunks.with_one_line_end(data, dialect) == b'a,"5\\" pipe"\n"b\rc",d\n'
+
+
 def test_nothing_is_cut_from_an_end() -> None:
     dialect = dialect_of(b"a,b\n1,2\n")
     file = io.FileIO("/dev/null")
