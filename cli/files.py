@@ -12,6 +12,7 @@ from typing import Any
 from regatta.cli import output
 from regatta.cli.arguments import EXPORT_FORMATS
 from regatta.cli.train import reading_options
+from regatta.ingest.dialect import seen_dialect
 from regatta.runs import service
 from regatta.runs.store import RunRecord, RunStore
 from regatta.utils import UserError, counted, home
@@ -284,7 +285,7 @@ def _of_columns(repair: str, names: Sequence[str]) -> str:
 
 
 def _reading(report: Mapping[str, Any]) -> str:
-    dialect = report.get("dialect") or {}
+    dialect = seen_dialect(report)
     delimiter = str(dialect.get("delimiter", ""))
     parts = [
         counted(report.get("rows", 0), "row"),

@@ -13,6 +13,7 @@ from regatta.dashboard import actions, choices, components, fields, words
 from regatta.dashboard.choices import Choice, reading_options
 from regatta.dashboard.jobs import Job, Status
 from regatta.dashboard.sources import Source
+from regatta.ingest.dialect import seen_dialect
 from regatta.utils import UserError, fingerprint
 
 Report = Mapping[str, Any]
@@ -52,7 +53,7 @@ EVIDENCE = {
 
 def found_words(report: Report) -> dict[str, str]:
     """What was found in the file, in words, by the name of the option that overrides it."""
-    dialect = report.get("dialect") or {}
+    dialect = seen_dialect(report)
     found: dict[str, str] = {}
     for name, value in dialect.items():
         if name == "encoding":
@@ -68,7 +69,7 @@ def found_words(report: Report) -> dict[str, str]:
 
 def show_found(report: Report) -> None:
     """What was found, each line with its evidence."""
-    dialect, found = report.get("dialect") or {}, found_words(report)
+    dialect, found = seen_dialect(report), found_words(report)
     given = report.get("evidence") or {}
     lines = []
     for name, told in found.items():

@@ -11,6 +11,7 @@ import streamlit as st
 from regatta.dashboard import columns, components, fields, reading, words
 from regatta.dashboard.choices import Choice
 from regatta.dashboard.sources import Source
+from regatta.ingest.dialect import seen_dialect
 
 MOST_NAMES = 4
 SEPARATED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blank"}
@@ -25,7 +26,7 @@ Report = Mapping[str, Any]
 
 def summary(report: Report, *, with_options: bool = False) -> str:
     """The file in a sentence: how large, how it was read, how much there is to look at."""
-    dialect = report.get("dialect") or {}
+    dialect = seen_dialect(report)
     delimiter, encoding = dialect.get("delimiter"), str(dialect.get("encoding", "utf-8"))
     # A file of one column has no separator.
     how = [f"{SEPARATED.get(delimiter, repr(delimiter))}-separated"] if delimiter else []

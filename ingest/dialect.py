@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,12 @@ class Dialect:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Dialect:
         return cls(**{**value, "names": tuple(value["names"])})
+
+
+def seen_dialect(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The dialect of a file's report, without what is assumed, as the file does not show it."""
+    dialect, assumed = report.get("dialect") or {}, report.get("assumed") or ()
+    return {key: value for key, value in dialect.items() if key not in assumed}
 
 
 def split_runs(line: str, quote: str = '"') -> list[str]:

@@ -268,19 +268,20 @@ class ParsedTable:
         with cache.hold(self.directory):
             yield
 
-    def told_dialect(self) -> dict[str, Any]:
-        """The dialect as far as the file shows it: one column has no separator, a table without
-        numbers no marks in them."""
-        unseen = [] if len(self.columns) > 1 or "delimiter" in self.options else ["delimiter"]
+    def assumed(self) -> list[str]:
+        """The parts of the dialect that the file does not show: one column has no separator, a
+        table without numbers no marks in them."""
+        unseen = [] if len(self.columns) > 1 else ["delimiter"]
         if not any(column.kind == "number" for column in self.columns):
-            unseen += {"decimal", "thousands"} - self.options.keys()
-        return {key: value for key, value in self.dialect.report().items() if key not in unseen}
+            unseen += ["decimal", "thousands"]
+        return [each for each in unseen if each not in self.options]
 
     def report(self) -> dict[str, Any]:
         """The object that ``regatta inspect --json`` prints."""
         return {
             "path": self.path,
-            "dialect": self.told_dialect(),
+            "dialect": self.dialect.report(),
+            "assumed": self.assumed(),
             "evidence": self.evidence,
             "rows": self.rows,
             "columns": [column.report() for column in self.columns],

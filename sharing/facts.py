@@ -19,6 +19,7 @@ from regatta.explain import residuals
 from regatta.explain.effects import Effect, effects_of
 from regatta.explain.held_out import date_in_words
 from regatta.fitted_model import FittedModel
+from regatta.ingest.dialect import seen_dialect
 from regatta.preprocessing import (
     MISSING_LEVEL,
     BooleanEncoding,
@@ -173,7 +174,7 @@ def data_rows(facts: RunFacts) -> Rows:
 def reading_rows(facts: RunFacts) -> Rows:
     """How the file was read: dialect with its evidence, options, repairs."""
     data = facts.data
-    dialect = data.get("dialect") or facts.model.dialect
+    dialect = seen_dialect(data) or facts.model.dialect
     if not dialect:
         return []
     evidence: Mapping[str, str] = data.get("evidence") or {}

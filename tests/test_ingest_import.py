@@ -37,6 +37,7 @@ from regatta.ingest import cache, chunks, importer
 from regatta.ingest.child import Child
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
+from regatta.ingest.dialect import seen_dialect
 from regatta.ingest.importer import AHEAD, Cancelled, ImportProgress, import_table
 from regatta.ingest.table import ParsedTable
 from regatta.utils import DataError, RegattaError, UserError
@@ -329,12 +330,14 @@ def test_every_column_with_a_decimal_comma_is_named(write: Write) -> None:
 
 def test_a_separator_or_decimal_mark_that_is_not_there_is_not_told(write: Write) -> None:
     one = import_table(write("a\n" + "x\ny\n" * 30, "one.csv")).report()
-    assert not {"delimiter", "decimal", "thousands"} & one["dialect"].keys()
+    assert one["assumed"] == ["delimiter", "decimal", "thousands"]
+    assert not {*one["assumed"]} & seen_dialect(one).keys()
+    assert one["dialect"]["delimiter"] == ","
     assert "delimiter" not in one["evidence"]
     assert "60 rows, 1 column, utf-8." in readable(one, "one.csv", 100)
     several = import_table(write("a;b\n" + "x;1\ny;2\n" * 30, "two.csv")).report()
     assert several["dialect"]["delimiter"] == ";" and several["dialect"]["decimal"] == "."
-    assert several["repairs"] == []
+    assert several["assumed"] == several["repairs"] == []
 
 
 def test_one_is_told_as_one(write: Write) -> None:
