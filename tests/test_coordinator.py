@@ -256,7 +256,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_pause_resume_and_stop(store, table):
-    run_id = create(store, table, **LONG)
+    run_id = create(store, table, **{**LONG, "epochs": 200_000})  # it ends on no machine by itself
     process = start(run_id)
     wait_for_step(store, run_id, 200)
     store.send_command(run_id, "pause")
