@@ -138,7 +138,7 @@ def shows_focus_soon(tab: Any) -> bool:
     return False
 
 
-def tab_to(tab: Any, name: str, most: int = 60) -> list[str]:
+def tab_to(tab: Any, name: str, most: int = 160) -> list[str]:
     """Press the tabulator until what is called ``name`` has the focus. Returns what was passed and
     did not show that it had it."""
     hidden = []
