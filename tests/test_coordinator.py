@@ -212,8 +212,9 @@ def test_an_exact_run_has_a_hundred_points(store, tmp_path, workers, n_rows, n_f
 
 
 def test_the_workers_do_the_work_and_stay_the_same(store, table):
-    """From /proc: the same process ids for 100 epochs and more, and an equal share of CPU time."""
-    run_id = create(store, table, **{**LONG, "batch_size": 8192})
+    """From /proc: the same process ids for 100 epochs and more, and an equal share of CPU time, of
+    enough of it, as the kernel counts hundredths of a second."""
+    run_id = create(store, table, **{**LONG, "batch_size": 8192, "epochs": 200_000})
     process = start(run_id)
     try:
         wait_for_step(store, run_id, 1000)
@@ -221,6 +222,8 @@ def test_the_workers_do_the_work_and_stay_the_same(store, table):
         before = [cpu_seconds(pid) for pid in workers]
         first = step_of(store, run_id)
         wait_for_step(store, run_id, first + 2000)
+        enough = sum(before) + 2.0
+        wait_for(lambda: sum(map(cpu_seconds, workers)) > enough, 120)
         after = [cpu_seconds(pid) for pid in workers]
         assert workers_of(process.pid) == workers and len(workers) == 2
     finally:
