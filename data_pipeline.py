@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, cleaning, leaks, rejecting, scatter
-from regatta.ingest.child import Child, ready
+from regatta.ingest.child import Child, ChildPool, ready
 from regatta.ingest.dates import has_time
 from regatta.ingest.importer import Cancelled, ImportProgress, import_table
 from regatta.ingest.overrides import with_options
@@ -724,28 +724,25 @@ class _Crew:
     """Runs the calls of `scatter` in this process or in children; results in order."""
 
     def __init__(self, processes: int, tell: Callable[[], None]) -> None:
-        self.processes = processes
         self.tell = tell
-        self.children: list[Child] = []
+        self.pool = ChildPool(processes, _SCATTER)
         self.state: dict[str, Any] = {}
 
     def __enter__(self) -> _Crew:
-        self.children = [Child(_SCATTER) for _ in range(self.processes)]
         return self
 
     def __exit__(self, *error: object) -> None:
-        for child in self.children:
-            child.close()
+        self.pool.close()
 
     def open(self, plan: Plan) -> None:
-        for child in self.children:
+        for child in self.pool.children:
             child.call(f"{_SCATTER}:open_plan", plan)
-        for child in self.children:
+        for child in self.pool.children:
             child.result()
         scatter.open_plan(self.state, plan)
 
     def map(self, function: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        if not self.children:
+        if not self.pool.children:
             results = []
             for each in arguments:
                 results.append(getattr(scatter, function)(self.state, *each))
@@ -764,7 +761,7 @@ class _Crew:
                 busy[child] = index
                 child.call(f"{_SCATTER}:{function}", *arguments[index])
 
-        for child in self.children:
+        for child in self.pool.children:
             start(child)
         while busy:
             for child in ready(list(busy)):

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from regatta.benchmarks._data import Recipe, write_csv, write_trips
 from regatta.benchmarks._exact import say
-from regatta.benchmarks._processes import run_measured
-from regatta.ingest.importer import MAX_PROCESSES
+from regatta.benchmarks._processes import SAMPLE_SHARE, run_measured
 
 REGATTA = "Regatta"
 READERS = {
@@ -34,7 +33,12 @@ READERS = {
     REGATTA: "import functools\nfrom regatta.data_pipeline import import_csv\n"
     "read = functools.partial(import_csv, processes=2)\n",
 }
-WITH_ALL = READERS[REGATTA].replace("processes=2", f"processes={MAX_PROCESSES}")
+MANY_CORES = 64
+WITH_ALL = (
+    "from regatta.ingest import importer\n"
+    f"importer.available_cores = lambda: {MANY_CORES}\n"
+    "from regatta.data_pipeline import import_csv as read\n"
+)
 MEASURE = (
     "import json, sys, time\nstart = time.perf_counter()\ntable = read(sys.argv[1])\n"
     "seconds = time.perf_counter() - start\nstart = time.perf_counter()\n"
@@ -56,7 +60,7 @@ class Readings:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     again: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
-    most_memory: int = 0  # of Regatta with as many processes as it ever starts
+    most_memory: int = 0  # of Regatta with as many processes as for many cores
 
     @property
     def fast(self) -> list[str]:
@@ -114,16 +118,19 @@ def measure(path: Path, rows: str, names: list[str], turns: int) -> Readings:
             found.memory[name] = max(peak, found.memory.get(name, 0))
             if name == REGATTA:
                 found.again.append(done["again"])
-    _, found.most_memory = once(WITH_ALL, path)
+    _, found.most_memory = once(WITH_ALL, path, timed=False)
     return found
 
 
-def once(reader: str, path: Path, *, again: bool = False) -> tuple[dict[str, float], int]:
+def once(
+    reader: str, path: Path, *, again: bool = False, timed: bool = True
+) -> tuple[dict[str, float], int]:
     """The seconds that a reader takes, those of a second time, and its memory."""
     home = path.with_name("emptied home")
     words = str(path), "again" if again else ""
     try:
-        return run_measured("-c", reader + MEASURE, *words, home=home)
+        share = SAMPLE_SHARE if timed else 1.0
+        return run_measured("-c", reader + MEASURE, *words, home=home, share=share)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -145,8 +152,8 @@ def markdown(found: Readings) -> str:
         )
     lines += [
         "",
-        f"A second import of the same file: {max(found.again):.2f} s at most. With {MAX_PROCESSES} "
-        f"processes, as on larger machines: {found.most_memory / 1e6:,.0f} MB.",
+        f"A second import of the same file: {max(found.again):.2f} s at most. With as many "
+        f"processes as on {MANY_CORES} cores: {found.most_memory / 1e6:,.0f} MB.",
         "",
     ]
     return "\n".join(lines)

@@ -37,8 +37,8 @@ turns and sleep while another one is measured. Figures are medians with the smal
 largest; a ratio is taken within a turn, then its median. On a busy machine speeds vary by a third
 from minute to minute, ratios much less. `--only exact` or `--only steps` measures that part alone
 and keeps the other's figures, which lie in `benchmarks.json`. Memory is what all processes of a
-contender hold, anonymous and shared (`RssAnon` + `RssShmem`), sampled fifty times a second; mapped
-files do not count.
+contender hold, anonymous and shared, sampled up to fifty times a second; what several of them share
+counts once (`Pss_Anon` + `Pss_Shmem`), mapped files do not count.
 
 {machine}
 """

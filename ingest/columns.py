@@ -19,6 +19,7 @@ from regatta.ingest.column_type import (
     MAX_BAD_WORDS,
     MAX_LEVEL_LENGTH,
     MAX_LEVELS_KEPT,
+    MAX_LEVELS_TOGETHER,
     ColumnType,
 )
 from regatta.ingest.dates import ISO, matching_date_formats, parse_date, swapped_format
@@ -68,6 +69,7 @@ class Tally:
     counts: list[int] = field(default_factory=list)
     overflow: bool = False  # too many levels to keep, or too long ones
     long_texts: bool = False
+    crowded: int = 0  # levels that it held when those of all columns were too many
 
     @property
     def present(self) -> int:
@@ -475,6 +477,11 @@ def _free_text(name: str, column: ColumnType, tally: Tally) -> Verdict:
     what = f"more than {MAX_LEVELS_KEPT:,} different texts"
     if tally.long_texts:
         what = f"texts of more than {MAX_LEVEL_LENGTH:,} letters"
+    elif tally.crowded:
+        what = (
+            f"{tally.crowded:,} different texts or more, and all columns together "
+            f"more than {MAX_LEVELS_TOGETHER:,}"
+        )
     told = f"Column {name!r} holds {what}: left out."
     return Verdict(column, kind="text", role="ignored", reason="free text", warnings=(told,))
 

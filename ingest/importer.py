@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,21 +26,22 @@ from blake3 import blake3
 
 from regatta.configuration import AS_FOUND, ReadingOptions
 from regatta.ingest import cache, chunks, findings, parsing, rejecting
-from regatta.ingest.child import Child, ready
+from regatta.ingest.child import Child, ChildPool, ready
 from regatta.ingest.column_type import (
     MAX_BAD_EXAMPLES,
     MAX_LEVEL_LENGTH,
     MAX_LEVELS_KEPT,
+    MAX_LEVELS_TOGETHER,
     ColumnType,
 )
 from regatta.ingest.columns import (
     Tally,
     Verdict,
-    infer,
     judge,
     refuse_second_header,
 )
-from regatta.ingest.dialect import Dialect, read_records
+from regatta.ingest.dialect import Dialect
+from regatta.ingest.levels import largest
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, mends_among, told
 from regatta.ingest.near_misses import near_miss
 from regatta.ingest.overrides import (
@@ -54,6 +54,7 @@ from regatta.ingest.overrides import (
     given_encoding,
     with_options,
 )
+from regatta.ingest.sample import MAX_PROCESSES, Plan, Sample
 from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
     LEGACY,
@@ -88,14 +89,8 @@ from regatta.utils import (
 
 # Smaller files are parsed in the importing process: starting others would take longer.
 SMALL_BYTES = 8 << 20
-# As many as hold less than half a gigabyte together. A wide file is cut into larger chunks, as each
-# costs something for each column, and parsed by fewer.
-MAX_PROCESSES = 5
-WIDE_COLUMNS, WIDE_CHUNK, WIDE_PROCESSES = 2_000, 2, 2
 MAX_PASSES = 5
 MAX_COLUMNS = 100_000
-SAMPLE_CELLS = 400_000
-WINDOW_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -225,8 +220,8 @@ class _Import:
         self.chunk_bytes = chunk_bytes
         self.started = time.monotonic()
         self.told = 0.0
-        self.children: list[Child] = []
-        self.most_children = MAX_PROCESSES
+        self.pool = ChildPool(0)
+        self.plan: Plan | None = None  # once there is a sample
         self.rules: list[ColumnRule] = []
         self.encoding: str | None = None  # where it was given
         self.rejected: list[rejecting.BadRow] = []
@@ -235,17 +230,10 @@ class _Import:
         try:
             return self._run(None)
         except _WrongEncoding:
-            self._end_children()
+            self.pool.close()
             return self._run(LEGACY)
         finally:
-            self._end_children()
-
-    def _end_children(self, keep: int = 0) -> None:
-        self.children, ended = self.children[:keep], self.children[keep:]
-        for child in ended:
-            child.stop()
-        for child in ended:
-            child.close()
+            self.pool.close()
 
     def _run(self, encoding: str | None) -> ParsedTable:
         self.encoding = given = given_encoding(self.options)
@@ -276,18 +264,15 @@ class _Import:
                 f"{self.path.name!r} has {width:,} columns; the most is {MAX_COLUMNS:,}.",
                 "Check its separator.",
             )
-        if width > WIDE_COLUMNS:
-            self.most_children = WIDE_PROCESSES
-            self._end_children(keep=self._process_count(source))
         repairs = [*source.repairs, *sniffed.repairs]
         if guessed:
             repairs.append(guessed_encoding(source.encoding))
         self.rules = column_rules(sniffed.dialect.names, self.options)
-        types = _sampled_types(source, sniffed, self.rules)
+        sample = Sample.of(source, sniffed)
+        types = sample.types(self.rules)
         with cache.building("parsed") as folder:
-            reading = self._settle(source, sniffed, types, folder)
-            for child in self.children:
-                child.stop()  # and have its memory for what follows
+            reading = self._settle(source, sniffed, sample, types, folder)
+            self.pool.stop()  # and have its memory for what follows
             self.rejected.sort(key=_line)
             table = self._table(reading, sniffed, folder, repairs)
             table = findings.examine(table)
@@ -310,8 +295,7 @@ class _Import:
                 raise
 
     def _start_children(self, source: Source) -> None:
-        for _ in range(self._process_count(source)):
-            self.children.append(Child(*parsing.MODULES))
+        self.pool = ChildPool(self._process_count(source), *parsing.MODULES)
 
     def _process_count(self, source: Source) -> int:
         if self.processes is not None:
@@ -319,14 +303,21 @@ class _Import:
         unpacked = self.size * (8 if source.packing else 1)
         if unpacked < SMALL_BYTES:
             return 0
-        return max(1, min(available_cores(), self.most_children))
+        return min(available_cores(), self.plan.processes if self.plan else MAX_PROCESSES)
 
     def _settle(
-        self, source: Source, sniffed: Sniffed, types: list[ColumnType], folder: Path
+        self,
+        source: Source,
+        sniffed: Sniffed,
+        sample: Sample,
+        types: list[ColumnType],
+        folder: Path,
     ) -> _Reading:
         """Read the file until every column has a type that fits all of it."""
         dialect, mended = sniffed.dialect, list[Mend]()
         for _ in range(MAX_PASSES):
+            self.plan = sample.plan(types, self.chunk_bytes)
+            self.pool.keep(self._process_count(source))
             reading = self._read(source, sniffed, types, folder / VALUES_NAME, mended)
             source = reading.source
             verdicts = [
@@ -363,7 +354,7 @@ class _Import:
                 )
                 together = sorted([*source.patches, *patches], key=_offset)
                 source = replace(source, patches=tuple(together))
-                self._end_children()  # they are at work on the broken rows
+                self.pool.close()  # they are at work on the broken rows
                 self._start_children(source)
             else:
                 return reading
@@ -487,8 +478,8 @@ class _Reading:
 
     def run(self) -> None:
         self.file.write_bytes(b"")
-        if self.job.children:
-            self._run_children(self.job.children)
+        if self.job.pool.children:
+            self._run_children(self.job.pool.children)
         else:
             parser = parsing.ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
@@ -511,8 +502,8 @@ class _Reading:
         return [*told(self.mended), *(blank if count else [])]
 
     def _chunks(self) -> Iterator[chunks.Chunk]:
-        source, digest = self.source, blake3()
-        size = self.job.chunk_bytes * (WIDE_CHUNK if len(self.types) > WIDE_COLUMNS else 1)
+        assert self.job.plan
+        source, digest, size = self.source, blake3(), self.job.plan.chunk_bytes
         if source.direct:
             with source.path.open("rb", buffering=0) as file:
                 yield from chunks.cut(
@@ -602,13 +593,26 @@ class _Reading:
             if index in summary.without_levels:
                 tally.overflow = True
                 tally.long_texts |= index in summary.long_texts
+                tally.crowded = max(tally.crowded, summary.crowded.get(index, 0))
             if not tally.overflow:
                 codes[index] = _merge_levels(tally, levels, counts)
             if tally.overflow:
-                tally.levels, tally.counts = {}, []
-                codes.pop(index, None)
-                self.closed.add(index)
-        return codes
+                self._close(index)
+        self._close_largest()
+        return {index: each for index, each in codes.items() if index not in self.closed}
+
+    def _close_largest(self) -> None:
+        """Make room where all columns together have more levels than are kept."""
+        sizes = {index: len(self.tallies[index].levels) for index in self.layout.texts}
+        for index in largest(sizes, MAX_LEVELS_TOGETHER):
+            self.tallies[index].overflow = True
+            self.tallies[index].crowded = sizes[index]
+            self._close(index)
+
+    def _close(self, index: int) -> None:
+        """Keep no levels of a column of texts any more."""
+        self.tallies[index].levels, self.tallies[index].counts = {}, []
+        self.closed.add(index)
 
 
 def _offset(patch: Patch) -> int:
@@ -666,7 +670,7 @@ class _Schedule:
                     self.more = False
                     return
                 has[child] += 1
-                self.waiting.append((chunk, child))
+                self.waiting.append((replace(chunk, data=None), child))
                 self.calls[child].append(chunk.index)
                 child.call(_PARSE, chunk, sorted(self.reading.closed))
 
@@ -759,42 +763,3 @@ def _with_marks(dialect: Dialect, columns: list[ParsedColumn]) -> Dialect:
     commas = sum(style.decimal == "," for style in styles)
     marks = [style.thousands for style in styles if style.thousands]
     return replace(dialect, decimal="," if commas else ".", thousands=marks[0] if marks else "")
-
-
-# -- the sample -----------------------------------------------------------------------------------
-
-
-def _sampled_types(
-    source: Source, sniffed: Sniffed, rules: Sequence[ColumnRule]
-) -> list[ColumnType]:
-    """Provisional types from the head, the middle and the tail of the file."""
-    dialect = sniffed.dialect
-    width = len(dialect.names)
-    records = sniffed.records + _windows(source, dialect)
-    most = max(20, SAMPLE_CELLS // width)
-    records = [record for record in records if len(record) == width]
-    if len(records) > most:
-        records = records[:: len(records) // most + 1]
-    columns = list(zip(*records, strict=True)) if records else [()] * width
-    pairs = list(zip(columns, rules, strict=True))
-    types = [infer(cells, rule=rule) for cells, rule in pairs]
-    if any(each.kind == "number" and each.style.decimal == "," for each in types):
-        types = [infer(cells, decimal_comma=True, rule=rule) for cells, rule in pairs]
-    return types
-
-
-def _windows(source: Source, dialect: Dialect) -> list[list[str]]:
-    """Records from the middle and the end of a plain file, as far as they can be told apart."""
-    size = source.path.stat().st_size
-    if not source.direct or size < 4 * WINDOW_BYTES or dialect.newline == "\r":
-        return []
-    records: list[list[str]] = []
-    with source.path.open("rb") as file:
-        for place in (size // 3, 2 * size // 3, size - WINDOW_BYTES):
-            data = os.pread(file.fileno(), WINDOW_BYTES, max(place, dialect.offset))
-            lines = data.decode("utf-8", "replace").splitlines(keepends=True)[1:-1]
-            found, _ = read_records(
-                lines, dialect.delimiter, dialect.quote, dialect.escape, dialect.runs
-            )
-            records += found[1:-1]
-    return records

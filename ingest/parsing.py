@@ -26,11 +26,12 @@ from regatta.ingest.column_type import (
     MAX_BAD_EXAMPLES,
     MAX_BAD_WORDS,
     MAX_LEVELS_KEPT,
+    MAX_LEVELS_TOGETHER,
     ColumnType,
 )
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
-from regatta.ingest.levels import LevelReader
+from regatta.ingest.levels import LevelReader, largest
 from regatta.ingest.values import parse_numbers, text_level, trimmed_texts
 
 HASH_CELLS = 1 << 15
@@ -86,6 +87,8 @@ class Summary:
     # Columns of texts whose levels are too many to be kept, or too long.
     without_levels: list[int] = field(default_factory=list)
     long_texts: list[int] = field(default_factory=list)  # of those, the columns of too long ones
+    # Of those, how many levels the columns have that go as all columns together have too many.
+    crowded: dict[int, int] = field(default_factory=dict)
     fault: RowFault | None = None
     unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
@@ -234,6 +237,8 @@ class ChunkParser:
         """Take in columns, but those of numbers that are in their place already (``None``)."""
         self.parsed = parsed
         summary = Summary(parsed.rows, lines)
+        sizes = {i: len(each.texts) for i, each in enumerate(columns) if isinstance(each, Codes)}
+        summary.crowded = {i: sizes[i] for i in largest(sizes, MAX_LEVELS_TOGETHER // 2)}
         for index, column in enumerate(columns):
             if column is not None:
                 self._store(index, column, data, summary)
@@ -448,7 +453,7 @@ class ChunkParser:
             self.parsed.hashes += hashing.mixed(bits, multiplier)
             self.parsed.codes[place] = -1
             return
-        levels = self.levels[index].read(column.texts)
+        levels = self.levels[index].read(column.texts, keep=index not in summary.crowded)
         # Of each text of the column, where it stands in a table of "no value" and then the levels.
         places = np.arange(len(column.texts)) if levels.codes is None else levels.codes
         places = places + 1
@@ -456,7 +461,7 @@ class ChunkParser:
         np.add.at(counts, places, column.counts)
         if levels.texts is None:
             summary.without_levels.append(index)
-            if len(levels.hashes) <= MAX_LEVELS_KEPT:
+            if len(levels.hashes) <= MAX_LEVELS_KEPT and index not in summary.crowded:
                 summary.long_texts.append(index)
             summary.levels[index] = ([], [], int(counts[0]))
         else:

@@ -330,4 +330,4 @@ def test_the_import_is_measured_beside_readers(capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().out
     assert told.count("| Regatta |") == 4 and told.count("| 100% |") >= 2
     assert told.count(" GB of numbers") == told.count(" GB of trips") == 2
-    assert told.count("A second import of the same file") == told.count(" processes, as on") == 4
+    assert told.count("A second import of the same file") == told.count(" as on 64 cores") == 4

@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from regatta.ingest import chunks
-from regatta.ingest.child import Child
 from regatta.ingest.dialect import Dialect
 from regatta.ingest.sniffing import sniff
-from regatta.utils import RegattaError
 
 CELLS = ["1", "-2.5", "word", '"a, b"', '"two\nlines"', '"one ""quote"""', "", "ünï"]
 
@@ -77,38 +73,6 @@ def test_lines_are_counted_by_the_end_that_the_file_has() -> None:
     assert chunks.count_lines(b"", dialect) == 0
 
 
-def test_a_parsing_process_never_imports_pandas() -> None:
-    """pyarrow would, for nothing; it takes as long as parsing 25 MB."""
-    with closing(Child()) as child:
-        child.call("pandas:DataFrame")
-        with pytest.raises(RegattaError, match="not in this process"):
-            child.result()
-        child.call(OPEN_PARSER, "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
-        child.result()
-
-
-def test_what_a_parsing_process_cannot_import_it_tells_when_it_is_called() -> None:
-    with closing(Child("regatta.no_such_module")) as child:
-        child.call("regatta.no_such_module:parse")
-        with pytest.raises(RegattaError, match="No module named"):
-            child.result()
-        child.call(OPEN_PARSER, "rows.csv", dialect_of(b"a,b\n1,2\n"), [])
-        child.result()
-
-
-class _Nowhere:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return __import__, ("no module of this name",)
-
-
-def test_a_parsing_process_that_cannot_take_a_call_ends() -> None:
-    with closing(Child()) as child:
-        child.call(OPEN_PARSER, _Nowhere())
-        with pytest.raises(RegattaError, match="ended early"):
-            child.result()
-        assert child.process.returncode is not None
-
-
 def test_one_long_row_does_not_make_all_chunks_larger(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"a,b\n" + b"1,2\n" * 100 + b"3," + b"4" * 1000 + b"\n" + b"1,2\n" * 100)
@@ -131,13 +95,3 @@ def test_nothing_is_cut_from_an_end() -> None:
     file = io.FileIO("/dev/null")
     with file:
         assert not list(chunks.cut(file, dialect, size=9, start=0, digest=hashlib.sha256()))
-
-
-def test_an_error_of_the_system_arrives_as_what_it_is(tmp_path: Path) -> None:
-    with closing(Child()) as child:
-        child.call(OPEN_PARSER, str(tmp_path / "gone.csv"), dialect_of(a_text(1, 20)), [])
-        child.result()
-        chunk = chunks.Chunk(0, 0, 10, None, 10)
-        child.call("regatta.ingest.parsing:parse_chunk", chunk, [])
-        with pytest.raises(FileNotFoundError):
-            child.result()

@@ -33,12 +33,13 @@ from hypothesis import strategies as st
 from regatta.cli.files import readable, together
 from regatta.configuration import ReadingOptions, check_value
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
-from regatta.ingest import cache, chunks, importer
-from regatta.ingest.child import Child
+from regatta.ingest import cache, chunks, columns, importer, parsing
+from regatta.ingest.child import Child, ChildPool
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
 from regatta.ingest.dialect import seen_dialect
 from regatta.ingest.importer import AHEAD, Cancelled, ImportProgress, import_table
+from regatta.ingest.sample import Plan, Sample
 from regatta.ingest.table import ParsedTable
 from regatta.utils import DataError, RegattaError, UserError
 
@@ -409,17 +410,17 @@ def test_a_process_that_stands_still_does_not_let_others_run_ahead(
             if stopped.is_set():
                 while_stopped[self] += 1
             elif sum(handed.values()) == 10:
-                self.process.send_signal(signal.SIGSTOP)
+                os.kill(self.pid, signal.SIGSTOP)
                 stopped.set()
                 threading.Timer(1.0, go_on, [self]).start()
         call(self, function, *arguments)
 
     def go_on(child: Child) -> None:
-        state = psutil.Process(child.process.pid).status()
+        state = psutil.Process(child.pid).status()
         assert state == psutil.STATUS_STOPPED
         stopped.clear()
         monkeypatch.setattr(Child, "call", call)
-        child.process.send_signal(signal.SIGCONT)
+        os.kill(child.pid, signal.SIGCONT)
 
     call = Child.call
     monkeypatch.setattr(Child, "call", noted)
@@ -487,31 +488,83 @@ def test_what_is_missing_has_the_same_bits_whichever_way_it_was_read(write: Writ
     assert [each.kind for each in table.findings if each.columns] == ["duplicate_columns"]
 
 
-@pytest.mark.parametrize(("columns", "processes"), [(3, 5), (2_001, 2)])
+@pytest.mark.parametrize("most", [1, 3])
 def test_no_more_processes_than_there_is_memory_for(
-    write: Write, monkeypatch: pytest.MonkeyPatch, columns: int, processes: int
+    write: Write, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr(importer, "available_cores", lambda: 64)
+    """Those beyond, started before it was known what the file holds, end before it is read."""
+    monkeypatch.setattr(importer, "available_cores", lambda: 5)
     monkeypatch.setattr(importer, "SMALL_BYTES", 0)
-    parsed, closed = set[Child](), set[Child]()
+    monkeypatch.setattr(Sample, "plan", lambda *_: Plan(chunk_bytes=400, processes=most))
+    called, alive = set[Child](), list[int]()
 
     def call(self: Child, function: str, *arguments: Any) -> None:
-        parsed.add(self)
+        called.add(self)
         plain_call(self, function, *arguments)
+        if function.endswith("parse_chunk") and not alive:
+            time.sleep(0.5)
+            alive.append(sum(map(is_alive, self.pool.pids)))
 
-    def close(self: Child) -> None:
-        closed.add(self)
-        plain_close(self)
-
-    plain_call, plain_close = Child.call, Child.close
+    plain_call = Child.call
     monkeypatch.setattr(Child, "call", call)
-    monkeypatch.setattr(Child, "close", close)
-    names = ",".join(f"c{i}" for i in range(columns))
-    row = ",".join(f"{i}.5" for i in range(columns))
-    table = import_table(write("\n".join([names, *[row] * 40]).encode()), chunk_bytes=1_000)
-    assert table.rows == 40
-    assert len(parsed) == processes
-    assert len(closed) == 5, "the others are ended, too"
+    table = import_table(write(with_line(0, LINES[0]).encode()))
+    assert table.rows == 60
+    assert len(called) == most == alive[0]
+    assert not any(is_alive(pid) for child in called for pid in child.pool.pids)
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_all_cores_are_used_where_there_is_memory(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "SMALL_BYTES", 0)
+    monkeypatch.setattr(importer, "available_cores", lambda: 12)
+    started = list[int]()
+
+    def pool(count: int, *_: str) -> ChildPool:
+        started.append(count)
+        return ChildPool(0)
+
+    monkeypatch.setattr(importer, "ChildPool", pool)
+    import_table(write(with_line(0, LINES[0]).encode()))
+    assert started == [0, 12]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_columns_with_the_most_texts_go_where_all_have_too_many(
+    write: Write, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """The largest first; those that are left are read as they would be without the others."""
+    for module in (columns, importer):
+        monkeypatch.setattr(module, "MAX_LEVELS_TOGETHER", 500)
+    rows = [f"a{i % 3},b{i % 120},c{i},d{i % 90},{i}" for i in range(900)]
+    path = write("\n".join(["three,some,all,few,y", *rows]))
+    table = import_table(path, processes=processes, chunk_bytes=2_000)
+    kinds = {each.name: each.kind for each in table.columns}
+    assert kinds.pop("all") == "text"
+    assert set(kinds.values()) == {"category", "number"}
+    assert [table.column(name).distinct for name in ("three", "some", "few")] == [3, 120, 90]
+    assert texts(table, "some") == [f"b{i % 120}" for i in range(900)]
+    (told,) = [each for each in table.warnings if "'all'" in each]
+    assert "different texts or more, and all columns together more than 500: left out" in told
+    assert table.column("all").reason == "free text"
+
+
+def test_a_chunk_alone_may_hold_too_many_texts(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (columns, importer, parsing):
+        monkeypatch.setattr(module, "MAX_LEVELS_TOGETHER", 500)
+    rows = [f"a{i % 3},b{i % 90},c{i},{i}" for i in range(900)]
+    path = write("\n".join(["three,some,all,y", *rows]))
+    for chunk_bytes in (6_000, 1 << 20):
+        table = import_table(path, processes=0, chunk_bytes=chunk_bytes)
+        assert [each.distinct for each in table.columns] == [3, 90, None, None]
+        assert table.column("all").kind == "text"
+        assert table.duplicates == 0, "rows are told apart by the texts that were not kept"
 
 
 def test_large_chunks_and_large_answers_pass_each_other(write: Write) -> None:

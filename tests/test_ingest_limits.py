@@ -77,6 +77,20 @@ def test_ten_thousand_columns(tmp_path: Path) -> None:
     assert seconds < 60 and peak < 500
 
 
+def test_a_thousand_columns_of_texts_that_all_differ(tmp_path: Path) -> None:
+    """Two million: neither are all kept, nor all looked at one by one."""
+    path = tmp_path / "texts.csv"
+    with path.open("w") as file:
+        file.write(",".join(f"c{i}" for i in range(1_000)) + ",y\n")
+        for row in range(2_000):
+            file.write(",".join(f"t{row:x}{i:x}" for i in range(1_000)) + f",{row}\n")
+    rows, columns, seconds, peak = cost(path)
+    assert (rows, columns) == (2_000, 1_001)
+    assert seconds < 60 and peak < 300
+    kinds = {each.kind for each in import_csv(path).columns[:-1]}
+    assert kinds == {"text"}
+
+
 def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     rows = [f"{i % 13},x,{i}" for i in range(50)]
