@@ -1,7 +1,7 @@
 """Processes that parse: each takes calls through a pipe and answers them, until the pipe closes.
 
     importing process ──(function, arguments)──▶ child
-           │          ◀──("done", result) or ("failed", error)──
+           │          ◀──("done", result, bytes) or ("failed", error, bytes)──
            └──── starts and ends ───▶ mother ──── forks ───▶ each child
 
 The mother is started as ``python -P -m regatta.ingest.child PIPES MODULES``, not as a fork or a
@@ -12,10 +12,12 @@ is inherited. She imports what the children need, once, and they share that memo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -45,10 +47,14 @@ PATIENCE = 5.0
 
 
 class Child:
-    """A parsing process, seen from the importing one. Calls are answered in their order."""
+    """A parsing process, seen from the importing one. Calls are answered in their order.
+
+    ``held`` is the most memory that it has taken for itself by its last answer, in bytes.
+    """
 
     def __init__(self, pool: ChildPool, pipe: Connection, index: int) -> None:
         self.pool, self.pipe, self.index = pool, pipe, index
+        self.held = 0
 
     @property
     def pid(self) -> int:
@@ -65,7 +71,7 @@ class Child:
         """Wait for the first call not yet answered and return what it returned, or raise its
         error."""
         try:
-            word, value = self.pipe.recv()
+            word, value, self.held = self.pipe.recv()
         except (EOFError, OSError):
             raise self._died() from None
         if word == "failed":
@@ -79,8 +85,9 @@ class Child:
 
     def _died(self) -> RegattaError:
         code = self.pool.exit_code(self.index)
+        told = "" if code is None else f" (exit code {code})"
         return RegattaError(
-            f"A process that reads the file ended early (exit code {code}).",
+            f"A process that reads the file ended early{told}.",
             "The machine may be short of memory; try again.",
         )
 
@@ -92,36 +99,55 @@ class ChildPool:
     """
 
     def __init__(self, count: int, *modules: str) -> None:
-        pipes = [Pipe() for _ in range(count)]
-        theirs = [pipe.fileno() for _, pipe in pipes]
+        pipes = [_pipe() for _ in range(count)]
         self.children = [Child(self, pipe, index) for index, (pipe, _) in enumerate(pipes)]
-        self._mother: subprocess.Popen[str] | None = None
-        if count:
-            words = [",".join(map(str, theirs)), *modules]
-            self._mother = subprocess.Popen(
-                [sys.executable, "-P", "-m", "regatta.ingest.child", *words],
-                pass_fds=theirs,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | ENVIRONMENT,
-            )
+        self._mother: subprocess.Popen[bytes] | None = None
+        self._codes: dict[int, int] = {}  # of processes that have ended
+        if not count:
+            return
+        self._orders, theirs = _pipe()
+        pipes.append((self._orders, theirs))
+        descriptors = [pipe.fileno() for _, pipe in pipes]
+        words = [",".join(map(str, descriptors)), *modules]
+        self._mother = subprocess.Popen(
+            [sys.executable, "-P", "-m", "regatta.ingest.child", *words],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | ENVIRONMENT,
+        )
         for _, pipe in pipes:
             pipe.close()
 
     @functools.cached_property
     def pids(self) -> list[int]:
-        """Of all processes that were started; none if their mother died before."""
-        return [int(word) for word in self._told().split()]
+        """Of all processes that could be started; none if their mother died before."""
+        try:
+            found: list[int] = self._orders.recv()
+        except (EOFError, OSError):
+            return []
+        return found
+
+    def started(self, timeout: float) -> bool:
+        """Wait until the processes are there; if some could not be started, go on with the
+        others."""
+        if self.children and "pids" not in self.__dict__:
+            if not self._orders.poll(timeout):
+                return False
+            self.keep(max(1, len(self.pids)))  # of none, the first call tells why
+        return True
 
     def exit_code(self, index: int) -> int | None:
-        """Wait for the end of a process: its exit code, or that of the mother if she died."""
-        if index < len(self.pids):
-            while line := self._told():
-                pid, code = map(int, line.split())
-                if pid == self.pids[index]:
-                    return code
-        return self._mother.wait() if self._mother else None
+        """How a process ended, or, where they could not be told apart, their mother."""
+        if index >= len(self.pids):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._mother.wait(PATIENCE) if self._mother else None
+            return None
+        pid = self.pids[index]
+        with contextlib.suppress(EOFError, OSError):
+            while pid not in self._codes and self._orders.poll(PATIENCE):
+                self._codes.update([self._orders.recv()])
+        return self._codes.get(pid)
 
     def keep(self, count: int) -> None:
         """Have all but ``count`` end, when they have done what they were called for."""
@@ -132,8 +158,11 @@ class ChildPool:
     def stop(self) -> None:
         """Have all end, whatever they do, without waiting for it."""
         self.keep(0)
-        if self._mother and self._mother.stdin:
-            self._mother.stdin.close()
+        if self._mother and not self._orders.closed:
+            if not ("pids" in self.__dict__ or self._orders.poll()):
+                self.pids = []  # not told yet: those that are forked from now on end by themselves
+            _ = self.pids  # nobody can be asked for them any more
+            self._orders.close()
 
     def close(self) -> None:
         """End all, and wait for it."""
@@ -148,13 +177,17 @@ class ChildPool:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._mother.wait()
-        if self._mother.stdout:
-            self._mother.stdout.close()
         self._mother = None
 
-    def _told(self) -> str:
-        """A line from the mother: of the processes, then of each that ends with its exit code."""
-        return self._mother.stdout.readline() if self._mother and self._mother.stdout else ""
+
+def _pipe() -> tuple[Connection, Connection]:
+    """Two ends, the second beyond the standard streams, which a process may start without."""
+    ours, theirs = Pipe()
+    if theirs.fileno() > 2:
+        return ours, theirs
+    beyond = Connection(fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+    theirs.close()
+    return ours, beyond
 
 
 def ready(children: Sequence[Child], timeout: float | None = None) -> list[Child]:
@@ -166,27 +199,31 @@ def ready(children: Sequence[Child], timeout: float | None = None) -> list[Child
 # -- in the mother --------------------------------------------------------------------------------
 
 
-def fork_for(pipes: Sequence[int]) -> None:
-    """Fork a child for each pipe, tell which and how they end, until all have; kill those that
-    are left when standard input closes."""
+def fork_for(pipes: Sequence[int], orders: Connection) -> None:
+    """Fork a child for each pipe, tell which they are and how they end, until all have; kill those
+    that are left when the other end of ``orders`` is closed."""
     gc.freeze()  # or the collector would write to what is shared
-    children = [_forked(pipe, pipes) for pipe in pipes]
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # as many as there may be
+        for pipe in pipes:
+            children.append(_forked(pipe, [*pipes, orders.fileno()]))
     for pipe in pipes:
         os.close(pipe)
     living = set(children)
-    threading.Thread(target=_kill_at_the_end, args=(living,), daemon=True).start()
-    with contextlib.suppress(BrokenPipeError):
-        print(*children, flush=True)
+    threading.Thread(target=_kill_at_the_end, args=(living, orders), daemon=True).start()
+    with contextlib.suppress(OSError):
+        orders.send(children)
     while living:
         pid, status = os.wait()
         living.discard(pid)
-        with contextlib.suppress(BrokenPipeError):
-            print(pid, os.waitstatus_to_exitcode(status), flush=True)
+        with contextlib.suppress(OSError):
+            orders.send((pid, os.waitstatus_to_exitcode(status)))
     os._exit(0)  # nothing is left to be tidied up
 
 
-def _kill_at_the_end(living: set[int]) -> None:
-    os.read(sys.stdin.fileno(), 1)
+def _kill_at_the_end(living: set[int], orders: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        orders.recv()
     for pid in list(living):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -201,9 +238,6 @@ def _forked(pipe: int, pipes: Sequence[int]) -> int:
     try:
         for other in set(pipes) - {pipe}:
             os.close(other)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nothing, sys.stdin.fileno())
-        os.dup2(nothing, sys.stdout.fileno())
         serve(Connection(pipe))
         code = 0
     except BaseException:
@@ -229,6 +263,7 @@ def serve(pipe: Connection) -> None:
 
     They are taken from the pipe at once, so that nobody has to wait to make one.
     """
+    shared = _peak_bytes()
     calls: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_take, args=(pipe, calls), daemon=True).start()
     state: dict[str, Any] = {}
@@ -242,9 +277,15 @@ def serve(pipe: Connection) -> None:
         except Exception:
             answer = ("failed", traceback.format_exc())
         try:
-            pipe.send(answer)
+            pipe.send((*answer, _peak_bytes() - shared))
         except OSError:
             return
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
 
 
 def _take(pipe: Connection, calls: SimpleQueue[Any]) -> None:
@@ -260,8 +301,10 @@ def _take(pipe: Connection, calls: SimpleQueue[Any]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # or nobody could be waited for
     sys.meta_path.insert(0, _WithoutPandas())
     for module in sys.argv[2:]:
         with contextlib.suppress(Exception):  # who calls it is told
             importlib.import_module(module)
-    fork_for([*map(int, sys.argv[1].split(","))])
+    *for_children, for_orders = map(int, sys.argv[1].split(","))
+    fork_for(for_children, Connection(for_orders))

@@ -400,7 +400,7 @@ def with_one_line_end(data: bytes, dialect: Dialect) -> bytes:
     together &= ~pairs
     if dialect.quote:
         masked = np.frombuffer(_without_escapes(data, dialect), np.uint8)
-        alone &= (np.cumsum(masked == ord(dialect.quote)) & 1) == 0
+        alone &= _outside(masked, dialect.quote)
     buffer[alone] = mine[0]
     return buffer.tobytes()
 
@@ -419,19 +419,28 @@ def line_of(data: bytes, position: int, dialect: Dialect) -> int:
 def record_lines(data: bytes, dialect: Dialect, columns: int) -> npt.NDArray[np.int64]:
     """For each record of a (canonical) chunk, how many lines end before it."""
     buffer = np.frombuffer(data, np.uint8)
-    newline = 13 if dialect.newline == "\r" else 10
-    ends = np.flatnonzero(buffer == newline)
+    ends = np.flatnonzero(buffer == (13 if dialect.newline == "\r" else 10))
+    outside = np.ones(len(ends), bool)
     if dialect.quote:
-        parity = np.cumsum(buffer == ord(dialect.quote)) & 1
-        outside = parity[ends] == 0
-    else:
-        outside = np.ones(len(ends), bool)
+        outside = _outside(buffer, dialect.quote)[ends]
     starts = np.concatenate([[0], ends[outside] + 1])
     stops = np.concatenate([ends[outside], [len(buffer)]])
     before = np.concatenate([[0], np.flatnonzero(outside) + 1])
-    full = [_filled(data, a, b, dialect, columns) for a, b in zip(starts, stops, strict=True)]
-    lines: npt.NDArray[np.int64] = before[np.array(full, bool)]
+    full = stops > starts
+    if full.any():  # most lines hold a letter or a digit, and no closer look is needed
+        printed = np.where(buffer < 128, buffer, 0)
+        full[full] = np.maximum.reduceat(printed, starts[full]) > 32
+    for line in np.flatnonzero(~full & (stops > starts)):
+        full[line] = _filled(data, starts[line], stops[line], dialect, columns)
+    lines: npt.NDArray[np.int64] = before[full]
     return lines
+
+
+def _outside(buffer: npt.NDArray[np.uint8], quote: str) -> npt.NDArray[np.bool_]:
+    """Whether an even number of quotes stands up to each byte."""
+    count = np.cumsum(buffer == ord(quote), dtype=np.uint8)
+    even: npt.NDArray[np.bool_] = count & 1 == 0  # as well where it began anew at 256
+    return even
 
 
 def _filled(data: bytes, start: Any, stop: Any, dialect: Dialect, columns: int) -> bool:

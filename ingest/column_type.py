@@ -9,7 +9,7 @@ from regatta.ingest.values import PLAIN, NumberStyle
 
 # Of a column of texts: its levels, and letters of the longest; levels of all columns together.
 MAX_LEVELS_KEPT = 10_000
-MAX_LEVELS_TOGETHER = 500_000
+MAX_LEVELS_TOGETHER = 300_000
 MAX_LEVEL_LENGTH = 1_000
 # Of cells that do not fit, kept for the report.
 MAX_BAD_EXAMPLES = 20

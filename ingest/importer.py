@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -41,7 +41,6 @@ from regatta.ingest.columns import (
     refuse_second_header,
 )
 from regatta.ingest.dialect import Dialect
-from regatta.ingest.levels import largest
 from regatta.ingest.mending import MOST_MENDED, Mend, mends, mends_among, told
 from regatta.ingest.near_misses import near_miss
 from regatta.ingest.overrides import (
@@ -54,7 +53,7 @@ from regatta.ingest.overrides import (
     given_encoding,
     with_options,
 )
-from regatta.ingest.sample import MAX_PROCESSES, Plan, Sample
+from regatta.ingest.sample import CHILDREN_BYTES, MAX_PROCESSES, Plan, Sample
 from regatta.ingest.sniffing import Sniffed, refuse_faulty, sniff
 from regatta.ingest.source import (
     LEGACY,
@@ -474,12 +473,13 @@ class _Reading:
         self.rows = self.blank_rows = self.position = 0
         self.line = dialect.first_line
         self.closed: set[int] = set()
+        self.levels = 0  # of all columns of texts together
         self.content_hash = ""
 
     def run(self) -> None:
         self.file.write_bytes(b"")
         if self.job.pool.children:
-            self._run_children(self.job.pool.children)
+            self._run_children(self.job.pool)
         else:
             parser = parsing.ChunkParser(str(self.source.path), self.dialect, self.types)
             for chunk in self._chunks():
@@ -516,10 +516,12 @@ class _Reading:
                     digest.update(block)
         self.content_hash = digest.hexdigest()
 
-    def _run_children(self, children: Sequence[Child]) -> None:
-        for child in children:
+    def _run_children(self, pool: ChildPool) -> None:
+        while not pool.started(0.2):
+            self.tell()
+        for child in pool.children:
             child.call(_OPEN, str(self.source.path), self.dialect, self.types)
-        _Schedule(self, children).run()
+        _Schedule(self, pool).run()
 
     def _add(self, summary: parsing.Summary, chunk: chunks.Chunk) -> Destination | None:
         """Add a chunk's rows to those of all before it; where they go, if there are any."""
@@ -593,7 +595,6 @@ class _Reading:
             if index in summary.without_levels:
                 tally.overflow = True
                 tally.long_texts |= index in summary.long_texts
-                tally.crowded = max(tally.crowded, summary.crowded.get(index, 0))
             if not tally.overflow:
                 codes[index] = _merge_levels(tally, levels, counts)
             if tally.overflow:
@@ -602,12 +603,19 @@ class _Reading:
         return {index: each for index, each in codes.items() if index not in self.closed}
 
     def _close_largest(self) -> None:
-        """Make room where all columns together have more levels than are kept."""
+        """Where all columns together have more levels than are kept, close those with the most
+        until the others have half as many."""
         sizes = {index: len(self.tallies[index].levels) for index in self.layout.texts}
-        for index in largest(sizes, MAX_LEVELS_TOGETHER):
+        total = self.levels = sum(sizes.values())
+        if total <= MAX_LEVELS_TOGETHER:
+            return
+        for index in sorted(sizes, key=sizes.__getitem__, reverse=True):
             self.tallies[index].overflow = True
             self.tallies[index].crowded = sizes[index]
             self._close(index)
+            total -= sizes[index]
+            if total <= MAX_LEVELS_TOGETHER // 2:
+                return
 
     def _close(self, index: int) -> None:
         """Keep no levels of a column of texts any more."""
@@ -631,19 +639,24 @@ _OPEN, _PARSE, _WRITE = (
 # Chunks that a child has at once: one that it parses, one to go on with and, unless there are many
 # children, one that waits for its place in the file, which chunks of other children come before.
 AHEAD, AHEAD_OF_MANY, MANY = 3, 2, 5
+# Children that get a chunk before it is known how much memory one takes; how many times as much it
+# may take later. What this process takes for a level of a column of texts.
+FIRST, GROWTH = 3, 1.25
+LEVEL_BYTES = 250
 
 
 class _Schedule:
     """Hands chunks to children; counts their summaries in the order of the file."""
 
-    def __init__(self, reading: _Reading, children: Sequence[Child]) -> None:
-        self.reading = reading
+    def __init__(self, reading: _Reading, pool: ChildPool) -> None:
+        self.reading, self.pool = reading, pool
         self.source = reading._chunks()
         # What the answers that are still to come from a child are to: a chunk parsed, or other.
-        self.calls: dict[Child, deque[int | None]] = {child: deque([None]) for child in children}
+        self.calls: dict[Child, deque[int | None]]
+        self.calls = {child: deque([None]) for child in pool.children}
         self.waiting: deque[tuple[chunks.Chunk, Child]] = deque()  # in the order of the file
         self.parsed: dict[int, parsing.Summary] = {}
-        self.ahead = AHEAD if len(children) < MANY else AHEAD_OF_MANY
+        self.ahead = AHEAD if len(self.calls) < MANY else AHEAD_OF_MANY
         self.more = True
 
     def run(self) -> None:
@@ -660,8 +673,9 @@ class _Schedule:
     def _hand_out(self) -> None:
         """Give each child as many chunks as it may have, one child after the other."""
         has = Counter(child for _, child in self.waiting)
+        at_work = self._fitting(has)
         for _ in range(self.ahead):
-            for child in self.calls:
+            for child in at_work:
                 if not self.more or has[child] >= self.ahead:
                     continue
                 self.reading.tell()
@@ -673,6 +687,21 @@ class _Schedule:
                 self.waiting.append((replace(chunk, data=None), child))
                 self.calls[child].append(chunk.index)
                 child.call(_PARSE, chunk, sorted(self.reading.closed))
+
+    def _fitting(self, has: Counter[Child]) -> list[Child]:
+        """As many children as there is memory for; of the others end those that are done."""
+        children = [*self.calls]
+        if not self.reading.group_rows:  # nothing is known yet
+            return children[:FIRST]
+        heaviest = max(child.held for child in children)
+        room = CHILDREN_BYTES - LEVEL_BYTES * self.reading.levels
+        most = max(1, int(room // max(1.0, GROWTH * heaviest)))
+        for child in reversed(children[most:]):
+            if has[child] or self.calls[child]:
+                break
+            del self.calls[child]
+        self.pool.keep(len(self.calls))
+        return children[:most]
 
     def _commit(self) -> None:
         """Count and place the chunks that are parsed, as far as all before them are."""

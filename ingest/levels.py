@@ -8,7 +8,7 @@ whole arrays.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +58,14 @@ class LevelReader:
         self.levels: dict[str, str | None] = {}  # of each text that is known
         self.hashes: dict[str, int] = {}  # of each level
 
-    def read(self, texts: Any, *, keep: bool = True) -> ChunkLevels:
-        """The levels of an Arrow array of different strings, their texts only if they are to be
-        kept."""
-        if len(texts) > FEW_TEXTS or not keep:
-            return self._worked_out(texts, keep=keep)
+    def read(self, texts: Any) -> ChunkLevels:
+        """The levels of an Arrow array of different strings."""
+        if len(texts) > FEW_TEXTS:
+            return self._worked_out(texts)
         words = texts.to_pylist()
         if all(map(self.levels.__contains__, words)) or self._learn(words):
             return self._looked_up(words)
-        return self._worked_out(texts, keep=True)
+        return self._worked_out(texts)
 
     def _looked_up(self, texts: Sequence[str]) -> ChunkLevels:
         codes: dict[str, int] = {}
@@ -94,35 +93,14 @@ class LevelReader:
         self.hashes.update(zip(levels, hashes, strict=True))
         return True
 
-    def _worked_out(self, texts: Any, *, keep: bool) -> ChunkLevels:
+    def _worked_out(self, texts: Any) -> ChunkLevels:
         levels, codes = text_levels(texts, self.missing)
-        kept = keep and len(levels) <= MAX_LEVELS_KEPT and not _any_long(levels)
+        kept = len(levels) <= MAX_LEVELS_KEPT and not _any_long(levels)
         return ChunkLevels(
             levels.to_pylist() if kept else None,
             None if levels is texts else codes,
             hashing.text_hashes(levels),
         )
-
-
-def largest(sizes: Mapping[int, int], most: int) -> list[int]:
-    """Columns, those with the most levels first, without which the others hold no more than half
-    of ``most`` together; none if all hold no more than ``most``.
-
-    Parameters
-    ----------
-    sizes : mapping
-        How many levels each column has.
-    """
-    total = sum(sizes.values())
-    found: list[int] = []
-    if total <= most:
-        return found
-    for column in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        found.append(column)
-        total -= sizes[column]
-        if total <= most // 2:
-            break
-    return found
 
 
 def _any_long(texts: Any) -> bool:

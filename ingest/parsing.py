@@ -26,12 +26,11 @@ from regatta.ingest.column_type import (
     MAX_BAD_EXAMPLES,
     MAX_BAD_WORDS,
     MAX_LEVELS_KEPT,
-    MAX_LEVELS_TOGETHER,
     ColumnType,
 )
 from regatta.ingest.dates import parse_dates, swapped_format
 from regatta.ingest.dialect import Dialect
-from regatta.ingest.levels import LevelReader, largest
+from regatta.ingest.levels import LevelReader
 from regatta.ingest.values import parse_numbers, text_level, trimmed_texts
 
 HASH_CELLS = 1 << 15
@@ -87,8 +86,6 @@ class Summary:
     # Columns of texts whose levels are too many to be kept, or too long.
     without_levels: list[int] = field(default_factory=list)
     long_texts: list[int] = field(default_factory=list)  # of those, the columns of too long ones
-    # Of those, how many levels the columns have that go as all columns together have too many.
-    crowded: dict[int, int] = field(default_factory=dict)
     fault: RowFault | None = None
     unfit: list[RowFault] = field(default_factory=list)  # rows with a cell that cannot be used
     not_utf8: bool = False
@@ -144,6 +141,7 @@ class ChunkParser:
         self.levels = {i: LevelReader(types[i].missing, len(texts)) for i in texts}
         self.parsed: _Parsed | None = None  # the chunk that is being parsed
         self.held: dict[int, _Parsed] = {}
+        self.known_lines: tuple[bytes, npt.NDArray[np.int64]] | None = None
         self.arrow = ArrowReader(dialect.quote)
         self.cells: CellReader | None = None
         if types and dialect.newline != "\r" and cells.is_built():
@@ -156,7 +154,7 @@ class ChunkParser:
         self._close(summary.without_levels)  # not before: a chunk may be parsed twice
         if summary.rows and self.parsed:
             self.held[chunk.index] = self.parsed
-        self.parsed = None
+        self.parsed = self.known_lines = None
         return summary
 
     def _close(self, columns: Sequence[int]) -> None:
@@ -237,8 +235,6 @@ class ChunkParser:
         """Take in columns, but those of numbers that are in their place already (``None``)."""
         self.parsed = parsed
         summary = Summary(parsed.rows, lines)
-        sizes = {i: len(each.texts) for i, each in enumerate(columns) if isinstance(each, Codes)}
-        summary.crowded = {i: sizes[i] for i in largest(sizes, MAX_LEVELS_TOGETHER // 2)}
         for index, column in enumerate(columns):
             if column is not None:
                 self._store(index, column, data, summary)
@@ -268,7 +264,7 @@ class ChunkParser:
             return []
         if not 0 < extra <= MAX_GAPS:
             return None
-        before = chunks.record_lines(data, self.dialect, len(self.types))
+        before = self._record_lines(data)
         if len(before) != rows:
             return None
         skipped = before - np.arange(rows)
@@ -349,7 +345,7 @@ class ChunkParser:
             last = chunks.count_lines(data, self.dialect)
             return RowFault(max(0, last - 1), f"cannot be read ({why})", "Look at that line.")
         expected = len(self.types)
-        lines = chunks.record_lines(data, self.dialect, expected)
+        lines = self._record_lines(data)
         line = int(lines[min(why.record, len(lines) - 1)]) if len(lines) else 0
         fields = "field" if why.fields == 1 else "fields"
         return RowFault(
@@ -414,6 +410,12 @@ class ChunkParser:
         odd = [level is not None and level.lower() not in words for level in levels]
         return np.array(values)[column.codes], np.array(odd)[column.codes]
 
+    def _record_lines(self, data: bytes) -> npt.NDArray[np.int64]:
+        """`chunks.record_lines`, worked out once for all columns."""
+        if self.known_lines is None or self.known_lines[0] is not data:
+            self.known_lines = data, chunks.record_lines(data, self.dialect, len(self.types))
+        return self.known_lines[1]
+
     def _infinite(self, facts: NumericFacts, data: bytes) -> list[RowFault]:
         """The rows with an infinite number, each with the first column that has one."""
         columns = np.flatnonzero(np.isinf(facts.minimum) | np.isinf(facts.maximum))
@@ -421,7 +423,7 @@ class ChunkParser:
             return []
         assert self.parsed is not None
         infinite = np.isinf(self.parsed.values[columns])
-        lines = chunks.record_lines(data, self.dialect, len(self.types))
+        lines = self._record_lines(data)
         return [
             RowFault(
                 int(lines[row]),
@@ -434,7 +436,7 @@ class ChunkParser:
 
     def _odd(self, texts: Any, bad: Any, data: bytes) -> OddCells:
         rows = np.flatnonzero(bad)
-        lines = chunks.record_lines(data, self.dialect, len(self.types))
+        lines = self._record_lines(data)
         words: Counter[str] = Counter(texts[int(row)].as_py().strip() for row in rows[:100_000])
         examples = [
             (int(lines[row]), texts[int(row)].as_py()[:200]) for row in rows[:MAX_BAD_EXAMPLES]
@@ -453,7 +455,7 @@ class ChunkParser:
             self.parsed.hashes += hashing.mixed(bits, multiplier)
             self.parsed.codes[place] = -1
             return
-        levels = self.levels[index].read(column.texts, keep=index not in summary.crowded)
+        levels = self.levels[index].read(column.texts)
         # Of each text of the column, where it stands in a table of "no value" and then the levels.
         places = np.arange(len(column.texts)) if levels.codes is None else levels.codes
         places = places + 1
@@ -461,7 +463,7 @@ class ChunkParser:
         np.add.at(counts, places, column.counts)
         if levels.texts is None:
             summary.without_levels.append(index)
-            if len(levels.hashes) <= MAX_LEVELS_KEPT and index not in summary.crowded:
+            if len(levels.hashes) <= MAX_LEVELS_KEPT:
                 summary.long_texts.append(index)
             summary.levels[index] = ([], [], int(counts[0]))
         else:

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regatta.ingest.column_type import ColumnType
+from regatta.ingest.chunks import CHUNK_BYTES
+from regatta.ingest.column_type import MAX_LEVELS_KEPT, ColumnType
 from regatta.ingest.columns import infer
 from regatta.ingest.dialect import Dialect, read_records
 from regatta.ingest.overrides import ColumnRule
@@ -24,13 +25,16 @@ WINDOW_BYTES = 1 << 16
 # is for what they share and for the importing process (docs/decisions/0025).
 CHILDREN_BYTES = 400 << 20
 # What one of them holds for itself, measured: always; for each column of texts; for each cell of a
-# chunk; for each text that is new in it. The values of so many chunks wait to be written.
-CHILD_BYTES, TEXT_COLUMN_BYTES, CELL_BYTES, NEW_TEXT_BYTES = 6 << 20, 10 << 10, 4, 190
+# chunk; for each text that is new in it, more if the importing process is to know it as a level.
+# The values of so many chunks wait to be written.
+CHILD_BYTES, TEXT_COLUMN_BYTES, CELL_BYTES = 6 << 20, 10 << 10, 4
+NEW_TEXT_BYTES, NEW_LEVEL_BYTES = 190, 400
 CHUNKS_HELD = 4
-MAX_PROCESSES = CHILDREN_BYTES // (CHILD_BYTES + (4 << 20))
+LEAST_CHUNKS = 3  # of a chunk's size, whatever the cells are
+MAX_PROCESSES = CHILDREN_BYTES // (CHILD_BYTES + LEAST_CHUNKS * CHUNK_BYTES)
 # With all that, a chunk may take so much; if it would take more, it is smaller, but for some rows.
 # A chunk of a wide file is larger, as it costs something for each column.
-CHUNK_MEMORY, LEAST_ROWS = 52 << 20, 500
+CHUNK_MEMORY, LEAST_ROWS = 52 << 20, 250
 WIDE_COLUMNS, WIDE_CHUNK = 2_000, 2
 
 
@@ -73,10 +77,12 @@ class Sample:
     def plan(self, types: Sequence[ColumnType], chunk_bytes: int) -> Plan:
         """How to read columns of these types, if chunks are ``chunk_bytes`` long as a rule."""
         layout = Layout.of(types)
-        new_texts = sum(_share_of_new(self.columns[index]) for index in layout.texts)
-        row = CHUNKS_HELD * layout.row_bytes + CELL_BYTES * len(types) + NEW_TEXT_BYTES * new_texts
         rows = chunk_bytes / self.row_bytes
-        memory = chunk_bytes + rows * row
+        memory = rows * (CHUNKS_HELD * layout.row_bytes + CELL_BYTES * len(types))
+        for index in layout.texts:
+            new = rows * _share_of_new(self.columns[index])
+            memory += new * (NEW_LEVEL_BYTES if new <= MAX_LEVELS_KEPT else NEW_TEXT_BYTES)
+        memory = chunk_bytes + max(memory, (LEAST_CHUNKS - 1) * chunk_bytes)
         factor = 1.0
         if memory > CHUNK_MEMORY:
             factor = min(1.0, max(CHUNK_MEMORY / memory, LEAST_ROWS / rows))

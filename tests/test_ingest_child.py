@@ -155,6 +155,83 @@ def test_one_that_is_killed_is_told_with_its_exit_code(start: Start) -> None:
     assert answers(pool, 0), "the other is as it was"
 
 
+def test_of_several_that_are_killed_each_is_told(start: Start) -> None:
+    pool = start(3)
+    for pid, sent in zip(pool.pids, (signal.SIGKILL, signal.SIGTERM), strict=False):
+        os.kill(pid, sent)
+    assert wait_for(lambda: [alive(pid) for pid in pool.pids] == [False, False, True])
+    assert [pool.exit_code(index) for index in (1, 0, 1)] == [-15, -9, -15]
+
+
+def test_how_one_ended_is_not_waited_for_without_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "PATIENCE", 0.2)
+    pool = start(1)
+    mother = mother_of(pool)
+    mother.suspend()
+    assert wait_for(lambda: mother.status() == psutil.STATUS_STOPPED)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    with pytest.raises(RegattaError, match=r"ended early\."):
+        answers(pool)
+
+
+def test_what_it_holds_is_told_with_each_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hold.py").write_text("def some(state, size):\n    state['some'] = b'x' * size")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pool = start(1, *parsing.MODULES)
+    assert answers(pool)
+    before = pool.children[0].held
+    pool.children[0].call("hold:some", 64 << 20)
+    pool.children[0].result()
+    assert 50 << 20 < pool.children[0].held - before < 80 << 20
+
+
+def test_as_many_work_as_can_be_started(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nfork, left = os.fork, [2]\n"
+        "def few():\n    left[0] -= 1\n    if left[0] < 0:\n"
+        "        raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "    return fork()\nos.fork = few\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pool = start(5)
+    assert wait_for(lambda: pool.started(0.1))
+    assert len(pool.children) == len(pool.pids) == 2
+    assert answers(pool, 0) and answers(pool, 1)
+
+
+def test_it_works_in_a_process_that_ignores_the_ends_of_its_children(tmp_path: Path) -> None:
+    """As some that start services do, and what they start inherits."""
+    code = (
+        "import os, signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from regatta.ingest.child import ChildPool\n"
+        "pool = ChildPool(2)\nos.kill(pool.pids[0], signal.SIGKILL)\n"
+        "print(pool.exit_code(0))\npool.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("-9\n", "")
+
+
+def test_it_works_in_a_process_without_standard_streams(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom regatta.ingest.child import ChildPool\n"
+        "os.closerange(0, 3)\npool = ChildPool(2)\n"
+        "for child in pool.children:\n"
+        f"    child.call({OPEN_PARSER!r}, 'rows.csv', __import__('regatta.ingest.dialect',"
+        " fromlist=['Dialect']).Dialect('utf-8', ','), [])\n    child.result()\n"
+        "pool.close()\nopen(sys.argv[1], 'w').write('well')"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code, tmp_path / "told"], timeout=60, check=True)
+    assert (tmp_path / "told").read_text() == "well"
+
+
 def test_one_that_stands_still_ends_with_the_others(start: Start) -> None:
     pool = start(2)
     os.kill(pool.pids[0], signal.SIGSTOP)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regatta.ingest import chunks
 from regatta.ingest.dialect import Dialect
@@ -95,3 +97,27 @@ def test_nothing_is_cut_from_an_end() -> None:
     file = io.FileIO("/dev/null")
     with file:
         assert not list(chunks.cut(file, dialect, size=9, start=0, digest=hashlib.sha256()))
+
+
+PIECES = ["a", "1", " ", ",", "\t", '"', "\n", "\r\n", "\n\n", "é", "\u00a0", "\x1c", "\x7f"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.sampled_from([1, 2, 3]))
+def test_records_are_the_lines_outside_quotes_that_say_something(text: str, columns: int) -> None:
+    data, dialect = text.encode(), Dialect("utf-8", ",")
+    found, quotes, lines = list[int](), 0, 0
+    record, begun = b"", 0
+    for line in data.split(b"\n"):
+        record, quotes = record + line, quotes + line.count(b'"')
+        lines += 1
+        if quotes % 2:
+            record += b"\n"
+            continue
+        words = record.rstrip(b"\r\n")
+        if columns > 1 and b"," not in words:
+            words = words.decode().strip().encode()
+        found += [begun] if words else []
+        record, begun = b"", lines
+    if quotes % 2 and record.rstrip(b"\r\n"):  # a quote is open at the end
+        found.append(begun)
+    assert chunks.record_lines(data, dialect, columns).tolist() == found

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 from regatta.cli.files import readable, together
 from regatta.configuration import ReadingOptions, check_value
 from regatta.data_pipeline import delete_dataset, import_csv, inspect_csv, list_datasets, preview
-from regatta.ingest import cache, chunks, columns, importer, parsing
+from regatta.ingest import cache, chunks, columns, importer
 from regatta.ingest.child import Child, ChildPool
 from regatta.ingest.chunks import blank_rows
 from regatta.ingest.demo import generate_demo
@@ -513,6 +513,33 @@ def test_no_more_processes_than_there_is_memory_for(
     assert not any(is_alive(pid) for child in called for pid in child.pool.pids)
 
 
+def test_of_processes_that_hold_more_than_was_thought_some_end(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{i},{i % 7},{i * i}" for i in range(20_000)]
+    path = write("\n".join(["a,b,c", *rows]))
+    held, at_work = list[int](), list[int]()
+    plain_result, plain_fitting = Child.result, importer._Schedule._fitting
+
+    def result(self: Child) -> Any:
+        answer = plain_result(self)
+        self.held = 90 << 20 if len(at_work) < 20 else 300 << 20
+        return answer
+
+    def fitting(self: importer._Schedule, has: Counter[Child]) -> list[Child]:
+        found = plain_fitting(self, has)
+        at_work.append(len(found))
+        held.append(len(self.pool.children))
+        return found
+
+    monkeypatch.setattr(Child, "result", result)
+    monkeypatch.setattr(importer._Schedule, "_fitting", fitting)
+    table = import_table(path, processes=6, chunk_bytes=4096)
+    assert at_work[0] == importer.FIRST, "until it is known what one holds"
+    assert 3 in at_work and at_work[-1] == 1 and held[-1] == 1
+    assert numbers(table, "a") == list(range(20_000))
+
+
 def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
@@ -533,7 +560,7 @@ def test_all_cores_are_used_where_there_is_memory(
     assert started == [0, 12]
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, 1, 2, 5])
 def test_columns_with_the_most_texts_go_where_all_have_too_many(
     write: Write, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
@@ -551,20 +578,6 @@ def test_columns_with_the_most_texts_go_where_all_have_too_many(
     (told,) = [each for each in table.warnings if "'all'" in each]
     assert "different texts or more, and all columns together more than 500: left out" in told
     assert table.column("all").reason == "free text"
-
-
-def test_a_chunk_alone_may_hold_too_many_texts(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (columns, importer, parsing):
-        monkeypatch.setattr(module, "MAX_LEVELS_TOGETHER", 500)
-    rows = [f"a{i % 3},b{i % 90},c{i},{i}" for i in range(900)]
-    path = write("\n".join(["three,some,all,y", *rows]))
-    for chunk_bytes in (6_000, 1 << 20):
-        table = import_table(path, processes=0, chunk_bytes=chunk_bytes)
-        assert [each.distinct for each in table.columns] == [3, 90, None, None]
-        assert table.column("all").kind == "text"
-        assert table.duplicates == 0, "rows are told apart by the texts that were not kept"
 
 
 def test_large_chunks_and_large_answers_pass_each_other(write: Write) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from regatta.ingest import levels as levels_module
 from regatta.ingest.column_type import MAX_LEVEL_LENGTH, MAX_LEVELS_KEPT
 from regatta.ingest.hashing import text_hashes
-from regatta.ingest.levels import FEW_TEXTS, ChunkLevels, LevelReader, largest
+from regatta.ingest.levels import FEW_TEXTS, ChunkLevels, LevelReader
 from regatta.ingest.values import text_level
 
 WORDS = ["Oslo", " Oslo", "Oslo\u00a0", "", " ", "NA", "n/a", "none", "Ω", "gone", " gone", "ß"]
@@ -34,29 +34,11 @@ def test_a_few_texts_and_many_are_read_alike(chunks: list[list[str]]) -> None:
     few, many = LevelReader(MISSING, 1), LevelReader(MISSING, 1)
     for texts in chunks:
         array = pa.array(texts, pa.string())
-        a, b = few.read(array), many._worked_out(array, keep=True)
+        a, b = few.read(array), many._worked_out(array)
         assert told(a, texts) == told(b, texts) == [text_level(each, MISSING) for each in texts]
         assert a.texts == b.texts, "in the order in which they come up"
         assert a.hashes.tolist() == b.hashes.tolist()
         assert a.hashes.tolist() == text_hashes(pa.array(a.texts, pa.string())).tolist()
-
-
-def test_texts_that_are_not_to_be_kept_are_hashed_all_the_same() -> None:
-    texts = pa.array(["a", " b", "", "a "])
-    kept, left = LevelReader((), 1).read(texts), LevelReader((), 1).read(texts, keep=False)
-    assert kept.texts == ["a", "b"] and left.texts is None
-    assert kept.codes is not None and left.codes is not None
-    assert kept.codes.tolist() == left.codes.tolist() == [0, 1, -1, 0]
-    assert kept.hashes.tolist() == left.hashes.tolist()
-
-
-def test_the_columns_with_the_most_levels_go_until_the_others_have_room() -> None:
-    sizes = {0: 10, 3: 500, 4: 300, 7: 200}
-    assert largest(sizes, 1010) == []
-    assert largest(sizes, 1000) == [3, 4], "the others hold half of it"
-    assert largest(sizes, 100) == [3, 4, 7]
-    assert largest({0: 500}, 100) == [0]
-    assert largest({}, 0) == []
 
 
 def test_texts_of_earlier_chunks_are_known() -> None:
