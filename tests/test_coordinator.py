@@ -23,7 +23,7 @@ import pytest
 from regatta import coordinator
 from regatta.cli.train import summary
 from regatta.configuration import TrainingConfig
-from regatta.coordinator import run_training
+from regatta.coordinator import run_training, seconds_for_evaluations
 from regatta.fitted_model import FittedModel
 from regatta.ingest.importer import Cancelled
 from regatta.runs.metrics_store import MetricsReader
@@ -231,6 +231,13 @@ def test_the_workers_do_the_work_and_stay_the_same(store, table):
         process.wait(30)
     used = np.subtract(after, before)
     assert used.min() >= 0.6 * used.mean(), used
+
+
+def test_evaluations_take_little_time_and_more_of_it_at_the_start() -> None:
+    """One of a quarter of a second is followed by another within two seconds, not five."""
+    assert seconds_for_evaluations(0.0) == 0.0
+    assert seconds_for_evaluations(1.7) > 0.25
+    assert seconds_for_evaluations(1000.0) < 0.051 * 1000
 
 
 def test_workers_are_deaf_to_ctrl_c_from_their_first_moment(store, table):
