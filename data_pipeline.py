@@ -735,6 +735,8 @@ class _Crew:
         self.pool.close()
 
     def open(self, plan: Plan) -> None:
+        while not self.pool.started(1.0):
+            pass
         for child in self.pool.children:
             child.call(f"{_SCATTER}:open_plan", plan)
         for child in self.pool.children:
